@@ -1,0 +1,288 @@
+"""The nouns of DistCI, frozen, and the states that may follow each other. No I/O, no clock.
+
+JSON forms of these are made and checked by :mod:`distci.documents`; what a job document may say is
+described in ``docs/jobs.rst`` and enforced by the schemas in :mod:`distci.schemas`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from distci.errors import Invalid
+
+JOB_ID_LENGTH_MAX = 128
+JOB_ID_SEGMENTS_MAX = 4
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Json = Any
+"""A value that :mod:`json` reads and writes."""
+
+
+def check_job_id(job: str) -> str:
+    """The id itself when it is well formed; :class:`~distci.errors.Invalid` with what is wrong otherwise."""
+    segments = job.split("/")
+    if len(job) > JOB_ID_LENGTH_MAX:
+        raise Invalid(f"job id is {len(job)} characters long; at most {JOB_ID_LENGTH_MAX} are allowed")
+    if len(segments) > JOB_ID_SEGMENTS_MAX:
+        raise Invalid(f"job id {job!r} has {len(segments)} segments; at most {JOB_ID_SEGMENTS_MAX} are allowed")
+    for segment in segments:
+        if not _SEGMENT.fullmatch(segment):
+            raise Invalid(f"job id {job!r}: segment {segment!r} must be a letter or digit, then letters, digits, '.', '_', '-'")
+    return job
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BuildId:
+    """One numbered build of a job, written ``team/hello#12``."""
+
+    job: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.job}#{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> BuildId:
+        """Read ``job#number``; :class:`~distci.errors.Invalid` when it is something else."""
+        job, mark, number = text.rpartition("#")
+        if not mark or not re.fullmatch(r"[1-9][0-9]{0,8}", number):
+            raise Invalid(f"{text!r} is not a build; write JOB#NUMBER, for example team/hello#12")
+        return cls(check_job_id(job), int(number))
+
+
+class Verdict(StrEnum):
+    """How one attempt at a task ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    TIMED_OUT = "timed-out"
+    CANCELLED = "cancelled"
+
+
+class TaskState(StrEnum):
+    """Where a task of a build stands."""
+
+    WAITING = "waiting"
+    """Its needs are not met yet."""
+    BLOCKED = "blocked"
+    READY = "ready"
+    """Its ticket is posted; whether a worker has claimed it is for the ticket to tell."""
+    RUNNING = "running"
+    """Never stored: READY with a claimed ticket, as readers show it."""
+    PASSED = "passed"
+    FAILED = "failed"
+    TIMED_OUT = "timed-out"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    REUSED = "reused"
+    LOST = "lost"
+    """Its workers were lost as often as its attempts allow."""
+
+    @property
+    def is_final(self) -> bool:
+        return self not in _UNFINISHED
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the task went wrong, ``allow_failure`` aside."""
+        return self in (TaskState.FAILED, TaskState.TIMED_OUT, TaskState.LOST)
+
+    @property
+    def is_good(self) -> bool:
+        return self in (TaskState.PASSED, TaskState.REUSED)
+
+
+_UNFINISHED = frozenset({TaskState.WAITING, TaskState.BLOCKED, TaskState.READY, TaskState.RUNNING})
+
+
+class Result(StrEnum):
+    """How a build ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class When(StrEnum):
+    """After which outcomes of its needs a task runs."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended. A failed build is an Outcome; a broken DistCI is an exception."""
+
+    verdict: Verdict
+    reason: str = ""
+    """For people; empty when there is nothing to add to the verdict."""
+    exit_status: int | None = None
+    signal: int | None = None
+    details: Mapping[str, Json] = field(default_factory=dict)
+    """What the kind of task wants on record: the commit it checked out, the artifacts it published."""
+
+    @classmethod
+    def passed(cls, reason: str = "", **details: Json) -> Outcome:
+        return cls(Verdict.PASSED, reason, details=details)
+
+    @classmethod
+    def failed(cls, reason: str, **details: Json) -> Outcome:
+        return cls(Verdict.FAILED, reason, details=details)
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """The cause of a build."""
+
+    kind: str = "manual"
+    """``manual``, ``job`` (an upstream build), ``retry``, and later ``github``, ``cron`` ..."""
+    actor: str = ""
+    """Who or what asked, for the record."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    commit: str = ""
+    """The commit to check out, when the cause names one."""
+    ref: str = ""
+    """The ref that ``commit`` was seen on, for the record and the script's environment."""
+    upstream: BuildId | None = None
+    """The build whose end caused this one."""
+    retry_of: BuildId | None = None
+    """The build that this one runs again."""
+    only: Sequence[str] = ()
+    """For a retry: the tasks to run; the others take over their state and workspace. Empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One declared parameter of a job."""
+
+    default: str = ""
+    choices: Sequence[str] = ()
+    required: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDefinition:
+    """One entry of a job, before parameters and matrix are filled in."""
+
+    name: str
+    type: str
+    needs: Sequence[str] | None = None
+    """None: the task before it; for ``when`` failure or always: all tasks before it."""
+    when: When = When.SUCCESS
+    on_cancel: bool = False
+    matrix: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    include: Sequence[Mapping[str, str]] = ()
+    exclude: Sequence[Mapping[str, str]] = ()
+    labels: Sequence[str] = ()
+    isolation: Mapping[str, Json] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Sequence[str] = ()
+    timeout_s: float | None = None
+    attempts: int = 3
+    retries: int = 0
+    allow_failure: bool = False
+    priority: int = 5
+    """0 (first) to 9 (last)."""
+    arguments: Mapping[str, Json] = field(default_factory=dict)
+    """The keys that belong to the task's own type, such as ``script``."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobTrigger:
+    """Start a build when a build of another job has ended."""
+
+    job: str
+    on: str = "passed"
+    """``passed``, ``failed`` or ``always``. A cancelled build triggers under ``always`` alone."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A named definition, as one version of its document says."""
+
+    id: str
+    tasks: Sequence[TaskDefinition]
+    description: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    triggers: Sequence[JobTrigger] = ()
+    """Triggers by other jobs; other types of trigger stay in the document for the parts that serve them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of a plan, every parameter and matrix value filled in."""
+
+    name: str
+    type: str
+    needs: Sequence[str] = ()
+    when: When = When.SUCCESS
+    on_cancel: bool = False
+    labels: Sequence[str] = ()
+    isolation: Mapping[str, Json] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Declared variables, parameters and matrix values, merged by precedence."""
+    secrets: Sequence[str] = ()
+    timeout_s: float | None = None
+    attempts: int = 3
+    retries: int = 0
+    allow_failure: bool = False
+    priority: int = 5
+    arguments: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job expanded for one build: every task spelled out, in the job's order (needs come first)."""
+
+    build: BuildId
+    config: int
+    """Version of the job's document that this was made from."""
+    trigger: Trigger
+    parameters: Mapping[str, str]
+    tasks: Sequence[Task]
+
+    def task(self, name: str) -> Task:
+        """The task of that name; KeyError when there is none."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where one task of a running build stands."""
+
+    state: TaskState = TaskState.WAITING
+    round: int = 1
+    """Raised by each retry after a failure; with the task's name it makes the ticket's id."""
+    token: str = ""
+    """The attempt whose outcome counts: ``<ticket>.<attempt>``; empty before there is one."""
+    origin: str = ""
+    """The build that a taken-over task ran in (a retry of only what failed), as ``job#number``; usually empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildState:
+    """Where all tasks of a running build stand, and whether it shall end early."""
+
+    tasks: Mapping[str, Progress]
+    is_cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What follows from one event: the new state, the tasks to post now, the result once all is final."""
+
+    state: BuildState
+    ready: Sequence[str] = ()
+    result: Result | None = None
