@@ -1,0 +1,159 @@
+"""One worker's exclusive hold on one ticket, from the claim to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import Event
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from distci.coordination.port import Check, Operation, Reason, Refused
+from distci.errors import ClaimLost, CoordinationUnavailable, VersionConflict
+from distci.protocol import outcomes, paths, permits, transactions
+from distci.protocol.outcomes import Truth
+from distci.protocol.records import Running, Ticket
+from distci.protocol.tree import Done
+
+if TYPE_CHECKING:
+    from distci.protocol.members import Member
+
+
+class Claim:
+    """A claimed ticket. A context manager: left without :meth:`finish`, the ticket goes back into the queue.
+
+    ``lost`` is set as soon as it is known that the claim has been superseded; then whatever is being done for it shall
+    stop and write nothing more. One thread works on a claim at a time.
+    """
+
+    def __init__(self, member: Member, running: Running) -> None:
+        self.running = running
+        self.lost = Event()
+        self._member = member
+        self._is_over = False
+
+    @property
+    def ticket(self) -> Ticket:
+        return self.running.ticket
+
+    @property
+    def token(self) -> str:
+        """The fencing token: this attempt and no other, ``<ticket>.<attempt>``; it rises with each claim of the ticket."""
+        return self.running.ticket.token
+
+    def finish(
+        self,
+        *operations: Operation,
+        follow: Sequence[Ticket] = (),
+        keep: bool = False,
+        proof: Callable[[], bool] | None = None,
+    ) -> Claim | None:
+        """End the ticket, take the given operations and post the tickets that follow, in one transaction.
+
+        With ``keep``, the first follow-on ticket that this worker may do itself is claimed in that same transaction, and
+        returned. ``proof`` tells from the tree, after a lost answer, whether this very call took effect.
+
+        Raises :class:`~distci.errors.ClaimLost` when the claim has been superseded (nothing took effect), and
+        :class:`~distci.errors.VersionConflict` when one of ``operations`` was refused: read again, and finish again.
+        While the tree cannot be reached it waits.
+        """
+        kept = self._member.keep(follow) if keep else None
+        if kept is None:
+            self._check(self._end(*operations, post=follow, proof=proof))
+            return None
+        posted = [ticket for ticket in follow if ticket.id != kept.ticket.id]
+        begun = [Check(paths.CONTROL, self._member.control_version), *transactions.start(kept.running)]
+        try:
+            refused = self._end(*operations, *begun, post=posted, proof=kept.is_ours, goes_idle=False)
+        except BaseException as error:
+            self._member.forget(kept, is_stray=not isinstance(error, ClaimLost))
+            raise
+        if refused is None:
+            self._member.kept(kept)
+            return kept
+        self._member.forget(kept)
+        if refused < len(operations):
+            self._check(refused)
+        # Paused in the meantime: then the follow-on ticket stands in line like any other.
+        return self.finish(*operations, follow=follow, proof=proof)
+
+    def is_ours(self) -> bool:
+        """Whether the tree has this claim on record."""
+        return outcomes.of_claim(self._member.tickets.tree, self.running) is Truth.COMMITTED
+
+    def give_back(self, reason: str) -> None:
+        """Put the ticket back into the queue for its next attempt, or set it aside when it was the last one allowed."""
+        while True:
+            step = self._member.tickets.next_attempt(self.ticket, reason)
+            if self._end(*step.operations, post=step.post) is None:
+                return
+
+    def park_until(self, due_ms: int) -> None:
+        """Let the ticket wait until a time (milliseconds since 1970) and be claimed again; the attempt counts."""
+        self._check(self._end(*transactions.park_until(self.ticket.again(), due_ms)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_over:
+            return
+        try:
+            self.give_back(f"{kind.__name__}: {error}" if kind else "left unfinished")
+        except ClaimLost:
+            return
+
+    def _end(
+        self,
+        *operations: Operation,
+        post: Sequence[Ticket] = (),
+        proof: Callable[[], bool] | None = None,
+        goes_idle: bool = True,
+    ) -> int | None:
+        """End the claim; the index among ``operations`` of the one that was refused, or None when all took effect."""
+        if self._is_over or self.lost.is_set():
+            raise self._superseded()
+        tickets, tree = self._member.tickets, self._member.tickets.tree
+        has_owner = True
+        while True:
+            ended = transactions.end(self.running, has_owner)
+
+            def commit(ended: Sequence[Operation] = ended) -> Done:
+                passed_on = permits.pass_on(tree, self.running)
+                hints = self._member.idle_hint() if goes_idle else []
+                return tickets.commit(*ended, *operations, *passed_on, post=post, hints=hints)
+
+            try:
+                settled = outcomes.settle(
+                    tree,
+                    lambda: outcomes.persist(commit, self.lost),
+                    lambda: outcomes.of_end(tree, self.running, proof),
+                    self.lost,
+                )
+            except CoordinationUnavailable as error:
+                raise self._superseded() from error
+            if isinstance(settled, Done) and settled.committed:
+                self._over()
+                return None
+            refused = settled.result if isinstance(settled, Done) else None
+            if not isinstance(refused, Refused) or refused.index == transactions.FENCE:
+                raise self._superseded()
+            if has_owner and refused.index == transactions.OWNER and refused.reason is Reason.MISSING:
+                has_owner = False
+            elif (index := refused.index - len(ended)) < len(operations):
+                return index
+            # Otherwise somebody has begun to wait for our permit meanwhile: look again.
+
+    def _check(self, refused: int | None) -> None:
+        if refused is not None:
+            raise VersionConflict(f"claim {self.token}: operation {refused} builds on something that has changed")
+
+    def _superseded(self) -> ClaimLost:
+        self.lost.set()
+        self._over()
+        return ClaimLost(f"claim {self.token} is over or has been superseded; nothing was written")
+
+    def _over(self) -> None:
+        self._is_over = True
+        self._member.forget(self)

@@ -1,0 +1,85 @@
+"""Settling what became of a commit whose answer was lost.
+
+Everyone who commits meets :class:`~distci.coordination.port.Unknown` sooner or later: the connection broke after the request had
+been sent. Repeating blindly would double or refuse what has happened; so each transaction leaves something behind that only it
+can have left, and :func:`settle` reads after ``sync`` to find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from threading import Event
+from typing import TypeVar
+
+from distci.coordination.port import Committed
+from distci.errors import CoordinationUnavailable
+from distci.protocol import paths
+from distci.protocol.records import Running
+from distci.protocol.tree import Done, Tree
+
+T = TypeVar("T")
+
+PAUSE_S = 0.2
+"""Between attempts to reach a tree that does not answer."""
+
+
+class Truth(Enum):
+    """What a commit of unknown outcome turns out to have been."""
+
+    COMMITTED = "committed"
+    NOT_COMMITTED = "not committed"
+    SUPERSEDED = "superseded"
+    """It can neither be found nor be repeated: others have gone on from where it started."""
+
+
+def settle(tree: Tree, commit: Callable[[], Done], look: Callable[[], Truth], give_up: Event) -> Done | Truth:
+    """Commit until the outcome is known: the ``Done`` of a known outcome, or ``Truth.SUPERSEDED``.
+
+    ``look`` is called after a ``sync`` whenever the answer to a commit was lost. While the tree cannot be reached this
+    waits for it; once ``give_up`` is set it raises :class:`~distci.errors.CoordinationUnavailable` instead.
+    """
+
+    def look_again() -> Truth:
+        tree.coordination.sync()
+        return look()
+
+    while True:
+        done = commit()
+        if not done.unknown:
+            return done
+        truth = persist(look_again, give_up)
+        if truth is Truth.COMMITTED:
+            return Done(Committed())
+        if truth is Truth.SUPERSEDED:
+            return truth
+
+
+def persist(call: Callable[[], T], give_up: Event) -> T:
+    """What ``call`` returns, tried again while the tree cannot be reached and ``give_up`` is not set."""
+    while True:
+        try:
+            return call()
+        except CoordinationUnavailable:
+            if give_up.wait(PAUSE_S):
+                raise
+
+
+def of_claim(tree: Tree, running: Running) -> Truth:
+    """Whether a claim is ours: its record carries the nonce that only this claim has."""
+    node = tree.coordination.read(paths.running(running.ticket.token))
+    if node is None:
+        return Truth.NOT_COMMITTED
+    mine = Running.from_bytes(node.data, paths.running(running.ticket.token)).nonce == running.nonce
+    return Truth.COMMITTED if mine else Truth.SUPERSEDED
+
+
+def of_end(tree: Tree, running: Running, proof: Callable[[], bool] | None) -> Truth:
+    """Whether the end of a claim took effect: ``proof`` reads something that only it can have written.
+
+    Without a proof, a claim whose record is gone counts as superseded: it may have ended by our commit or by a reclaim, and
+    in either case there is nothing left to do or to write.
+    """
+    if tree.coordination.exists(paths.running(running.ticket.token)) is not None:
+        return Truth.NOT_COMMITTED
+    return Truth.COMMITTED if proof is not None and proof() else Truth.SUPERSEDED

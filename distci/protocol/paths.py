@@ -1,0 +1,234 @@
+"""The map of the tree: every path as a function, every name taken apart where it is put together.
+
+::
+
+    /format                                   format number of the tree
+    /control                                  what is paused; every claim checks its version
+    /jobs/<job>                               config version in force, last build number
+    /builds/<shard>/<build>                   a build while it runs
+    /queue/<pool>/<bucket>/<name>             a ticket that can be claimed; pool = kind~label~label
+    /running/<bucket>/<token>                 a claimed ticket
+    /owners/<bucket>/<token>                  ephemeral: the claim's heartbeat
+    /idle/<offer>/<worker>                    ephemeral: "wake me"; deleting it is the wake-up
+    /workers/<worker>                         ephemeral: a live worker
+    /permits/<name>/<slot>                    a semaphore slot in use; absent is free
+    /parked/<why>/<name>                      a ticket that waits for something
+    /dead/<token>                             a ticket set aside, with the reason
+    /once/<day>/<digest>                      a cause that has been served
+
+A *token* is ``<ticket>.<attempt>``. A *name* is ``<priority>-<project tag>-<time>-<token>``, so that a listing of names
+says all that choosing needs and no node has to be read for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from distci.errors import Invalid
+from distci.model import BuildId
+
+FORMAT = "/format"
+CONTROL = "/control"
+JOBS = "/jobs"
+BUILDS = "/builds"
+QUEUE = "/queue"
+RUNNING = "/running"
+OWNERS = "/owners"
+IDLE = "/idle"
+WORKERS = "/workers"
+PERMITS = "/permits"
+PARKED = "/parked"
+DEAD = "/dead"
+ONCE = "/once"
+
+DUE = "due"
+"""Why a ticket is parked that waits for a time."""
+
+FOLDERS = (JOBS, BUILDS, QUEUE, RUNNING, OWNERS, IDLE, WORKERS, PERMITS, PARKED, DEAD, ONCE)
+
+CLAIM_BUCKETS = 8
+"""Folders that claimed tickets are spread over: 500 at once make lists of about 60 names (2 KiB) each."""
+
+BUILD_SHARDS = 16
+
+_PLAIN = "=*,.:_-?[]!"
+"""Characters of labels that node names carry as they are, besides letters and digits."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32 in lower case: names sort as the numbers do."""
+
+
+def job(job_id: str) -> str:
+    return f"{JOBS}/{_flat(job_id)}"
+
+
+def job_of(name: str) -> str:
+    """The job id that a name below ``/jobs`` stands for."""
+    return name.replace(":", "/")
+
+
+def build_shard(build: BuildId) -> str:
+    return f"{BUILDS}/{_bucket(str(build), BUILD_SHARDS)}"
+
+
+def build(build_id: BuildId) -> str:
+    return f"{build_shard(build_id)}/{_flat(build_id.job)}:{build_id.number}"
+
+
+def build_of(name: str) -> BuildId:
+    """The build that a name below ``/builds/<shard>`` stands for."""
+    job_id, _, number = name.rpartition(":")
+    return BuildId(job_of(job_id), int(number))
+
+
+def pool(kind: str, labels: Sequence[str]) -> str:
+    """The folder of all tickets that ask for the same kind and labels; its name says which."""
+    return f"{QUEUE}/{words((kind, *sorted(labels)))}"
+
+
+def pool_of(name: str) -> tuple[str, Sequence[str]]:
+    """The kind and the labels that a name below ``/queue`` stands for."""
+    kind, *labels = unwords(name)
+    return kind, labels
+
+
+def queue_bucket(pool_path: str, ticket: str, buckets: int) -> str:
+    return f"{pool_path}/{_bucket(ticket, buckets)}"
+
+
+def running(token: str) -> str:
+    return f"{RUNNING}/{claim_bucket(token)}/{token}"
+
+
+def owner(token: str) -> str:
+    return f"{OWNERS}/{claim_bucket(token)}/{token}"
+
+
+def claim_bucket(token: str) -> int:
+    return _bucket(ticket_of(token), CLAIM_BUCKETS)
+
+
+def idle(offer: str, worker: str) -> str:
+    return f"{IDLE}/{offer}/{worker}"
+
+
+def worker(name: str) -> str:
+    return f"{WORKERS}/{name}"
+
+
+def permit(name: str, slot: int) -> str:
+    return f"{permit_folder(name)}/{slot}"
+
+
+def permit_folder(name: str) -> str:
+    return f"{PERMITS}/{_flat(name)}"
+
+
+def parked(why: str, name: str) -> str:
+    return f"{PARKED}/{_flat(why)}/{name}"
+
+
+def parked_until(due_ms: int, name: str) -> str:
+    return parked(DUE, f"{base32(due_ms, 9)}-{name}")
+
+
+def due_ms(name: str) -> int:
+    """When a ticket parked under ``/parked/due`` is due; 0, which is at once, for a name that does not say."""
+    try:
+        return _from_base32(name.partition("-")[0])
+    except ValueError:
+        return 0
+
+
+def dead(token: str) -> str:
+    return f"{DEAD}/{token}"
+
+
+def once(day: int, cause: str) -> str:
+    """Where ``cause`` is remembered; ``day`` counts from 1970."""
+    return f"{ONCE}/{day}/{digest(cause, 26)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A waiting ticket's node name, taken apart."""
+
+    priority: int
+    project: str
+    """Four letters that stand for the project; equal for equal projects."""
+    time_ms: int
+    ticket: str
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.priority}-{self.project}-{base32(self.time_ms, 9)}-{self.ticket}.{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> Name:
+        """Take a name apart; :class:`~distci.errors.Invalid` when it is not one."""
+        try:
+            priority, project, time, token = text.split("-", 3)
+            ticket, _, attempt = token.rpartition(".")
+            if not ticket or len(time) != 9:
+                raise ValueError(text)
+            return cls(int(priority), project, _from_base32(time), ticket, int(attempt))
+        except ValueError as error:
+            raise Invalid(f"{text!r} is not the name of a waiting ticket") from error
+
+
+def project_tag(project: str) -> str:
+    return digest(project, 4) if project else "0000"
+
+
+def words(items: Iterable[str]) -> str:
+    """Any words as one node name."""
+    return "~".join(quote(item, safe=_PLAIN).replace("~", "%7E") for item in items)
+
+
+def unwords(name: str) -> list[str]:
+    return [unquote(item) for item in name.split("~")]
+
+
+def token(ticket: str, attempt: int) -> str:
+    return f"{ticket}.{attempt}"
+
+
+def ticket_of(token_text: str) -> str:
+    return token_text.rpartition(".")[0]
+
+
+def attempt_of(token_text: str) -> int:
+    return int(token_text.rpartition(".")[2])
+
+
+def digest(text: str, length: int) -> str:
+    """``length`` characters (5 bits each, at most 32) that stand for a text."""
+    number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=20).digest(), "big")
+    return base32(number, 32)[-length:]
+
+
+def base32(number: int, length: int) -> str:
+    letters = []
+    for _ in range(length):
+        number, rest = divmod(number, 32)
+        letters.append(_ALPHABET[rest])
+    return "".join(reversed(letters))
+
+
+def _from_base32(text: str) -> int:
+    number = 0
+    for letter in text:
+        number = number * 32 + _ALPHABET.index(letter)
+    return number
+
+
+def _bucket(text: str, buckets: int) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") % buckets
+
+
+def _flat(job_id: str) -> str:
+    """A job id or permit name as one node name; ``:`` occurs in neither."""
+    return job_id.replace("/", ":")

@@ -1,0 +1,248 @@
+"""What the nodes of the tree hold: tickets, offers, claims on record; and their JSON forms.
+
+A ticket is the offer of one piece of work of a *kind*; an offer is what a worker can do. Which ticket a worker may
+claim is decided here and nowhere else: :meth:`Offer.accepts`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from distci.errors import Invalid, InvalidDocument
+from distci.model import Json
+from distci.protocol import paths
+
+FORMAT = 1
+"""Format of every node that this version writes."""
+
+TICKET_ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:,=+~\[\]-]{0,99}")
+KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
+BODY_BYTES_MAX = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A slot of a named semaphore that a ticket needs while it is claimed."""
+
+    name: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The offer of one piece of work; the only thing that is ever claimed.
+
+    Raises :class:`~distci.errors.Invalid` when made with an id, kind, priority or body that the tree cannot carry.
+    """
+
+    id: str
+    """Chosen by whoever posts, so that posting twice is refused and not doubled. Letters, digits, ``._:,=+~[]-``."""
+    kind: str
+    body: Mapping[str, Json] = field(default_factory=dict)
+    """What the worker is told: JSON, at most 8 KiB."""
+    labels: Sequence[str] = ()
+    """All of these must be offered: a word, or ``key=glob``."""
+    priority: int = 5
+    """0 (first) to 9 (last)."""
+    project: str = ""
+    """Tickets of different projects take turns."""
+    guard: str = ""
+    """Path of a node without which the ticket is void; empty for none."""
+    attempts: int = 3
+    """Claims after which it is set aside if every one of them was lost."""
+    permits: Sequence[Permit] = ()
+    attempt: int = 1
+    posted_ms: int = 0
+    """When it was first posted, by the clock of who posted it; kept when it is claimed again."""
+
+    def __post_init__(self) -> None:
+        if not TICKET_ID.fullmatch(self.id):
+            raise Invalid(f"ticket id {self.id!r} must be 1 to 100 letters, digits or '._:,=+~[]-'")
+        if not KIND.fullmatch(self.kind):
+            raise Invalid(f"ticket {self.id}: kind {self.kind!r} must be lower-case letters, digits, '.' or '-'")
+        if not 0 <= self.priority <= 9:
+            raise Invalid(f"ticket {self.id}: priority {self.priority} is not between 0 and 9")
+        if self.attempts < 1:
+            raise Invalid(f"ticket {self.id}: attempts must be at least 1")
+
+    @property
+    def token(self) -> str:
+        """The fencing token of the attempt that claims it next, or that holds it: ``<id>.<attempt>``."""
+        return paths.token(self.id, self.attempt)
+
+    @property
+    def name(self) -> str:
+        return str(
+            paths.Name(self.priority, paths.project_tag(self.project), self.posted_ms, self.id, self.attempt),
+        )
+
+    @property
+    def pool(self) -> str:
+        return paths.pool(self.kind, self.labels)
+
+    def again(self) -> Ticket:
+        """The same ticket for its next attempt."""
+        return replace(self, attempt=self.attempt + 1)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the present attempt is the last one allowed."""
+        return self.attempt >= self.attempts
+
+    def to_bytes(self) -> bytes:
+        document: dict[str, Json] = {
+            "f": FORMAT,
+            "id": self.id,
+            "kind": self.kind,
+            "attempt": self.attempt,
+            "posted_ms": self.posted_ms,
+        }
+        optional = {
+            "body": dict(self.body),
+            "labels": list(self.labels),
+            "project": self.project,
+            "guard": self.guard,
+            "permits": [[permit.name, permit.limit] for permit in self.permits],
+        }
+        document.update({key: value for key, value in optional.items() if value})
+        if self.priority != 5:
+            document["priority"] = self.priority
+        if self.attempts != 3:
+            document["attempts"] = self.attempts
+        data = to_bytes(document)
+        if len(data) > BODY_BYTES_MAX:
+            raise Invalid(f"ticket {self.id} is {len(data)} bytes long; at most {BODY_BYTES_MAX} fit into the tree")
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Ticket:
+        """Read a ticket; :class:`~distci.errors.InvalidDocument`, naming ``where``, when it is not one."""
+        return cls._from_json(from_bytes(data, where), where)
+
+    @classmethod
+    def _from_json(cls, document: Mapping[str, Json], where: str) -> Ticket:
+        try:
+            return cls(
+                id=_text(document["id"]),
+                kind=_text(document["kind"]),
+                body=_mapping(document.get("body", {})),
+                labels=tuple(_text(label) for label in document.get("labels", ())),
+                priority=int(document.get("priority", 5)),
+                project=_text(document.get("project", "")),
+                guard=_text(document.get("guard", "")),
+                attempts=int(document.get("attempts", 3)),
+                permits=tuple(Permit(_text(name), int(limit)) for name, limit in document.get("permits", ())),
+                attempt=int(document["attempt"]),
+                posted_ms=int(document["posted_ms"]),
+            )
+        except (KeyError, TypeError, ValueError, Invalid) as error:
+            raise InvalidDocument(f"{where}: not a ticket: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A claimed ticket as the tree records it."""
+
+    ticket: Ticket
+    worker: str
+    nonce: str
+    """Tells one claim from another after a lost answer."""
+    slots: Sequence[tuple[str, int]] = ()
+    """The permit slots that this claim holds: (permit name, slot)."""
+
+    def to_bytes(self) -> bytes:
+        document = {
+            "f": FORMAT,
+            "worker": self.worker,
+            "nonce": self.nonce,
+            "ticket": from_bytes(self.ticket.to_bytes(), "ticket"),
+        }
+        if self.slots:
+            document["slots"] = [list(slot) for slot in self.slots]
+        return to_bytes(document)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Running:
+        """Read it back; :class:`~distci.errors.InvalidDocument`, naming ``where``, when it is something else."""
+        document = from_bytes(data, where)
+        try:
+            ticket = Ticket._from_json(_mapping(document["ticket"]), where)
+            slots = tuple((_text(name), int(slot)) for name, slot in document.get("slots", ()))
+            return cls(ticket, _text(document["worker"]), _text(document["nonce"]), slots)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidDocument(f"{where}: not a claimed ticket: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a worker can do."""
+
+    kinds: Sequence[str]
+    labels: Sequence[str] = ()
+    """Words and ``key=value`` pairs that tickets may ask for."""
+    only: Sequence[str] = ()
+    """Take no ticket that does not ask for one of these labels."""
+
+    def accepts(self, kind: str, labels: Sequence[str]) -> bool:
+        """Whether a ticket of that kind, asking for these labels, may be claimed under this offer."""
+        if kind not in self.kinds:
+            return False
+        if not all(any(label_matches(asked, offered) for offered in self.labels) for asked in labels):
+            return False
+        return not self.only or any(label_matches(asked, kept) for asked in labels for kept in self.only)
+
+    @property
+    def name(self) -> str:
+        """A node name that equal offers share: workers of one offer go idle in one folder."""
+        return ";".join(paths.words(sorted(part)) for part in (self.kinds, self.labels, self.only))
+
+    @classmethod
+    def parse(cls, name: str) -> Offer:
+        """The offer that such a name stands for; :class:`~distci.errors.Invalid` when it stands for none."""
+        parts = name.split(";")
+        if len(parts) != 3:
+            raise Invalid(f"{name!r} is not an offer")
+        kinds, labels, only = (tuple(paths.unwords(part)) if part else () for part in parts)
+        return cls(kinds, labels, only)
+
+
+def label_matches(asked: str, offered: str) -> bool:
+    """``key=glob`` against ``key=value``, or a word against the same word."""
+    asked_key, asked_mark, glob = asked.partition("=")
+    offered_key, offered_mark, value = offered.partition("=")
+    return asked_key == offered_key and asked_mark == offered_mark and fnmatchcase(value, glob)
+
+
+def to_bytes(document: Mapping[str, Json]) -> bytes:
+    """Compact JSON in a fixed order, so that equal documents are equal bytes."""
+    return json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+
+
+def from_bytes(data: bytes, where: str) -> dict[str, Any]:
+    """Read a node's JSON object; :class:`~distci.errors.InvalidDocument`, naming ``where``, when it is none."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDocument(f"{where}: not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidDocument(f"{where}: not a JSON object")
+    if document.get("f") != FORMAT:
+        raise InvalidDocument(f"{where}: format {document.get('f')!r}; this version reads {FORMAT}")
+    return document
+
+
+def _text(value: Json) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not an object")
+    return value

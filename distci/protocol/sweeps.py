@@ -1,0 +1,141 @@
+"""What any worker of the kind ``control`` does for the whole now and then: nobody is needed, and everybody may.
+
+Each folder of claims has one sweeper, the first by rendezvous hash over the live candidates; when two believe that it is theirs,
+the second one's transactions are refused, and nothing else happens. Ages are counted by the sweeper's own
+monotonic clock from when it first saw something, so no two clocks are ever compared.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from distci.coordination.port import Delete
+from distci.errors import InvalidDocument
+from distci.protocol import paths, permits, transactions
+from distci.protocol.records import Running, Ticket
+from distci.protocol.tickets import DAY_S, Tickets
+
+GRACE_S = 2.0
+"""How long a claim may stand without a heartbeat before it is taken over: time for its worker to adopt it again."""
+
+ONCE_DAYS = 2
+"""For how many days causes are remembered at least."""
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Sweeps when told to; not thread-safe."""
+
+    def __init__(
+        self,
+        tickets: Tickets,
+        name: str,
+        candidates: Callable[[], Sequence[str]],
+        grace_s: float = GRACE_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``candidates`` names the workers that sweep, ``name`` among them."""
+        self._tickets = tickets
+        self._coordination = tickets.tree.coordination
+        self._name = name
+        self._candidates = candidates
+        self._grace_s = grace_s
+        self._monotonic = monotonic
+        self._missing_since: dict[str, float] = {}
+
+    def sweep(self) -> int:
+        """Look over all that falls to this worker; how many tickets were moved."""
+        candidates = self._candidates()
+        mine = [item for item in range(paths.CLAIM_BUCKETS) if self._is_mine(f"claims {item}", candidates)]
+        moved = sum(self._sweep_claims(bucket) for bucket in mine)
+        if self._is_mine("parked", candidates):
+            moved += self._unpark_due() + self._unpark_for_permits()
+        if self._is_mine("once", candidates):
+            self._forget_old_causes()
+        return moved
+
+    def _is_mine(self, what: str, candidates: Sequence[str]) -> bool:
+        best = max(candidates, key=lambda name: paths.digest(f"{what} {name}", 26), default=self._name)
+        return best == self._name
+
+    def _sweep_claims(self, bucket: int) -> int:
+        # Running first, owners second: a claim makes both at once, so one seen running had its owner already.
+        running = self._coordination.children(f"{paths.RUNNING}/{bucket}")
+        owners = set(self._coordination.children(f"{paths.OWNERS}/{bucket}"))
+        now = self._monotonic()
+        missing = [token for token in running if token not in owners]
+        known = {token: since for token, since in self._missing_since.items() if token in missing}
+        others = {token: since for token, since in self._missing_since.items() if paths.claim_bucket(token) != bucket}
+        self._missing_since = others | {token: known.get(token, now) for token in missing}
+        due = [token for token in missing if now - self._missing_since[token] >= self._grace_s]
+        return sum(self._reclaim(token) for token in due)
+
+    def _reclaim(self, token: str) -> bool:
+        """Take over a claim that nobody holds any more."""
+        path = paths.running(token)
+        node = self._coordination.read(path)
+        if node is None:
+            return False
+        try:
+            running = Running.from_bytes(node.data, path)
+        except InvalidDocument as error:
+            self._tickets.set_aside(path, token, str(error))
+            return True
+        step = self._tickets.next_attempt(running.ticket, f"its worker {running.worker} was lost")
+        done = self._tickets.commit(
+            *transactions.owner_is_gone(token),
+            *transactions.end(running, has_owner=False),
+            *step.operations,
+            *permits.pass_on(self._tickets.tree, running),
+            post=step.post,
+        )
+        if done.committed:
+            self._missing_since.pop(token, None)
+            log.warning("claim %s was taken over: its worker %s was lost", token, running.worker)
+        return done.committed
+
+    def _unpark_due(self) -> int:
+        now_ms = int(self._tickets.clock() * 1000)
+        folder = paths.parked(paths.DUE, "").rstrip("/")
+        names = [name for name in self._coordination.children(folder) if paths.due_ms(name) <= now_ms]
+        return sum(self._unpark(f"{folder}/{name}") for name in sorted(names))
+
+    def _unpark_for_permits(self) -> int:
+        """The net below the hand-over of permits: a ticket parked for one that is free."""
+        moved = 0
+        for why in self._coordination.children(paths.PARKED):
+            if not why.startswith(permits.PARKED_FOR):
+                continue
+            for name in sorted(self._coordination.children(f"{paths.PARKED}/{why}"))[:1]:
+                path = f"{paths.PARKED}/{why}/{name}"
+                node = self._coordination.read(path)
+                if node is None:
+                    continue
+                ticket = Ticket.from_bytes(node.data, path)
+                if not isinstance(permits.acquire(self._tickets.tree, ticket), permits.Full):
+                    moved += self._unpark(path)
+        return moved
+
+    def _unpark(self, path: str) -> bool:
+        node = self._coordination.read(path)
+        if node is None:
+            return False
+        try:
+            ticket = Ticket.from_bytes(node.data, path)
+        except InvalidDocument as error:
+            self._tickets.set_aside(path, f"unreadable.{paths.digest(path, 16)}", str(error))
+            return False
+        return self._tickets.commit(Delete(path, node.version), post=[ticket]).committed
+
+    def _forget_old_causes(self) -> None:
+        today = int(self._tickets.clock() // DAY_S)
+        for day in self._coordination.children(paths.ONCE):
+            if not day.isdigit() or int(day) >= today - ONCE_DAYS:
+                continue
+            folder = f"{paths.ONCE}/{day}"
+            for cause in self._coordination.children(folder):
+                self._coordination.commit(Delete(f"{folder}/{cause}"))
+            self._coordination.commit(Delete(folder))

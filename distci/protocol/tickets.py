@@ -1,0 +1,257 @@
+"""Posting tickets and looking at them, from anywhere. Claiming them is for :mod:`distci.protocol.members`."""
+
+from __future__ import annotations
+
+import random as random_module
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from threading import Event
+
+from distci.coordination.port import Coordination, Delete, Operation, Write
+from distci.errors import Conflict, Invalid, InvalidDocument, NoSuchTicket
+from distci.model import Json
+from distci.protocol import outcomes, paths, transactions
+from distci.protocol.outcomes import Truth
+from distci.protocol.records import FORMAT, Running, Ticket, from_bytes, to_bytes
+from distci.protocol.tree import Done, Tree
+from distci.protocol.waking import Waking
+
+BUCKETS_MANY = 16
+WAITING_FOR_MANY_BUCKETS = 500
+"""Above this many waiting tickets a pool is spread over several folders, so that listing one stays cheap."""
+
+WIDTH_AGE_S = 1.0
+"""How long a poster trusts what it last read of a pool's size."""
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class TicketView:
+    """A ticket and where it stands, as people and tools look at it."""
+
+    place: str
+    """``waiting``, ``running``, ``parked`` or ``dead``."""
+    token: str
+    ticket: Ticket | None
+    """None when what is stored cannot be read; then ``reason`` says why."""
+    worker: str = ""
+    """Who holds it, while it is running."""
+    reason: str = ""
+    """What it waits for when parked, why it was set aside when dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Part of a transaction: operations, and tickets to post with them."""
+
+    operations: Sequence[Operation] = ()
+    post: Sequence[Ticket] = ()
+
+
+class Tickets:
+    """The tickets of one tree. Any thread may use it."""
+
+    exhausted: Callable[[Ticket, str], Step | None] | None = None
+    """Asked for what follows when a ticket has used up its attempts; None, or a None from it: the ticket is kept under ``/dead``.
+    Its step is committed together with the end of the last attempt; if it is refused, it is asked again."""
+
+    def __init__(
+        self,
+        coordination: Coordination,
+        clock: Callable[[], float] = time.time,
+        random: Random | None = None,
+        new_nonce: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        """``clock`` gives seconds since 1970; it orders the queue and decides nothing else."""
+        self.tree = Tree(coordination)
+        self.clock = clock
+        self.random = random or random_module.Random()
+        self.new_nonce = new_nonce
+        self.waking = Waking(self.tree, self.random)
+        self._widths: dict[str, tuple[float, int]] = {}
+
+    def next_attempt(self, ticket: Ticket, reason: str) -> Step:
+        """What becomes of a ticket whose present attempt came to nothing: it is offered again, or set aside."""
+        if not ticket.is_exhausted:
+            return Step(post=[ticket.again()])
+        if self.exhausted is not None and (step := self.exhausted(ticket, reason)) is not None:
+            return step
+        content = from_bytes(ticket.to_bytes(), "ticket")
+        return Step(transactions.set_aside(ticket.token, reason, content))
+
+    def post(self, *tickets: Ticket) -> bool:
+        """Offer tickets, all or none, and wake a worker for each; False when they have been posted before.
+
+        Tickets are told apart by their ids, and remembered for a day at least. Raises CoordinationUnavailable when
+        the tree cannot be reached; posting the same tickets again is then the right thing to do.
+        """
+        if not tickets:
+            return False
+        nonce = self.new_nonce()
+        day = int(self.clock() // DAY_S)
+        remember = [step for ticket in tickets for step in transactions.remember(ticket.id, day, nonce)]
+        for around in (day - 1, day, day + 1):
+            self.tree.folder(paths.once(around, "").rpartition("/")[0])
+
+        def look() -> Truth:
+            node = self.tree.coordination.read(paths.once(day, tickets[0].id))
+            return Truth.COMMITTED if node and node.data == nonce.encode() else Truth.NOT_COMMITTED
+
+        settled = outcomes.settle(self.tree, lambda: self.commit(*remember, post=tickets), look, _AT_ONCE)
+        return isinstance(settled, Done) and settled.committed
+
+    def commit(self, *operations: Operation, post: Sequence[Ticket] = (), hints: Sequence[Operation] = ()) -> Done:
+        """Commit operations together with new tickets, and wake workers for these. For services built on tickets.
+
+        The given operations come first, so a refusal's index refers to them.
+        """
+        creates = [create for ticket in post for create in self.creates(ticket)]
+        wakes = self.waking.hints(post)
+        done = self.tree.commit(*operations, *creates, hints=(*hints, *wakes))
+        self.waking.afterwards(post, wakes, done)
+        return done
+
+    def creates(self, ticket: Ticket) -> list[Operation]:
+        """The operations that put a ticket into the queue."""
+        posted = self.stamped(ticket)
+        bucket = paths.queue_bucket(posted.pool, posted.id, self._width(posted.pool))
+        return transactions.post(posted, bucket)
+
+    def stamped(self, ticket: Ticket) -> Ticket:
+        """The ticket with the time of its first posting."""
+        return ticket if ticket.posted_ms else replace(ticket, posted_ms=int(self.clock() * 1000))
+
+    def list(self) -> Iterator[TicketView]:
+        """Every live ticket: waiting, running, parked, dead; what cannot be read is shown as such.
+
+        One that moves meanwhile may be seen in both places or in none.
+        """
+        for queued_at in self._queued():
+            yield self._view("waiting", queued_at)
+        for token in self.running_tokens():
+            yield self._view_running(token)
+        for why in self.tree.coordination.children(paths.PARKED):
+            for name in sorted(self.tree.coordination.children(f"{paths.PARKED}/{why}")):
+                yield self._view("parked", f"{paths.PARKED}/{why}/{name}", why)
+        for token in sorted(self.tree.coordination.children(paths.DEAD)):
+            yield self._view_dead(token)
+
+    def show(self, ticket: str) -> TicketView:
+        """One ticket by id or token; NoSuchTicket when it is nowhere (any more)."""
+        for view in self.list():
+            if ticket in (view.token, paths.ticket_of(view.token)):
+                return view
+        raise NoSuchTicket(f"no live ticket {ticket!r}; `distci ticket list` shows all there are")
+
+    def requeue(self, ticket: str) -> Ticket:
+        """Put a ticket that was set aside back into the queue, its attempts counted anew.
+
+        Raises NoSuchTicket when none of that id or token is set aside, Invalid when it cannot be read.
+        """
+        for token in self.tree.coordination.children(paths.DEAD):
+            if ticket not in (token, paths.ticket_of(token)):
+                continue
+            view = self._view_dead(token)
+            if view.ticket is None:
+                raise Invalid(f"ticket {token} cannot be put back: {view.reason}")
+            fresh = replace(
+                view.ticket, attempt=view.ticket.attempt + 1, attempts=view.ticket.attempt + view.ticket.attempts
+            )
+            done = self.commit(Delete(paths.dead(token)), post=[fresh])
+            if done.committed:
+                return fresh
+            raise Conflict(f"ticket {token} has been moved by somebody else, or the answer was lost; look again")
+        raise NoSuchTicket(f"no ticket {ticket!r} is set aside; `distci ticket list` shows all there are")
+
+    def withdrawal(self, ticket: str, pool: str) -> Operation | None:
+        """The operation that takes a waiting ticket out of its queue, or None when it is not (or no longer) waiting."""
+        for bucket in self.tree.coordination.children(pool):
+            for name in self.tree.coordination.children(f"{pool}/{bucket}"):
+                if paths.Name.parse(name).ticket == ticket:
+                    return Delete(f"{pool}/{bucket}/{name}")
+        return None
+
+    def set_aside(self, path: str, token: str, reason: str) -> None:
+        """Take a node that cannot be read out of everyone's way, and keep it with the reason under ``/dead``."""
+        node = self.tree.coordination.read(path)
+        if node is None:
+            return
+        content = node.data.decode(errors="replace")
+        self.tree.commit(Delete(path, node.version), *transactions.set_aside(token, reason, content))
+
+    def pause(self, *kinds: str) -> None:
+        """Let nobody claim tickets of these kinds (``*`` for all) from now on; none given: resume all."""
+        node = self.tree.coordination.read(paths.CONTROL)
+        document = from_bytes(node.data, paths.CONTROL) if node else {}
+        document.update(f=FORMAT, paused=sorted(kinds))
+        if not self.tree.commit(Write(paths.CONTROL, to_bytes(document), node.version if node else -1)).committed:
+            raise Conflict("what is paused was changed by somebody else, or the answer was lost; look again")
+
+    def running_tokens(self) -> Iterator[str]:
+        """Tokens of all claims on record."""
+        for bucket in range(paths.CLAIM_BUCKETS):
+            yield from self.tree.coordination.children(f"{paths.RUNNING}/{bucket}")
+
+    def _width(self, pool: str) -> int:
+        """Over how many folders a pool is spread now."""
+        now = self.clock()
+        read_at, width = self._widths.get(pool, (0.0, 1))
+        if now - read_at < WIDTH_AGE_S:
+            return width
+        stat = self.tree.coordination.exists(f"{pool}/0")
+        width = BUCKETS_MANY if stat and stat.children > WAITING_FOR_MANY_BUCKETS else 1
+        self._widths[pool] = (now, width)
+        return width
+
+    def _queued(self) -> Iterator[str]:
+        coordination = self.tree.coordination
+        for pool in sorted(coordination.children(paths.QUEUE)):
+            for bucket in sorted(coordination.children(f"{paths.QUEUE}/{pool}")):
+                for name in sorted(coordination.children(f"{paths.QUEUE}/{pool}/{bucket}")):
+                    yield f"{paths.QUEUE}/{pool}/{bucket}/{name}"
+
+    def _view(self, place: str, path: str, why: str = "") -> TicketView:
+        node = self.tree.coordination.read(path)
+        token = path.rpartition("/")[2]
+        if node is None:
+            return TicketView(place, token, None, reason="moved meanwhile")
+        try:
+            ticket = Ticket.from_bytes(node.data, path)
+        except InvalidDocument as error:
+            return TicketView(place, token, None, reason=str(error))
+        return TicketView(place, ticket.token, ticket, reason=why)
+
+    def _view_running(self, token: str) -> TicketView:
+        node = self.tree.coordination.read(paths.running(token))
+        if node is None:
+            return TicketView("running", token, None, reason="ended meanwhile")
+        try:
+            running = Running.from_bytes(node.data, paths.running(token))
+        except InvalidDocument as error:
+            return TicketView("running", token, None, reason=str(error))
+        return TicketView("running", token, running.ticket, running.worker)
+
+    def _view_dead(self, token: str) -> TicketView:
+        node = self.tree.coordination.read(paths.dead(token))
+        if node is None:
+            return TicketView("dead", token, None, reason="moved meanwhile")
+        try:
+            document = from_bytes(node.data, paths.dead(token))
+        except InvalidDocument as error:
+            return TicketView("dead", token, None, reason=str(error))
+        return TicketView("dead", token, _ticket_in(document.get("ticket")), reason=str(document.get("reason")))
+
+
+_AT_ONCE = Event()
+_AT_ONCE.set()
+
+
+def _ticket_in(content: Json) -> Ticket | None:
+    try:
+        return Ticket.from_bytes(to_bytes(content), "ticket") if isinstance(content, dict) else None
+    except InvalidDocument:
+        return None

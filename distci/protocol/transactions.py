@@ -1,0 +1,108 @@
+"""Every transaction of the protocol as a pure function: from what was read to the operations to commit.
+
+The life of a ticket::
+
+                 claim                  finish
+    (post) queue ------> running+owner --------> gone, follow-on tickets in the queue
+             ^  \\             |
+             |   park         | reclaim, give back: attempt + 1
+             |    v           v
+             +-- parked     queue, or dead when its attempts are used up
+
+What keeps them right when anybody may die or come back late:
+
+* *The fence.* ``/running/<token>`` is deleted by exactly one of finish, reclaim and give-back. An attempt that has been superseded
+  finds it gone, and nothing of its transaction takes effect.
+* *Proof of absence.* Reclaim creates and deletes the owner node in one transaction, which cannot be done while it exists.
+* *Whole steps.* A ticket leaves one place and enters the next in the same transaction, so it is always in exactly one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distci.coordination.port import Check, Create, Delete, Operation, Write
+from distci.model import Json
+from distci.protocol import paths
+from distci.protocol.records import FORMAT, Running, Ticket, to_bytes
+
+CLAIM_CONTROL, CLAIM_GUARD = 0, 2
+"""Where in a claim the check of ``/control`` and, if there is one, that of the guard stand."""
+
+FENCE, OWNER = 0, 1
+"""Where in a finish the fence and the removal of the heartbeat stand."""
+
+
+def post(ticket: Ticket, bucket: str) -> list[Operation]:
+    """Offer a ticket in the folder ``bucket`` of its pool."""
+    return [Create(f"{bucket}/{ticket.name}", ticket.to_bytes())]
+
+
+def remember(cause: str, day: int, nonce: str) -> list[Operation]:
+    """Refuse a cause that was served the day before, today or the day after (clocks differ), and remember it from now on."""
+    absent: list[Operation] = []
+    for other in (day - 1, day + 1):
+        absent += [Create(paths.once(other, cause)), Delete(paths.once(other, cause))]
+    return [Create(paths.once(day, cause), nonce.encode()), *absent]
+
+
+def claim(running: Running, queued_at: str, control_version: int) -> list[Operation]:
+    """Take a ticket out of the queue. The guard, if it has one, must still be there."""
+    ticket = running.ticket
+    operations: list[Operation] = [Check(paths.CONTROL, control_version), Delete(queued_at)]
+    if ticket.guard:
+        operations.append(Check(ticket.guard))
+    return operations + start(running)
+
+
+def start(running: Running) -> list[Operation]:
+    """The nodes that make a claim: its record, its heartbeat, its permit slots."""
+    token = running.ticket.token
+    return [
+        Create(paths.running(token), running.to_bytes()),
+        Create(paths.owner(token), ephemeral=True),
+        *(Create(paths.permit(name, slot), token.encode()) for name, slot in running.slots),
+    ]
+
+
+def end(running: Running, has_owner: bool = True) -> list[Operation]:
+    """Undo :func:`start`; the first operation is the fence.
+
+    A claim whose session was lost has no owner node until it is adopted again, but may finish all the same.
+    """
+    token = running.ticket.token
+    operations: list[Operation] = [Delete(paths.running(token))]
+    if has_owner:
+        operations.append(Delete(paths.owner(token)))
+    return operations + [Delete(paths.permit(name, slot)) for name, slot in running.slots]
+
+
+def adopt(token: str, replaces_owner: bool = False) -> list[Operation]:
+    """Give a claim that still stands the heartbeat of a new session; ``replaces_owner``: the old session's node is still there."""
+    forget: list[Operation] = [Delete(paths.owner(token))] if replaces_owner else []
+    return [Check(paths.running(token)), *forget, Create(paths.owner(token), ephemeral=True)]
+
+
+def owner_is_gone(token: str) -> list[Operation]:
+    """Possible only while nobody's heartbeat is there."""
+    return [Create(paths.owner(token)), Delete(paths.owner(token))]
+
+
+def set_aside(token: str, reason: str, content: Json) -> list[Operation]:
+    """Keep what cannot or shall not be claimed any more where people can look at it."""
+    return [Create(paths.dead(token), to_bytes({"f": FORMAT, "reason": reason, "ticket": content}))]
+
+
+def park(ticket: Ticket, why: str, waits_for: Sequence[Operation] = ()) -> list[Operation]:
+    """Let a ticket wait outside the queue for as long as ``waits_for`` holds."""
+    return [Create(paths.parked(why, ticket.name), ticket.to_bytes()), *waits_for]
+
+
+def park_until(ticket: Ticket, due_ms: int) -> list[Operation]:
+    """Let a ticket wait outside the queue until a time, in milliseconds since 1970."""
+    return [Create(paths.parked_until(due_ms, ticket.name), ticket.to_bytes())]
+
+
+def hold_version(path: str, version: int) -> list[Operation]:
+    """Pass only while the node has this version, and leave it with another one."""
+    return [Write(path, b"", version)]

@@ -1,0 +1,69 @@
+"""Waking without a herd: whoever posts a ticket wakes one idle worker that can do it, in the same transaction.
+
+A worker that goes idle creates ``/idle/<offer>/<worker>``, watches that node alone, and *then* lists its pools once
+more. A poster that knew of no idle worker reads ``/idle`` once more *after* its commit. Both write first and read
+second, each on its own session, so at least one of them sees the other, and no wake-up is lost. Busy workers watch nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from random import Random
+
+from distci.coordination.port import Delete, Operation
+from distci.errors import Invalid
+from distci.protocol import paths
+from distci.protocol.records import Offer, Ticket
+from distci.protocol.tree import Done, Tree
+
+
+class Waking:
+    """Finds idle workers. Any thread may use it."""
+
+    def __init__(self, tree: Tree, random: Random) -> None:
+        self._tree = tree
+        self._random = random
+
+    def hints(self, tickets: Iterable[Ticket]) -> list[Operation]:
+        """Deletions of one idle node for each ticket that somebody idle can do; every worker at most once."""
+        tickets = list(tickets)
+        if not tickets:
+            return []
+        idle = self._idle(tickets)
+        woken: set[str] = set()
+        for ticket in tickets:
+            candidates = [
+                path
+                for offer, workers in idle
+                if offer.accepts(ticket.kind, ticket.labels)
+                for path in workers
+                if path not in woken
+            ]
+            if candidates:
+                woken.add(self._random.choice(candidates))
+        return [Delete(path) for path in sorted(woken)]
+
+    def afterwards(self, tickets: Sequence[Ticket], hints: Sequence[Operation], done: Done) -> None:
+        """After a post: wake by a transaction of its own those who went idle while it was being committed."""
+        woken = len(hints) if done.hinted else 0
+        if not done.committed or woken >= len(tickets):
+            return
+        for hint in self.hints(tickets)[: len(tickets) - woken]:
+            self._tree.coordination.commit(hint)
+
+    def _idle(self, tickets: Sequence[Ticket]) -> list[tuple[Offer, Sequence[str]]]:
+        """The offers that suit any of the tickets, each with the idle nodes below it."""
+        found: list[tuple[Offer, Sequence[str]]] = []
+        for folder in self._tree.coordination.children(paths.IDLE):
+            offer = _offer(folder)
+            if offer and any(offer.accepts(ticket.kind, ticket.labels) for ticket in tickets):
+                workers = self._tree.coordination.children(f"{paths.IDLE}/{folder}")
+                found.append((offer, [f"{paths.IDLE}/{folder}/{worker}" for worker in workers]))
+        return found
+
+
+def _offer(folder: str) -> Offer | None:
+    try:
+        return Offer.parse(folder)
+    except Invalid:
+        return None
