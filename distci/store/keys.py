@@ -1,0 +1,263 @@
+"""The map of the store: every key as a function, every key taken apart where it is put together.
+
+::
+
+    jobs/<job>                                        marker of a job that exists
+    job-versions/<job>/<version>                      one version of a job's document, kept for ever
+    downstream/<upstream>/<downstream>                marker: an end of the first starts the second
+    builds/<job>/<number>/trigger.json                what caused the build
+                         /plan.json                   the job expanded for it
+                         /record.json                 how it ended
+                         /pins/<name>                 what was looked up once for the whole build
+                         /tasks/<task>/<token>/       all that one attempt wrote:
+                             outcome.json
+                             log/<offset>             console bytes from that offset on
+                             artifacts.json           names, sizes and digests of
+                             artifacts/<name>         the files it published
+                             workspace.json           the workspace it left, as packs and the files in them
+    packs/<two digits>/<digest>                       packed files, named by their SHA-256
+
+No two names share a key, and the prefix of one never covers another:
+
+* A job id is one segment, with ``:`` for its ``/`` (job ids hold no ``:``). ``builds/team:a/`` therefore covers
+  neither the builds of ``team/ab`` nor those of ``team/a/b``.
+* Any other name is one segment, percent-encoded, with ``%2F`` for its ``/``.
+* Numbers have leading zeros, so that they sort as numbers do: 9 digits of versions and builds, 16 of offsets.
+
+What does not fit into a key raises :class:`~distci.errors.Invalid`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from distci.errors import Invalid
+from distci.model import BuildId, check_job_id
+
+KEY_LENGTH_MAX = 900
+"""Bytes. S3 takes 1,024; the rest is left to the prefix that a store may put before its keys."""
+
+_NUMBER_DIGITS = 9
+_OFFSET_DIGITS = 16
+
+_PLAIN = "[],="
+"""What names carry as it is besides letters, digits and ``_.-~``: matrix names stay readable."""
+
+_PRINTABLE = re.compile(r"[ -~]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+JOBS = "jobs/"
+DOWNSTREAM = "downstream/"
+PACKS = "packs/"
+
+
+def job_marker(job: str) -> str:
+    return check_key(f"{JOBS}{_job(job)}")
+
+
+def job_of_marker(key: str) -> str:
+    """The job that a key below :data:`JOBS` stands for."""
+    (job,) = _parts("jobs/([^/]+)", key)
+    return _job_of(job, key)
+
+
+def job_versions(job: str) -> str:
+    """What the keys of all versions of a job start with."""
+    return f"job-versions/{_job(job)}/"
+
+
+def job_version(job: str, version: int) -> str:
+    return check_key(f"{job_versions(job)}{_digits(version, _NUMBER_DIGITS)}")
+
+
+def version_of(key: str) -> int:
+    """The version that a key below :func:`job_versions` stands for."""
+    (version,) = _parts("job-versions/[^/]+/([0-9]{9})", key)
+    return int(version)
+
+
+def downstreams(upstream: str) -> str:
+    """What the keys of all that a job starts begin with."""
+    return f"{DOWNSTREAM}{_job(upstream)}/"
+
+
+def downstream(upstream: str, downstream_job: str) -> str:
+    return check_key(f"{downstreams(upstream)}{_job(downstream_job)}")
+
+
+def downstream_of(key: str) -> str:
+    """The job that is started, from a key below :func:`downstreams`."""
+    (job,) = _parts("downstream/[^/]+/([^/]+)", key)
+    return _job_of(job, key)
+
+
+def builds(job: str) -> str:
+    """What the keys of all builds of a job start with."""
+    return f"builds/{_job(job)}/"
+
+
+def build(build_id: BuildId) -> str:
+    """What all keys of a build start with."""
+    return f"{builds(build_id.job)}{_digits(build_id.number, _NUMBER_DIGITS)}/"
+
+
+def past_build(build_id: BuildId) -> str:
+    """Sorts after all keys of a build: list ``after`` this to go on with the next one, however much this one wrote."""
+    return f"{build(build_id)}~"
+
+
+def build_of(key: str) -> BuildId:
+    """The build that a key below :func:`builds` belongs to."""
+    job, number = _parts("builds/([^/]+)/([0-9]{9})/.+", key)
+    return BuildId(_job_of(job, key), int(number))
+
+
+def build_trigger(build_id: BuildId) -> str:
+    return check_key(f"{build(build_id)}trigger.json")
+
+
+def build_plan(build_id: BuildId) -> str:
+    return check_key(f"{build(build_id)}plan.json")
+
+
+def build_record(build_id: BuildId) -> str:
+    return check_key(f"{build(build_id)}record.json")
+
+
+def pin(build_id: BuildId, name: str) -> str:
+    """Where the whole build reads what one of its tasks looked up first, such as the commit of a ref."""
+    return check_key(f"{build(build_id)}pins/{_segment(name)}")
+
+
+def task(build_id: BuildId, task_name: str) -> str:
+    """What the keys of all attempts at a task start with."""
+    return f"{build(build_id)}tasks/{_segment(task_name)}/"
+
+
+def attempt(build_id: BuildId, task_name: str, token: str) -> str:
+    """What the keys of one attempt start with."""
+    return f"{task(build_id, task_name)}{_segment(token)}/"
+
+
+def attempt_outcome(build_id: BuildId, task_name: str, token: str) -> str:
+    return check_key(f"{attempt(build_id, task_name, token)}outcome.json")
+
+
+def log(build_id: BuildId, task_name: str, token: str) -> str:
+    """What the keys of an attempt's log start with; they sort by offset."""
+    return f"{attempt(build_id, task_name, token)}log/"
+
+
+def log_chunk(build_id: BuildId, task_name: str, token: str, offset: int) -> str:
+    """Where the bytes of the log from ``offset`` on are."""
+    return check_key(f"{log(build_id, task_name, token)}{_digits(offset, _OFFSET_DIGITS)}")
+
+
+def offset_of_chunk(key: str) -> int:
+    """The offset that a key below :func:`log` stands for."""
+    (offset,) = _parts("builds/[^/]+/[0-9]{9}/tasks/[^/]+/[^/]+/log/([0-9]{16})", key)
+    return int(offset)
+
+
+def artifact_index(build_id: BuildId, task_name: str, token: str) -> str:
+    return check_key(f"{attempt(build_id, task_name, token)}artifacts.json")
+
+
+def artifact(build_id: BuildId, task_name: str, token: str, name: str) -> str:
+    return check_key(f"{attempt(build_id, task_name, token)}artifacts/{_segment(name)}")
+
+
+def workspace(build_id: BuildId, task_name: str, token: str) -> str:
+    return check_key(f"{attempt(build_id, task_name, token)}workspace.json")
+
+
+def pack(digest: str) -> str:
+    """Where a pack is; ``digest`` is the SHA-256 of its bytes in hexadecimal."""
+    if not _SHA256.fullmatch(digest):
+        raise Invalid(f"{digest!r} is not a SHA-256 in 64 lower-case hexadecimal digits")
+    return f"{PACKS}{digest[:2]}/{digest}"
+
+
+def check_key(key: str) -> str:
+    """The key itself when every store can hold it; :class:`~distci.errors.Invalid` otherwise.
+
+    Adapters call it before they touch anything.
+    """
+    if not key:
+        raise Invalid("a key cannot be empty")
+    return _check(key, key.split("/"))
+
+
+def is_key(key: str) -> bool:
+    """Whether :func:`check_key` takes it. Listings leave out what else lies about in a bucket."""
+    try:
+        check_key(key)
+    except Invalid:
+        return False
+    return True
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix itself when keys can start with it; :class:`~distci.errors.Invalid` otherwise."""
+    return _check(prefix, prefix.split("/")[:-1])
+
+
+def check_range(start: int, length: int | None) -> None:
+    """Hold a read to numbers that are not negative; :class:`~distci.errors.Invalid` otherwise."""
+    if start < 0 or (length is not None and length < 0):
+        raise Invalid(f"cannot read {length} bytes from offset {start}: neither may be negative")
+
+
+def _check(key: str, whole_segments: list[str]) -> str:
+    if len(key) > KEY_LENGTH_MAX:
+        raise Invalid(
+            f"key {_shortened(key)} has {len(key)} characters; at most {KEY_LENGTH_MAX} fit: use shorter names"
+        )
+    if not _PRINTABLE.fullmatch(key):
+        raise Invalid(f"key {key!r} holds something else than printable ASCII")
+    if not {"", ".", ".."}.isdisjoint(whole_segments):
+        raise Invalid(f"key {key!r} has an empty, '.' or '..' segment")
+    return key
+
+
+def _shortened(key: str) -> str:
+    return repr(f"{key[:100]}...{key[-40:]}")
+
+
+def _job(job: str) -> str:
+    return check_job_id(job).replace("/", ":")
+
+
+def _job_of(segment: str, key: str) -> str:
+    try:
+        return check_job_id(segment.replace(":", "/"))
+    except Invalid as error:
+        raise Invalid(f"key {key!r}: {error}") from error
+
+
+def _segment(name: str) -> str:
+    """Any name as one segment."""
+    if not name:
+        raise Invalid("an empty name cannot be part of a key")
+    try:
+        encoded = quote(name, safe=_PLAIN)
+    except UnicodeEncodeError as error:
+        raise Invalid(f"name {name!r} is not valid Unicode: {error}") from error
+    is_dots = not encoded.strip(".")
+    return encoded.replace(".", "%2E") if is_dots else encoded
+
+
+def _digits(number: int, digits: int) -> str:
+    if not 0 <= number < 10**digits:
+        raise Invalid(f"{number} is not a number of at most {digits} digits")
+    return f"{number:0{digits}}"
+
+
+def _parts(pattern: str, key: str) -> Sequence[str]:
+    """The groups of a pattern that the whole key must match."""
+    match = re.fullmatch(pattern, key)
+    if not match:
+        raise Invalid(f"key {key!r} is not of the form {pattern}")
+    return match.groups()
