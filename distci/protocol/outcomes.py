@@ -13,7 +13,7 @@ from threading import Event
 from typing import TypeVar
 
 from distci.coordination.port import Committed
-from distci.errors import CoordinationUnavailable
+from distci.errors import Unavailable
 from distci.protocol import paths
 from distci.protocol.records import Running
 from distci.protocol.tree import Done, Tree
@@ -56,11 +56,11 @@ def settle(tree: Tree, commit: Callable[[], Done], look: Callable[[], Truth], gi
 
 
 def persist(call: Callable[[], T], give_up: Event) -> T:
-    """What ``call`` returns, tried again while the tree cannot be reached and ``give_up`` is not set."""
+    """What ``call`` returns, tried again while something it needs cannot be reached and ``give_up`` is not set."""
     while True:
         try:
             return call()
-        except CoordinationUnavailable:
+        except Unavailable:
             if give_up.wait(PAUSE_S):
                 raise
 

@@ -149,7 +149,11 @@ def dead(token: str) -> str:
 
 def once(day: int, cause: str) -> str:
     """Where ``cause`` is remembered; ``day`` counts from 1970."""
-    return f"{ONCE}/{day}/{digest(cause, 26)}"
+    return f"{once_day(day)}/{digest(cause, 26)}"
+
+
+def once_day(day: int) -> str:
+    return f"{ONCE}/{day}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Tickets:
         day = int(self.clock() // DAY_S)
         remember = [step for ticket in tickets for step in transactions.remember(ticket.id, day, nonce)]
         for around in (day - 1, day, day + 1):
-            self.tree.folder(paths.once(around, "").rpartition("/")[0])
+            self.tree.folder(paths.once_day(around))
 
         def look() -> Truth:
             node = self.tree.coordination.read(paths.once(day, tickets[0].id))
@@ -133,7 +133,7 @@ class Tickets:
         for queued_at in self._queued():
             yield self._view("waiting", queued_at)
         for token in self.running_tokens():
-            yield self._view_running(token)
+            yield self.view_running(token)
         for why in self.tree.coordination.children(paths.PARKED):
             for name in sorted(self.tree.coordination.children(f"{paths.PARKED}/{why}")):
                 yield self._view("parked", f"{paths.PARKED}/{why}/{name}", why)
@@ -225,7 +225,8 @@ class Tickets:
             return TicketView(place, token, None, reason=str(error))
         return TicketView(place, ticket.token, ticket, reason=why)
 
-    def _view_running(self, token: str) -> TicketView:
+    def view_running(self, token: str) -> TicketView:
+        """A claimed ticket by its token, whether or not it still is one."""
         node = self.tree.coordination.read(paths.running(token))
         if node is None:
             return TicketView("running", token, None, reason="ended meanwhile")

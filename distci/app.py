@@ -1,0 +1,125 @@
+"""The composition root: settings in, a working system out. The only place that chooses adapters.
+
+Adapters are imported when they are chosen, so that nobody pays for boto3 who keeps objects in a directory.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from distci.settings import Settings, load
+
+if TYPE_CHECKING:
+    from distci.coordination.port import Coordination
+    from distci.isolation.port import Isolation
+    from distci.store.port import Store
+
+
+def connect(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    coordination: str | None = None,
+    store: str | None = None,
+    settings: Settings | None = None,
+    actor: str = "",
+) -> DistCI:
+    """A system to work with: by its back ends' URLs, by its data folder (embedded back ends), or by ready settings.
+
+    Raises InvalidSettings for what cannot be understood and Unavailable for what cannot be reached. Close it when done, or
+    use it as a context manager.
+
+    >>> import distci
+    >>> with distci.connect(folder) as system:
+    ...     list(system.jobs.list())
+    []
+    """
+    if settings is None:
+        flags = {
+            "data": os.fspath(data) if data else None,
+            "coordination": coordination,
+            "store": store,
+            "actor": actor,
+        }
+        settings = load(None, {}, flags)
+    return DistCI(settings)
+
+
+class DistCI:
+    """One system: its jobs, builds, artifacts, tickets and workers. Any thread may use it."""
+
+    def __init__(self, settings: Settings) -> None:
+        from distci.builds import Builds
+        from distci.jobs import Jobs
+        from distci.lifecycle import Lifecycle
+        from distci.protocol import Tickets
+        from distci.published import Published
+
+        self.settings = settings
+        self.store: Store = open_store(settings)
+        self.coordination: Coordination = open_coordination(settings)
+        try:
+            self.tickets = Tickets(self.coordination)
+        except BaseException:
+            self.coordination.close()
+            raise
+        self.jobs = Jobs(self.store)
+        self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs)
+        self.builds = Builds(self.lifecycle, self.jobs, settings.actor)
+        self.artifacts = Published(self.builds, self.store)
+
+    def close(self) -> None:
+        """End the session. Nothing that was accepted depends on it."""
+        self.coordination.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_coordination(settings: Settings) -> Coordination:
+    """The coordination tree that the settings name; CoordinationUnavailable when it cannot be reached."""
+    address = settings.coordination_address
+    timeout_s = settings.session_timeout_s
+    if address.scheme == "zookeeper":
+        from distci.coordination.zookeeper import ZooKeeperCoordination
+
+        return ZooKeeperCoordination(address.host, address.path.rstrip("/") or "/distci", session_timeout_s=timeout_s)
+    from distci.coordination.sqlite import SqliteCoordination
+
+    path = Path(address.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteCoordination(path, session_timeout_s=timeout_s)
+
+
+def open_store(settings: Settings) -> Store:
+    """The object store that the settings name."""
+    address = settings.store_address
+    if address.scheme == "s3":
+        from distci.store.s3 import S3Store
+
+        options = address.options
+        return S3Store(
+            address.host,
+            address.path.strip("/"),
+            endpoint_url=options.get("endpoint_url"),
+            access_key=options.get("access_key"),
+            secret_key=options.get("secret_key"),
+            region=options.get("region"),
+        )
+    from distci.store.directory import DirectoryStore
+
+    return DirectoryStore(Path(address.path))
+
+
+def open_isolation() -> Isolation:
+    """Where the commands of tasks run on this machine."""
+    from distci.isolation.host import HostIsolation
+
+    return HostIsolation()

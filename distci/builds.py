@@ -1,0 +1,342 @@
+"""Builds as people and programs see them: started, listed, followed, cancelled, run again.
+
+A build is read from the tree while it runs and from the store once it is archived; since the record is stored before the node is deleted,
+looking in that order (and once more in the tree) never misses one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import NoReturn
+
+from distci import console, documents, plan
+from distci.coordination.port import Operation
+from distci.errors import IllegalTransition, NoSuchBuild, NoSuchObject, NoSuchTask, VersionConflict
+from distci.jobs import Jobs
+from distci.lifecycle import Lifecycle, LiveBuild, task_ticket
+from distci.model import BuildId, Json, Result, TaskState, Trigger
+from distci.protocol import paths, transactions
+from distci.protocol.tickets import DAY_S
+from distci.store import keys
+
+POLL_S = 0.2
+"""How often a follower looks whether there is more; a line of a log is stored within a quarter of a second."""
+
+RETRY_KIND = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task of a build as it stands."""
+
+    name: str
+    type: str
+    needs: Sequence[str]
+    state: TaskState
+    token: str
+    """The attempt that counts, or that runs; empty before there is one."""
+    origin: str
+    """The build whose attempt that is, when this one took it over; usually empty."""
+    worker: str
+    """Who runs it, while it runs; who ran it, afterwards."""
+    allow_failure: bool
+    attempts: Sequence[Mapping[str, Json]]
+    """The records of attempts that have ended, the oldest first: worker, start and end in milliseconds, exit status or signal ..."""
+
+    @property
+    def reason(self) -> str:
+        """Why it ended as it did; empty when there is nothing to add to the state."""
+        return str(self.attempts[-1].get("reason", "")) if self.attempts else ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildView:
+    """A build as it stands."""
+
+    id: BuildId
+    state: str
+    """``planning``, ``running``, ``cancelling``, or its result: ``passed``, ``failed``, ``cancelled``."""
+    result: Result | None
+    reason: str
+    config: int
+    trigger: Trigger
+    created_ms: int
+    finished_ms: int
+    """0 until it has its result."""
+    downstream: Sequence[str]
+    tasks: Sequence[TaskView]
+    is_archived: bool
+
+    def task(self, name: str) -> TaskView:
+        """The task of that name; NoSuchTask when there is none."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        known = ", ".join(task.name for task in self.tasks) or "none yet"
+        raise NoSuchTask(f"{self.id} has no task {name!r}; its tasks: {known}")
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """Some bytes of the console log of one task's attempt, as they came."""
+
+    task: str
+    token: str
+    offset: int
+    data: bytes
+
+
+class Builds:
+    """The builds of one system. Any thread may use it."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, jobs: Jobs, actor: str = "", clock: Callable[[], float] = time.time
+    ) -> None:
+        """``actor`` goes on record as who asked, unless a call names somebody else."""
+        self._actor = actor
+        self._lifecycle = lifecycle
+        self._jobs = jobs
+        self._store = lifecycle.store
+        self._tickets = lifecycle.tickets
+        self._clock = clock
+
+    def trigger(
+        self,
+        job: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        actor: str = "",
+        commit: str = "",
+        ref: str = "",
+        cause: str = "",
+    ) -> BuildId:
+        """Start a build of a job as it is in force now; its id.
+
+        ``cause`` names what made you ask (a delivery, a change): asking again with the same cause within a day gives the same build.
+        Raises NoSuchJob, InvalidJob (wrong parameters, each named), and Unavailable, after which asking again with a cause is safe.
+
+        >>> build = ci.builds.trigger("docs/hello")
+        >>> str(build)
+        'docs/hello#1'
+        """
+        trigger = Trigger("manual", actor or self._actor, parameters or {}, commit, ref)
+        version = self._jobs.get(job)
+        plan.expand(version.definition(), BuildId(job, 1), version.version, trigger)
+        if not cause:
+            return self._lifecycle.create(version, trigger)
+        return self._once(cause, lambda also: self._lifecycle.create(version, trigger, also))
+
+    def get(self, build: BuildId | str) -> BuildView:
+        """A build as it stands; NoSuchBuild when there is none of that number.
+
+        >>> ci.builds.get("docs/hello#1").result.value
+        'passed'
+        """
+        wanted = _id(build)
+        return self._find(wanted) or _no_such_build(wanted)
+
+    def list(self, job: str, limit: int | None = None) -> Iterator[BuildView]:
+        """Builds of a job, the newest first.
+
+        >>> [str(view.id) for view in ci.builds.list("docs/hello")]
+        ['docs/hello#1']
+        """
+        last = self._lifecycle.last_number(job)
+        first = 1 if limit is None else max(1, last - limit + 1)
+        for number in range(last, first - 1, -1):
+            found = self._find(BuildId(job, number))
+            if found is not None:
+                yield found
+
+    def wait(self, build: BuildId | str, timeout_s: float | None = None) -> BuildView:
+        """Wait until a build is archived, and give it; as it stands then when the time runs out first.
+
+        >>> ci.builds.wait(build, timeout_s=60).state
+        'passed'
+        """
+        wanted = _id(build)
+        coordination = self._tickets.tree.coordination
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        changed = Event()
+        while coordination.watch(paths.build(wanted), changed) is not None:
+            remaining_s = None if until is None else until - time.monotonic()
+            if remaining_s is not None and remaining_s <= 0:
+                break
+            changed.wait(remaining_s)
+            changed.clear()
+        return self.get(wanted)
+
+    def cancel(self, build: BuildId | str, reason: str = "") -> None:
+        """Ask a build to end. Waiting tasks end at once, running ones are stopped; IllegalTransition when it is over."""
+        wanted = _id(build)
+        try:
+            self._lifecycle.cancel(wanted, reason or f"cancelled by {self._actor}")
+        except NoSuchBuild:
+            view = self.get(wanted)
+            raise IllegalTransition(f"{wanted} has ended as {view.state}; there is nothing to cancel") from None
+
+    def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "") -> BuildId:
+        """Run a build that is over once more, as a new build of the same job version, parameters and commits.
+
+        With ``only_failed``, tasks that passed are taken over, and only the others run. IllegalTransition while it runs, or
+        when nothing failed.
+        """
+        old = self.get(build)
+        if not old.is_archived:
+            raise IllegalTransition(f"{old.id} is still {old.state}; wait for it or cancel it first")
+        only = [task.name for task in old.tasks if not task.state.is_good] if only_failed else []
+        if only_failed and not only:
+            raise IllegalTransition(f"no task of {old.id} failed; run it again as a whole")
+        trigger = Trigger(
+            RETRY_KIND,
+            actor or self._actor,
+            old.trigger.parameters,
+            old.trigger.commit,
+            old.trigger.ref,
+            upstream=old.trigger.upstream,
+            retry_of=old.id,
+            only=only,
+        )
+        return self._lifecycle.create(self._jobs.get(old.id.job, old.config), trigger)
+
+    def log(self, build: BuildId | str, task: str, start: int = 0) -> Iterator[bytes]:
+        """The console log of a task's latest attempt from byte ``start`` on, as far as it is stored now.
+
+        >>> b"".join(ci.builds.log("docs/hello#1", "say"))
+        b'hello\\n'
+        """
+        view = self.get(build)
+        found = view.task(task)
+        if not found.token:
+            return iter(())
+        origin = BuildId.parse(found.origin) if found.origin else view.id
+        return console.read_log(self._store, keys.log(origin, task, found.token), start)
+
+    def follow(self, build: BuildId | str, tasks: Sequence[str] = (), stop: Event | None = None) -> Iterator[LogPiece]:
+        """All that a build's tasks print, while they do, until it has ended (or ``stop`` is set). A line comes within a second.
+
+        >>> [piece.data for piece in ci.builds.follow("docs/hello#1")]
+        [b'hello\\n']
+        """
+        stop = stop or Event()
+        read: dict[tuple[str, str], int] = {}
+        while True:
+            view = self.get(build)
+            for task in view.tasks:
+                if not task.token or task.origin or (tasks and task.name not in tasks):
+                    continue
+                offset = read.get((task.name, task.token), 0)
+                for data in console.read_log(self._store, keys.log(view.id, task.name, task.token), offset):
+                    yield LogPiece(task.name, task.token, offset, data)
+                    offset += len(data)
+                read[task.name, task.token] = offset
+            if view.result is not None or stop.wait(POLL_S):
+                return
+
+    def _once(self, cause: str, create: Callable[[Callable[[BuildId], Sequence[Operation]]], BuildId]) -> BuildId:
+        """Create a build for a cause, or find the one that was created for it."""
+        day = int(self._clock() // DAY_S)
+        coordination = self._tickets.tree.coordination
+        for near in (day - 1, day, day + 1):
+            self._tickets.tree.folder(paths.once_day(near))
+        while True:
+            for near in (day - 1, day, day + 1):
+                node = coordination.read(paths.once(near, cause))
+                if node is not None:
+                    return BuildId.parse(node.data.decode())
+            try:
+                return create(lambda build: transactions.remember(cause, day, str(build)))
+            except VersionConflict:
+                coordination.sync()
+
+    def _find(self, build: BuildId) -> BuildView | None:
+        for look in (self._live, self._archived, self._live):
+            found = look(build)
+            if found is not None:
+                return found
+        return None
+
+    def _live(self, build: BuildId) -> BuildView | None:
+        live = self._lifecycle.read(build)
+        if live is None:
+            return None
+        state = live.result or ("cancelling" if live.is_cancelled else "running" if live.state else "planning")
+        tasks = list(self._live_tasks(live)) if live.state else []
+        return _view(live.build, str(state), live.result, self._lifecycle.record(live) | {"tasks": ()}, tasks, False)
+
+    def _live_tasks(self, live: LiveBuild) -> Iterator[TaskView]:
+        running = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
+        made = self._lifecycle.plan_of(live)
+        record = {task["name"]: task for task in self._lifecycle.record(live)["tasks"]}
+        for task in made.tasks:
+            entry = record[task.name]
+            state = TaskState(entry["state"])
+            token = running.get(task_ticket(made, task.name, live.state.tasks[task.name]).id) if live.state else None
+            if state is TaskState.READY and token:
+                worker = self._worker_of(token)
+                yield _task_view(entry | {"state": TaskState.RUNNING, "token": token}, worker)
+            else:
+                yield _task_view(entry)
+
+    def _worker_of(self, token: str) -> str:
+        view = self._tickets.view_running(token)
+        return view.worker
+
+    def _archived(self, build: BuildId) -> BuildView | None:
+        key = keys.build_record(build)
+        try:
+            record = documents.read_json(self._store.get(key), key)
+        except NoSuchObject:
+            return None
+        tasks = [_task_view(task) for task in record["tasks"]]
+        result = Result(record["result"])
+        return _view(build, result, result, record, tasks, True)
+
+
+def _view(
+    build: BuildId,
+    state: str,
+    result: Result | None,
+    record: Mapping[str, Json],
+    tasks: Sequence[TaskView],
+    is_archived: bool,
+) -> BuildView:
+    return BuildView(
+        id=build,
+        state=state,
+        result=result,
+        reason=record["reason"],
+        config=record["config"],
+        trigger=documents.trigger_from_json(record["trigger"]),
+        created_ms=record["created_ms"],
+        finished_ms=record["finished_ms"],
+        downstream=tuple(record["downstream"]),
+        tasks=tasks,
+        is_archived=is_archived,
+    )
+
+
+def _task_view(entry: Mapping[str, Json], worker: str = "") -> TaskView:
+    attempts = tuple(entry["attempts"])
+    return TaskView(
+        name=entry["name"],
+        type=entry["type"],
+        needs=tuple(entry["needs"]),
+        state=TaskState(entry["state"]),
+        token=entry["token"],
+        origin=entry["origin"],
+        worker=worker or (attempts[-1].get("worker", "") if attempts else ""),
+        allow_failure=entry["allow_failure"],
+        attempts=attempts,
+    )
+
+
+def _id(build: BuildId | str) -> BuildId:
+    return build if isinstance(build, BuildId) else BuildId.parse(build)
+
+
+def _no_such_build(build: BuildId) -> NoReturn:
+    raise NoSuchBuild(f"there is no build {build}; `distci build list {build.job}` shows those there are")

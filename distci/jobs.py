@@ -1,0 +1,221 @@
+"""Job definitions in the store: every version kept for ever, changed by compare-and-swap.
+
+A version is an object of its own, written only if there is none of that number, so that of two people who change version
+3 at once exactly one makes version 4. Deleting writes a last version that says so: history and build numbers go on
+from there if the job ever comes back.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from distci import documents
+from distci.errors import InvalidJob, NoSuchJob, NoSuchObject, VersionConflict
+from distci.model import Job, Json, check_job_id
+from distci.store import keys
+from distci.store.port import Store
+
+FORMAT = 1
+UPSTREAM_DEPTH_MAX = 32
+"""How long a chain of jobs that start each other may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobVersion:
+    """One version of a job's document: what it says, and who changed it when and why."""
+
+    job: str
+    version: int
+    document: Mapping[str, Json]
+    actor: str
+    reason: str
+    changed_s: float
+    """Seconds since 1970 by the clock of who changed it."""
+    is_deleted: bool = False
+
+    def definition(self) -> Job:
+        """The document as a :class:`~distci.model.Job`; InvalidJob when this version of DistCI cannot read it."""
+        return documents.job_from_json(self.document)
+
+
+class Jobs:
+    """The jobs of one store. Any thread may use it."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+
+    def put(
+        self, document: Mapping[str, Json], *, expected: int | None = None, actor: str = "", reason: str = ""
+    ) -> JobVersion:
+        """Save a job as its next version; saving what is in force already changes nothing.
+
+        ``expected`` is the version that the change was made on (0: there is none yet); VersionConflict when another is in force.
+        InvalidJob names all that is wrong with the document.
+
+        >>> ci.jobs.put({"job": "docs/hello", "tasks": [{"name": "say", "type": "shell", "script": "echo hello"}]}).version
+        1
+        """
+        definition = documents.job_from_json(document)
+        self._check_upstream(definition)
+        latest = self._latest(definition.id)
+        version = latest.version if latest else 0
+        if expected is not None and expected != (0 if latest and latest.is_deleted else version):
+            raise VersionConflict(f"job {definition.id} is at version {version} now, not {expected}; read it again")
+        if latest and not latest.is_deleted and latest.document == document:
+            return latest
+        self._index(definition)
+        return self._write(JobVersion(definition.id, version + 1, document, actor, reason, self._clock()))
+
+    def get(self, job: str, version: int | None = None) -> JobVersion:
+        """The version in force, or the one asked for; NoSuchJob when there is none.
+
+        >>> ci.jobs.get("docs/hello").document["tasks"][0]["script"]
+        'echo hello'
+        """
+        check_job_id(job)
+        found = self._latest(job) if version is None else self._read(job, version)
+        if found is None or (version is None and found.is_deleted):
+            what = f"job {job!r}" if version is None else f"version {version} of job {job!r}"
+            raise NoSuchJob(f"there is no {what}; `distci job list` shows all there are")
+        return found
+
+    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
+        """Ids of the jobs that start with ``prefix`` and come after the id ``after``.
+
+        >>> list(ci.jobs.list("docs/"))
+        ['docs/hello']
+        """
+        position = keys.job_marker(after) if after else ""
+        start = f"{keys.JOBS}{prefix.replace('/', ':')}"
+        while page := self._store.list(start, position):
+            for info in page:
+                yield keys.job_of_marker(info.key)
+            position = page[-1].key
+
+    def history(self, job: str) -> Iterator[JobVersion]:
+        """Every version of a job, the newest first; NoSuchJob when there has never been one.
+
+        >>> [(change.version, change.reason) for change in ci.jobs.history("docs/hello")]
+        [(1, '')]
+        """
+        latest = self._latest(check_job_id(job))
+        if latest is None:
+            raise NoSuchJob(f"there has never been a job {job!r}")
+        yield latest
+        for version in range(latest.version - 1, 0, -1):
+            found = self._read(job, version)
+            if found is not None:
+                yield found
+
+    def diff(self, job: str, old: int, new: int) -> str:
+        """What changed between two versions, as a unified diff of their JSON.
+
+        >>> ci.jobs.diff("docs/hello", 1, 1)
+        ''
+        """
+        texts = [_pretty(self.get(job, version).document) for version in (old, new)]
+        names = [f"{job} version {version}" for version in (old, new)]
+        return "\n".join(difflib.unified_diff(*texts, *names, lineterm=""))
+
+    def rollback(self, job: str, version: int, *, actor: str = "", reason: str = "") -> JobVersion:
+        """Save an old version's document as the next one."""
+        old = self.get(job, version)
+        if old.is_deleted:
+            raise NoSuchJob(f"version {version} of job {job!r} is its deletion; there is nothing to go back to")
+        return self.put(old.document, actor=actor, reason=reason or f"back to version {version}")
+
+    def delete(self, job: str, *, expected: int | None = None, actor: str = "", reason: str = "") -> None:
+        """Take a job out of force. Its history, its builds and their numbers stay."""
+        latest = self.get(job)
+        if expected is not None and expected != latest.version:
+            raise VersionConflict(f"job {job} is at version {latest.version} now, not {expected}; read it again")
+        self._write(JobVersion(job, latest.version + 1, {}, actor, reason, self._clock(), is_deleted=True))
+        self._store.delete(keys.job_marker(job))
+
+    def downstream(self, job: str) -> Iterator[JobVersion]:
+        """The jobs that some end of this one's builds starts, by id, each as it is in force."""
+        position = ""
+        while page := self._store.list(keys.downstreams(job), position):
+            for info in page:
+                found = self._latest(keys.downstream_of(info.key))
+                if found and not found.is_deleted and _is_upstream(job, found.definition()):
+                    yield found
+            position = page[-1].key
+
+    def _index(self, definition: Job) -> None:
+        """Leave the marks that listings go by, before the version itself: a mark without a version is overlooked."""
+        self._store.put(keys.job_marker(definition.id), b"")
+        for trigger in definition.triggers:
+            self._store.put(keys.downstream(trigger.job, definition.id), b"")
+
+    def _write(self, change: JobVersion) -> JobVersion:
+        document = {
+            "format": FORMAT,
+            "job": change.job,
+            "version": change.version,
+            "document": change.document,
+            "actor": change.actor,
+            "reason": change.reason,
+            "changed_s": change.changed_s,
+            "deleted": change.is_deleted,
+        }
+        data = json.dumps(document, ensure_ascii=False, sort_keys=True).encode()
+        if not self._store.put_if_absent(keys.job_version(change.job, change.version), data):
+            raise VersionConflict(f"somebody else made version {change.version} of job {change.job}; read it again")
+        return change
+
+    def _latest(self, job: str) -> JobVersion | None:
+        version, position = 0, ""
+        while page := self._store.list(keys.job_versions(job), position):
+            position = page[-1].key
+            version = keys.version_of(position)
+        return self._read(job, version) if version else None
+
+    def _read(self, job: str, version: int) -> JobVersion | None:
+        key = keys.job_version(job, version)
+        try:
+            data = self._store.get(key)
+        except NoSuchObject:
+            return None
+        stored = documents.read_json(data, key)
+        return JobVersion(
+            job,
+            version,
+            stored["document"],
+            stored["actor"],
+            stored["reason"],
+            stored["changed_s"],
+            stored["deleted"],
+        )
+
+    def _check_upstream(self, definition: Job) -> None:
+        """Refuse a job whose end would start itself again, over however many others."""
+        chains: list[tuple[str, ...]] = [(definition.id, trigger.job) for trigger in definition.triggers]
+        while chains:
+            chain = chains.pop()
+            if chain[-1] == definition.id:
+                raise InvalidJob(
+                    f"job {definition.id}", [f"triggers: jobs start each other in a circle: {_arrows(chain)}"]
+                )
+            if len(chain) > UPSTREAM_DEPTH_MAX:
+                raise InvalidJob(f"job {definition.id}", [f"triggers: more than {UPSTREAM_DEPTH_MAX} jobs in a row"])
+            upstream = self._latest(chain[-1])
+            if upstream and not upstream.is_deleted:
+                chains += [(*chain, trigger.job) for trigger in upstream.definition().triggers]
+
+
+def _is_upstream(job: str, definition: Job) -> bool:
+    return any(trigger.job == job for trigger in definition.triggers)
+
+
+def _arrows(chain: Sequence[str]) -> str:
+    return " -> ".join(reversed(chain))
+
+
+def _pretty(document: Mapping[str, Json]) -> list[str]:
+    return json.dumps(document, indent=2, ensure_ascii=False).splitlines()

@@ -1,0 +1,539 @@
+"""A build's way through the tree: each step is one transaction, made by whichever worker gets there.
+
+::
+
+    planning --plan--> running --settle (last task)--> ending --archive--> only the record in the store
+        |                 ^ |
+        |                 | cancel, settle, lose
+        +-- (nothing to plan) --> ending
+
+The build's node holds all that is needed to go on: which tasks are where, which attempt counted, the wish to cancel. Whoever
+changes it says which version it read, so that two tasks that end at once cannot both believe to be the last. Bytes that
+may be large (plan, outcomes, record) are in the store *before* the transaction that makes them count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Event
+
+from distci import documents, plan
+from distci.coordination.port import Create, Delete, Operation, Refused, Write
+from distci.errors import ClaimLost, Damaged, IllegalTransition, InvalidJob, NoSuchBuild, NoSuchObject, VersionConflict
+from distci.jobs import Jobs, JobVersion
+from distci.model import Advance, BuildId, BuildState, Json, Outcome, Plan, Progress, Result, Task, TaskState, Trigger
+from distci.protocol import outcomes, paths
+from distci.protocol.claims import Claim
+from distci.protocol.outcomes import Truth
+from distci.protocol.records import FORMAT, Ticket, from_bytes, to_bytes
+from distci.protocol.tickets import Step, Tickets
+from distci.protocol.tree import Done
+from distci.store import keys
+from distci.store.port import Store
+
+CONTROL_KIND = "control"
+CONTROL_PRIORITY = 2
+"""Planning and archiving are short, and let others begin or rest."""
+
+COLLISION_PAUSE_S = 0.05
+PLANS_KEPT = 256
+
+CONTROL_ATTEMPTS = 20
+"""Control work is cheap and idempotent; it is given up only when it kills every worker that touches it."""
+
+_PATIENCE = Event()
+"""Never set: what a person or a service asked for is settled, however long the tree is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBuild:
+    """The node of a build that is not archived yet."""
+
+    build: BuildId
+    nonce: str
+    config: int
+    trigger: Trigger
+    created_ms: int
+    plan_digest: str = ""
+    state: BuildState | None = None
+    """None while the build is being planned."""
+    result: Result | None = None
+    reason: str = ""
+    """Why the build ended without running, or who cancelled it."""
+    finished_ms: int = 0
+    downstream: Sequence[str] = ()
+    """Builds that this one's end has started, as ``job#number``."""
+    is_cancelled: bool = False
+    version: int = field(default=-1, compare=False)
+
+    @property
+    def path(self) -> str:
+        return paths.build(self.build)
+
+    def write(self) -> Operation:
+        """Replace the node, unless it has changed since it was read."""
+        return Write(self.path, self.to_bytes(), self.version)
+
+    def to_bytes(self) -> bytes:
+        document: dict[str, Json] = {
+            "f": FORMAT,
+            "nonce": self.nonce,
+            "config": self.config,
+            "trigger": documents.trigger_to_json(self.trigger),
+            "created_ms": self.created_ms,
+        }
+        optional: dict[str, Json] = {
+            "plan": self.plan_digest,
+            "state": documents.state_to_json(self.state) if self.state else None,
+            "result": self.result,
+            "reason": self.reason,
+            "finished_ms": self.finished_ms,
+            "downstream": list(self.downstream),
+            "cancelled": self.is_cancelled,
+        }
+        return to_bytes(document | {key: value for key, value in optional.items() if value})
+
+    @classmethod
+    def from_bytes(cls, build: BuildId, data: bytes, version: int) -> LiveBuild:
+        document = from_bytes(data, paths.build(build))
+        state = document.get("state")
+        result = document.get("result")
+        return cls(
+            build=build,
+            nonce=document["nonce"],
+            config=document["config"],
+            trigger=documents.trigger_from_json(document["trigger"]),
+            created_ms=document["created_ms"],
+            plan_digest=document.get("plan", ""),
+            state=documents.state_from_json(state) if state is not None else None,
+            result=Result(result) if result else None,
+            reason=document.get("reason", ""),
+            finished_ms=document.get("finished_ms", 0),
+            downstream=tuple(document.get("downstream", ())),
+            is_cancelled=document.get("cancelled", False),
+            version=version,
+        )
+
+
+class Lifecycle:
+    """The steps of builds on one tree and one store. Any thread may use it."""
+
+    def __init__(self, tickets: Tickets, store: Store, jobs: Jobs, clock: Callable[[], float] = time.time) -> None:
+        self.tickets = tickets
+        self.store = store
+        self.jobs = jobs
+        self._clock = clock
+        self._plans: dict[str, Plan] = {}
+        tickets.exhausted = self._lose
+
+    # Reading
+
+    def read(self, build: BuildId) -> LiveBuild | None:
+        """The build's node, or None when it is not (or no longer) live."""
+        node = self.tickets.tree.coordination.read(paths.build(build))
+        return LiveBuild.from_bytes(build, node.data, node.version) if node else None
+
+    def plan_of(self, live: LiveBuild) -> Plan:
+        """The plan that a live build runs by."""
+        return self._plan(live.build, live.plan_digest)
+
+    def outcome_document(self, build: BuildId, task: str, token: str) -> dict[str, Json] | None:
+        """What an attempt left on record, or None when it left nothing."""
+        key = keys.attempt_outcome(build, task, token)
+        try:
+            document: dict[str, Json] = documents.read_json(self.store.get(key), key)
+        except NoSuchObject:
+            return None
+        return document
+
+    # Steps
+
+    def create(
+        self, job: JobVersion, trigger: Trigger, also: Callable[[BuildId], Sequence[Operation]] = lambda build: ()
+    ) -> BuildId:
+        """A new build, with the next number of its job, and the ticket to plan it; and what must be true ``also``.
+
+        Raises VersionConflict when one of the operations that ``also`` gives was refused: then there is no new build.
+        """
+        nonce = self.tickets.new_nonce()
+        while True:
+            number, raise_number = self._next_number(job.job)
+            live = LiveBuild(BuildId(job.job, number), nonce, job.version, trigger, self.now_ms())
+            operations = [raise_number, Create(live.path, live.to_bytes())]
+
+            def commit(live: LiveBuild = live, operations: Sequence[Operation] = operations) -> Done:
+                ticket = control_ticket(live.build, "plan")
+                return self.tickets.commit(*operations, *also(live.build), post=[ticket])
+
+            settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), _PATIENCE)
+            if isinstance(settled, Done) and settled.committed:
+                return live.build
+            if isinstance(settled, Done) and isinstance(settled.result, Refused) and settled.result.index > 1:
+                raise VersionConflict(f"a build of {job.job} was refused: what it builds on has changed")
+            # Somebody else took the number: the next one, after a pause that keeps many from meeting again and again.
+            _PATIENCE.wait(self.tickets.random.uniform(0, COLLISION_PAUSE_S))
+
+    def plan(self, claim: Claim) -> Claim | None:
+        """Expand the job and post the first tasks; a job that cannot be expanded ends its build as failed."""
+        build = build_of(claim.ticket)
+        live = self._live(build)
+        if live.state is not None or live.result is not None:
+            raise ClaimLost(f"{build} has been planned already")
+        try:
+            made = plan.expand(self.jobs.get(build.job, live.config).definition(), build, live.config, live.trigger)
+        except InvalidJob as error:
+            ended = replace(live, result=Result.FAILED, reason=str(error), finished_ms=self.now_ms())
+            follow = [control_ticket(build, "archive")]
+            return claim.finish(ended.write(), follow=follow, keep=True, proof=lambda: self._is_planned(build))
+        data = documents.plan_to_bytes(made)
+        self.store.put(keys.build_plan(build), data)
+        planned = replace(live, plan_digest=documents.plan_digest(data))
+        advance = plan.begin(made, self._taken_over(made))
+        if live.is_cancelled:
+            advance = _cancel(made, advance.state, lambda task: True)
+        return self._finish(claim, planned, made, advance, lambda: self._is_planned(build))
+
+    def settle(self, claim: Claim, task: str, outcome: Outcome, record: Mapping[str, Json]) -> Claim | None:
+        """Put an attempt's outcome on record and move its build on; the follow-on claim, if this worker keeps one.
+
+        Raises ClaimLost when the attempt has been superseded: then nothing of it counts.
+        """
+        build = build_of(claim.ticket)
+        key = keys.attempt_outcome(build, task, claim.token)
+        document = documents.outcome_to_json(outcome) | dict(record)
+        self.store.put(key, to_bytes({"f": FORMAT, **document}))
+        while True:
+            live = self._live(build)
+            made = self.plan_of(live)
+            state = _state(live)
+            if state.tasks[task].state is not TaskState.READY:
+                raise ClaimLost(f"task {task} of {build} has been settled by another attempt")
+            advance = plan.advance(made, state, plan.Finished(task, claim.token, outcome.verdict))
+            try:
+                return self._finish(claim, live, made, advance, lambda: self._counts(build, task, claim.token))
+            except VersionConflict:
+                continue  # another task of the build ended at the same moment
+
+    def archive(self, claim: Claim) -> Claim | None:
+        """Start what follows on the build's end, put its record into the store, and take it off the tree."""
+        build = build_of(claim.ticket)
+        live = self._live(build)
+        if live.result is None:
+            raise ClaimLost(f"{build} has not ended")
+        for job in self.jobs.downstream(build.job):
+            live = self._start_downstream(live, job.job)
+        self.store.put(keys.build_record(build), to_bytes(self.record(live)))
+        return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
+
+    def cancel(self, build: BuildId, reason: str) -> None:
+        """Ask a build to end. Tickets that still wait are taken back at once; what runs is stopped by its workers.
+
+        Raises NoSuchBuild when it is not live, IllegalTransition when it has its result already.
+        """
+        while True:
+            live = self._live(build)
+            if live.result is not None:
+                raise IllegalTransition(f"{build} has ended as {live.result}; there is nothing to cancel")
+            cancelled = replace(live, is_cancelled=True, reason=live.reason or reason)
+            step = self._withdraw(cancelled) if live.state else Step([cancelled.write()])
+            settled = outcomes.settle(
+                self.tickets.tree,
+                partial(self.tickets.commit, *step.operations, post=step.post),
+                partial(self._is_cancelled, build),
+                _PATIENCE,
+            )
+            if isinstance(settled, Done) and settled.committed:
+                return
+
+    def record(self, live: LiveBuild) -> dict[str, Json]:
+        """The build as it is kept: made from the node and the attempts' own records, the same however often."""
+        made = self.plan_of(live) if live.plan_digest else None
+        state = live.state
+        tasks = [self._task_record(live.build, task, state) for task in made.tasks] if made and state else []
+        return {
+            "f": FORMAT,
+            "build": str(live.build),
+            "nonce": live.nonce,
+            "job": live.build.job,
+            "number": live.build.number,
+            "config": live.config,
+            "plan": live.plan_digest,
+            "trigger": documents.trigger_to_json(live.trigger),
+            "parameters": dict(made.parameters) if made else {},
+            "result": live.result,
+            "reason": live.reason,
+            "created_ms": live.created_ms,
+            "finished_ms": live.finished_ms,
+            "downstream": list(live.downstream),
+            "tasks": tasks,
+        }
+
+    # Parts of steps
+
+    def _finish(
+        self, claim: Claim, live: LiveBuild, made: Plan, advance: Advance, proof: Callable[[], bool]
+    ) -> Claim | None:
+        moved, post = self._moved(live, made, advance)
+        return claim.finish(moved.write(), follow=post, keep=True, proof=proof)
+
+    def _moved(self, live: LiveBuild, made: Plan, advance: Advance) -> tuple[LiveBuild, Sequence[Ticket]]:
+        """The node after an advance, and the tickets that follow from it."""
+        post = [task_ticket(made, name, advance.state.tasks[name]) for name in advance.ready]
+        moved = replace(live, state=advance.state)
+        if advance.result is not None:
+            moved = replace(moved, result=advance.result, finished_ms=self.now_ms())
+            post.append(control_ticket(live.build, "archive"))
+        return moved, post
+
+    def _withdraw(self, live: LiveBuild) -> Step:
+        """Cancel a planned build: every ticket of it that waits is taken back in the same transaction."""
+        made = self.plan_of(live)
+        withdrawals: list[Operation] = []
+
+        def take_back(task: Task) -> bool:
+            ticket = task_ticket(made, task.name, _state(live).tasks[task.name])
+            withdrawal = self.tickets.withdrawal(ticket.id, ticket.pool)
+            if withdrawal is not None:
+                withdrawals.append(withdrawal)
+            return withdrawal is not None
+
+        moved, post = self._moved(live, made, _cancel(made, _state(live), take_back))
+        return Step([moved.write(), *withdrawals], post)
+
+    def _lose(self, ticket: Ticket, reason: str) -> Step | None:
+        """What follows when a task's ticket has used up its attempts: the task is lost, and its build goes on from there."""
+        if ticket.kind == CONTROL_KIND or "task" not in ticket.body:
+            return None
+        build, task = build_of(ticket), ticket.body["task"]
+        live = self.read(build)
+        if live is None or _state(live).tasks[task].state is not TaskState.READY:
+            return Step()
+        document = {"f": FORMAT, "verdict": TaskState.LOST, "reason": reason, "attempt": ticket.attempt}
+        self.store.put(keys.attempt_outcome(build, task, ticket.token), to_bytes(document))
+        made = self.plan_of(live)
+        moved, post = self._moved(live, made, plan.advance(made, _state(live), plan.Lost(task, ticket.token)))
+        return Step([moved.write()], post)
+
+    def _start_downstream(self, live: LiveBuild, job: JobVersion) -> LiveBuild:
+        """Start a build of a job that waits for this end, unless that has been done; the node as it then is.
+
+        The new build and the note of it here are one transaction: however often this is tried, it happens once.
+        """
+        trigger = _trigger_between(live, job)
+        if trigger is None or any(BuildId.parse(started).job == job.job for started in live.downstream):
+            return live
+
+        def note(started: BuildId) -> Sequence[Operation]:
+            return [replace(live, downstream=(*live.downstream, str(started))).write()]
+
+        try:
+            self.create(job, trigger, note)
+        except VersionConflict as error:
+            raise ClaimLost(f"{live.build} is being archived by another attempt") from error
+        return self._live(live.build)
+
+    def _taken_over(self, made: Plan) -> Mapping[str, Progress]:
+        """For a retry of some tasks: how the others ended in the build that is run again."""
+        old = made.trigger.retry_of
+        if old is None or not made.trigger.only:
+            return {}
+        key = keys.build_record(old)
+        record = documents.read_json(self.store.get(key), key)
+        return {
+            task["name"]: Progress(TaskState.REUSED, token=task["token"], origin=task.get("origin") or str(old))
+            for task in record["tasks"]
+            if task["name"] not in made.trigger.only and TaskState(task["state"]).is_good
+        }
+
+    def _task_record(self, build: BuildId, task: Task, state: BuildState) -> dict[str, Json]:
+        progress = state.tasks[task.name]
+        origin = BuildId.parse(progress.origin) if progress.origin else build
+        return {
+            "name": task.name,
+            "type": task.type,
+            "needs": list(task.needs),
+            "allow_failure": task.allow_failure,
+            "state": progress.state,
+            "token": progress.token,
+            "origin": progress.origin,
+            "attempts": self.attempts(origin, task.name, progress.token),
+        }
+
+    def attempts(self, build: BuildId, task: str, token: str) -> Sequence[dict[str, Json]]:
+        """The records of a task's attempts, the oldest first: the one of ``token`` and those before it."""
+        found: list[dict[str, Json]] = []
+        while token:
+            document = self.outcome_document(build, task, token)
+            if document is None:
+                break
+            found.append({"token": token, **document})
+            token = document.get("after", "")
+        return found[::-1]
+
+    def _next_number(self, job: str) -> tuple[int, Operation]:
+        """The next build number of a job, and the operation that takes it."""
+        path = paths.job(job)
+        node = self.tickets.tree.coordination.read(path)
+        if node is None:
+            number = self._last_in_store(job) + 1
+            return number, Create(path, to_bytes({"f": FORMAT, "last": number}))
+        number = int(from_bytes(node.data, path)["last"]) + 1
+        return number, Write(path, to_bytes({"f": FORMAT, "last": number}), node.version)
+
+    def pin(self, live: LiveBuild, name: str, find: Callable[[], str]) -> str:
+        """What the whole build goes by for ``name``: as the first who asked found it, or the build that this one runs again."""
+        for build in (live.build, live.trigger.retry_of):
+            try:
+                if build is not None:
+                    found = self.store.get(keys.pin(build, name)).decode()
+                    break
+            except NoSuchObject:
+                continue
+        else:
+            found = find()
+        if self.store.put_if_absent(keys.pin(live.build, name), found.encode()):
+            return found
+        return self.store.get(keys.pin(live.build, name)).decode()
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 by this process's clock, for the record."""
+        return int(self._clock() * 1000)
+
+    def last_number(self, job: str) -> int:
+        """The number of a job's newest build; 0 when it never had one."""
+        return self._next_number(job)[0] - 1
+
+    def _last_in_store(self, job: str) -> int:
+        """The highest number that left anything in the store, found by doubling and halving: some 2 log2(n) small lists."""
+
+        def is_beyond(number: int) -> bool:
+            after = keys.past_build(BuildId(job, number)) if number else ""
+            return bool(self.store.list(keys.builds(job), after, 1))
+
+        low, high = 0, 1
+        if not is_beyond(0):
+            return 0
+        while is_beyond(high):
+            low, high = high, high * 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if is_beyond(middle) else (low, middle)
+        return high
+
+    def _live(self, build: BuildId) -> LiveBuild:
+        live = self.read(build)
+        if live is None:
+            raise NoSuchBuild(f"{build} is not live")
+        return live
+
+    def _plan(self, build: BuildId, digest: str) -> Plan:
+        """A plan by its digest; the last few are remembered, since every attempt of a build needs the same one."""
+        known = self._plans.get(digest)
+        if known is not None:
+            return known
+        data = self.store.get(keys.build_plan(build))
+        if documents.plan_digest(data) != digest:
+            raise Damaged(f"{keys.build_plan(build)}: not the plan that {build} runs by")
+        if len(self._plans) >= PLANS_KEPT:
+            self._plans.clear()
+        return self._plans.setdefault(digest, documents.plan_from_bytes(data))
+
+    # Finding out after a lost answer
+
+    def _is_created(self, live: LiveBuild) -> Truth:
+        now = self.read(live.build)
+        if now is not None:
+            return Truth.COMMITTED if now.nonce == live.nonce else Truth.NOT_COMMITTED
+        key = keys.build_record(live.build)
+        try:
+            archived = documents.read_json(self.store.get(key), key)
+        except NoSuchObject:
+            return Truth.NOT_COMMITTED
+        return Truth.COMMITTED if archived["nonce"] == live.nonce else Truth.NOT_COMMITTED
+
+    def _is_planned(self, build: BuildId) -> bool:
+        live = self.read(build)
+        return live is None or live.state is not None or live.result is not None
+
+    def _is_cancelled(self, build: BuildId) -> Truth:
+        live = self.read(build)
+        return Truth.COMMITTED if live is None or live.is_cancelled else Truth.NOT_COMMITTED
+
+    def _counts(self, build: BuildId, task: str, token: str) -> bool:
+        """Whether it was this attempt that settled the task."""
+        live = self.read(build)
+        if live is not None:
+            return _state(live).tasks[task].token == token
+        key = keys.build_record(build)
+        record = documents.read_json(self.store.get(key), key)
+        return any(entry["name"] == task and entry["token"] == token for entry in record["tasks"])
+
+
+def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
+    """The ticket of a task: the same id for the same build, task and round, whoever posts it."""
+    task = made.task(name)
+    body = {"build": str(made.build), "task": name}
+    if progress.token:
+        body["after"] = progress.token
+    return Ticket(
+        id=paths.digest(f"{made.build}\n{name}\n{progress.round}", 20),
+        kind=task.type,
+        body=body,
+        labels=task.labels,
+        priority=task.priority,
+        project=project_of(made.build.job),
+        guard=paths.build(made.build),
+        attempts=task.attempts,
+    )
+
+
+def control_ticket(build: BuildId, action: str) -> Ticket:
+    """The ticket that has a build planned or archived."""
+    return Ticket(
+        id=paths.digest(f"{build}\n{action}", 20),
+        kind=CONTROL_KIND,
+        body={"build": str(build), "action": action},
+        priority=CONTROL_PRIORITY,
+        project=project_of(build.job),
+        guard=paths.build(build),
+        attempts=CONTROL_ATTEMPTS,
+    )
+
+
+def build_of(ticket: Ticket) -> BuildId:
+    """The build that a ticket belongs to; :class:`~distci.errors.Invalid` when it names none."""
+    return BuildId.parse(str(ticket.body.get("build", "")))
+
+
+def project_of(job: str) -> str:
+    """The prefix of a job id that carries rights and takes turns: all but the last segment."""
+    return job.rpartition("/")[0]
+
+
+def _cancel(made: Plan, state: BuildState, take_back: Callable[[Task], bool]) -> Advance:
+    """The build after a cancel; READY tasks whose ticket could be taken back are over at once."""
+    posted = [task for task in made.tasks if state.tasks[task.name].state is TaskState.READY]
+    advance = plan.advance(made, state, plan.Cancelled())
+    ready = list(advance.ready)
+    for task in posted:
+        if take_back(task):
+            advance = plan.advance(made, advance.state, plan.Withdrawn(task.name))
+            ready += advance.ready
+    return replace(advance, ready=ready)
+
+
+def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:
+    """The trigger with which a build of ``job`` follows on the end of ``live``, if it does."""
+    for trigger in job.definition().triggers:
+        if trigger.job == live.build.job and trigger.on in ("always", live.result):
+            return Trigger("job", str(live.build), parameters=trigger.parameters, upstream=live.build)
+    return None
+
+
+def _state(live: LiveBuild) -> BuildState:
+    if live.state is None:
+        raise ClaimLost(f"{live.build} has not been planned")
+    return live.state

@@ -1,0 +1,201 @@
+"""A worker process: the kinds that it serves, each with slots of its own, from its start until it has been drained.
+
+Kinds are found by the entry-point group ``distci.workers``. Whichever process serves ``control`` also sweeps.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, Self
+
+from distci.errors import Invalid, Unavailable
+from distci.isolation.port import Isolation
+from distci.lifecycle import CONTROL_KIND, Lifecycle
+from distci.protocol.members import Member, workers
+from distci.protocol.records import Offer
+from distci.protocol.sweeps import Sweeper
+from distci.store.port import Store
+from distci.work import Site, Tasks, serve
+from distci.workspaces import remove
+
+GROUP = "distci.workers"
+SWEEP_S = 1.0
+"""How often claims without a heartbeat are looked for."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Some kinds served under one name, sharing their slots."""
+
+    kinds: Sequence[str]
+    slots: int = 1
+
+
+class WorkerProcess:
+    """Serves tickets in threads of this process; a context manager.
+
+    Leaving it drains: nothing new is claimed, and what is held goes on to its end.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        store: Store,
+        isolation: Isolation,
+        scratch: Path,
+        posts: Sequence[Post],
+        *,
+        search_path: str,
+        name: str = "",
+        labels: Sequence[str] = (),
+        only: Sequence[str] = (),
+        secrets: Mapping[str, str] | None = None,
+        build_url: str = "",
+    ) -> None:
+        """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
+
+        Raises Invalid for a kind that is not installed.
+        """
+        self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
+        self._lifecycle = lifecycle
+        self._isolation = isolation
+        self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{lifecycle.tickets.new_nonce()[:8]}"
+        self._scratch = Scratch(scratch, self._name)
+        self._site = Site(lifecycle, store, isolation, self._scratch.folder, search_path, secrets or {}, build_url)
+        self._members = [
+            Member(
+                lifecycle.tickets,
+                Offer(tuple(post.kinds), tuple(labels), tuple(only)),
+                f"{self._name}-{'+'.join(post.kinds)}",
+                post.slots,
+                version("distci"),
+            )
+            for post in posts
+        ]
+        self._servers = [Thread(target=self._serve, args=(member,), name=member.name) for member in self._members]
+        self._closing = Event()
+        self._sweeper = Thread(target=self._sweep, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Remove what dead workers left on this machine, join, and begin to serve."""
+        removed = self._isolation.sweep() + self._scratch.open()
+        if removed:
+            log.info("removed %d leftovers of workers that were killed", removed)
+        for member in self._members:
+            member.join()
+        for server in self._servers:
+            server.start()
+        if CONTROL_KIND in self._kinds:
+            self._sweeper.start()
+
+    def drain(self) -> None:
+        """Claim nothing more. From any thread or signal handler."""
+        for member in self._members:
+            member.drain()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until all workers are drained and have ended what they held; False when the time ran out first."""
+        for server in self._servers:
+            server.join(timeout_s)
+        return not any(server.is_alive() for server in self._servers)
+
+    def close(self) -> None:
+        """Drain, wait for what is held, leave."""
+        self.drain()
+        self.wait()
+        self._closing.set()
+        if self._sweeper.is_alive():
+            self._sweeper.join()
+        for member in self._members:
+            member.leave()
+        self._scratch.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _serve(self, member: Member) -> None:
+        servers = {kind: self._server_of(self._kinds[kind]) for kind in member.offer.kinds}
+        serve(member, lambda claim: servers[claim.ticket.kind](claim))
+
+    def _server_of(self, kind: type[Any]) -> Any:
+        worker = kind()
+        if hasattr(worker, "serve"):
+            return lambda claim: worker.serve(claim, self._lifecycle)
+        return Tasks(worker, self._site).serve
+
+    def _sweep(self) -> None:
+        name = next(member.name for member in self._members if CONTROL_KIND in member.offer.kinds)
+        tickets = self._lifecycle.tickets
+
+        def candidates() -> Sequence[str]:
+            return [view.name for view in workers(tickets) if CONTROL_KIND in view.offer.kinds]
+
+        sweeper = Sweeper(tickets, name, candidates)
+        while not self._closing.wait(SWEEP_S):
+            try:
+                sweeper.sweep()
+            except Unavailable as error:
+                log.info("cannot sweep yet: %s", error)
+            except Exception:
+                # One node that cannot be swept must not keep all others from it.
+                log.exception("a sweep came to nothing")
+
+
+class Scratch:
+    """A folder for a process's attempts, told apart from those of dead processes by a lock that dies with its holder."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.folder = root / name
+        self._root = root
+        self._stack = ExitStack()
+
+    def open(self) -> int:
+        """Make the folder ours, and remove those whose process is gone; how many these were."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        with open(self._root / "lock", "w") as one_at_a_time:
+            fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+            removed = sum(self._remove_if_dead(other) for other in self._root.iterdir() if other.is_dir())
+            self.folder.mkdir(exist_ok=True)
+            lock = self._stack.enter_context(open(self.folder / "lock", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return removed
+
+    def close(self) -> None:
+        self._stack.close()
+        remove(self.folder)
+
+    def _remove_if_dead(self, folder: Path) -> bool:
+        try:
+            with open(folder / "lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(folder)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def load_kind(kind: str) -> type[Any]:
+    """The class that serves a kind; Invalid when none is installed."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if kind not in found:
+        raise Invalid(f"no worker of kind {kind!r} is installed; there are: {', '.join(sorted(found))}")
+    loaded: type[Any] = found[kind].load()
+    return loaded

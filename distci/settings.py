@@ -1,0 +1,166 @@
+"""What a DistCI process is told from outside: file, then environment, then flags; later ones win.
+
+::
+
+    # distci.toml
+    coordination = "zookeeper://zk1:2181,zk2:2181,zk3:2181/distci"   # default: sqlite in the data folder
+    store = "s3://ci-builds?endpoint_url=http://rgw:8080"            # default: a directory in the data folder
+    data = "/var/lib/distci"
+    session_timeout = "10s"
+    search_path = "/usr/local/bin:/usr/bin:/bin"
+    build_url = "https://ci.example.org/builds/{build}"
+
+Every setting has a variable, ``DISTCI_COORDINATION`` and so on. Nothing else in DistCI reads the environment.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from distci.errors import InvalidSettings
+
+PREFIX = "DISTCI_"
+COORDINATION_SCHEMES = ("zookeeper", "sqlite")
+STORE_SCHEMES = ("s3", "file")
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A back end's URL, taken apart."""
+
+    scheme: str
+    host: str
+    path: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, with their defaults: an embedded system in the data folder."""
+
+    coordination: str = ""
+    """``zookeeper://host:port,host:port/root`` or ``sqlite:///path``; empty: ``coordination.sqlite`` in the data folder."""
+    store: str = ""
+    """``s3://bucket/prefix?endpoint_url=...`` or ``file:///path``; empty: ``store`` in the data folder."""
+    data: str = ""
+    """Folder of the embedded back ends and of scratch space."""
+    session_timeout: str = "10s"
+    """How long a silent process keeps its claims."""
+    search_path: str = SEARCH_PATH
+    """``PATH`` of the scripts that tasks run."""
+    build_url: str = ""
+    """Where people find a build, with ``{build}`` for its id."""
+    actor: str = ""
+    """Who is asking, for the record."""
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each setting came from, for messages."""
+
+    @property
+    def data_folder(self) -> Path:
+        return Path(self.data).expanduser().absolute()
+
+    @property
+    def session_timeout_s(self) -> float:
+        return _seconds(self.session_timeout)
+
+    @property
+    def coordination_address(self) -> Address:
+        return address(self.coordination or f"sqlite://{self.data_folder / 'coordination.sqlite'}")
+
+    @property
+    def store_address(self) -> Address:
+        return address(self.store or f"file://{self.data_folder / 'store'}")
+
+    def problems(self) -> list[str]:
+        """All that is wrong, each with the place where it was said; empty when the settings can be used."""
+        found = []
+        if not self.data:
+            found.append(f"{self._origin('data')}: no data folder; give --data DIR or set {PREFIX}DATA")
+        schemes = {"coordination": COORDINATION_SCHEMES, "store": STORE_SCHEMES}
+        for name, known in schemes.items():
+            url = getattr(self, name)
+            if url:
+                found += [f"{self._origin(name)}: {problem}" for problem in _url_problems(url, known)]
+        try:
+            _seconds(self.session_timeout)
+        except ValueError as error:
+            found.append(f"{self._origin('session_timeout')}: {error}")
+        return found
+
+    def _origin(self, name: str) -> str:
+        return self.origins.get(name, name)
+
+
+def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str | None]) -> Settings:
+    """Settings from a TOML file (if given), the environment and flags (None: not given).
+
+    Raises InvalidSettings that names every problem: unreadable file, unknown key, unusable value.
+    """
+    names = [item.name for item in fields(Settings) if item.name != "origins"]
+    values: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    problems: list[str] = []
+    if file is not None:
+        for key, value in _read(file).items():
+            if key not in names:
+                hint = "".join(f"; did you mean {close!r}?" for close in get_close_matches(key, names, 1))
+                problems.append(f"{file}: unknown setting {key!r}{hint}")
+            elif not isinstance(value, str):
+                problems.append(f"{file}: {key} must be a text in quotes")
+            else:
+                values[key], origins[key] = value, f"{file}: {key}"
+    for name in names:
+        variable = f"{PREFIX}{name.upper()}"
+        if environment.get(variable):
+            values[name], origins[name] = environment[variable], variable
+        flag = flags.get(name)
+        if flag is not None:
+            values[name], origins[name] = flag, f"--{name.replace('_', '-')}"
+    settings = Settings(**values, origins=origins)
+    problems += settings.problems()
+    if problems:
+        raise InvalidSettings("these settings cannot be used:", problems)
+    return settings
+
+
+def address(url: str) -> Address:
+    """Take a URL apart. Hosts of ``zookeeper://`` may be many, with commas between."""
+    parts = urlsplit(url)
+    return Address(parts.scheme, parts.netloc, unquote(parts.path), dict(parse_qsl(parts.query)))
+
+
+def _url_problems(url: str, schemes: tuple[str, ...]) -> list[str]:
+    try:
+        parts = address(url)
+    except ValueError as error:
+        return [f"{url!r} is not a URL: {error}"]
+    if parts.scheme not in schemes:
+        return [f"{url!r} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"]
+    if parts.scheme in ("zookeeper", "s3") and not parts.host:
+        return [f"{url!r} names no {'host' if parts.scheme == 'zookeeper' else 'bucket'}"]
+    if parts.scheme in ("sqlite", "file") and (parts.host or not parts.path.strip("/")):
+        return [f"{url!r} needs an absolute path after three slashes, as in {parts.scheme}:///var/lib/distci/..."]
+    return []
+
+
+def _read(file: Path) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise InvalidSettings("these settings cannot be used:", [f"{file}: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSettings("these settings cannot be used:", [f"{file}: not TOML: {error}"]) from error
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)", text)
+    if not match:
+        raise ValueError(f"{text!r} is not a duration; write for example 10s")
+    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60}[match[2]]

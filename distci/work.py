@@ -1,0 +1,335 @@
+"""What a worker is, and the loop that every worker shares.
+
+A kind of worker is a class with a ``kind`` and one method, found by the entry-point group ``distci.workers``. Most kinds perform tasks of
+builds (:class:`Worker`): they see the task and a :class:`TaskContext`, and know nothing of tickets, tree or store. A kind whose
+tickets are no tasks (``control``) serves the claim itself (:class:`TicketWorker`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from distci.artifacts import Artifacts
+from distci.console import LogWriter
+from distci.errors import ClaimLost, Invalid, Missing, Unavailable
+from distci.isolation.port import Cause, Command, Ended, Isolation
+from distci.lifecycle import Lifecycle, LiveBuild, build_of
+from distci.model import BuildId, Outcome, Plan, Task, Verdict
+from distci.protocol import outcomes
+from distci.protocol.claims import Claim
+from distci.protocol.members import Member
+from distci.protocol.paths import build as build_path
+from distci.secrets import Masker
+from distci.store import keys
+from distci.store.port import Store
+from distci.workspaces import Restored, Workspaces
+
+T = TypeVar("T")
+
+LOST_POLL_S = 0.5
+"""How soon running work learns, at the latest, that its claim is lost."""
+
+log = logging.getLogger(__name__)
+
+
+class Worker(Protocol):
+    """One kind of task: a page of code that turns a task into an outcome."""
+
+    kind: str
+
+    def perform(self, task: Task, context: TaskContext) -> Outcome:
+        """Do the task. What the task did wrong is an Outcome; an exception means that nobody knows how it ended.
+
+        ``Invalid`` and ``Missing`` errors of DistCI count as a failed task with that reason; ``Unavailable`` and whatever else
+        is raised put the ticket back for its next attempt.
+        """
+
+
+class TicketWorker(Protocol):
+    """A kind whose tickets are no tasks."""
+
+    kind: str
+
+    def serve(self, claim: Claim, lifecycle: Lifecycle) -> None:
+        """Do what the ticket says and finish the claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a worker process works with: the same for all its kinds and tasks."""
+
+    lifecycle: Lifecycle
+    store: Store
+    isolation: Isolation
+    scratch: Path
+    """A directory of this process alone; each attempt gets one below it, gone afterwards."""
+    search_path: str
+    """``PATH`` of scripts."""
+    secrets: Mapping[str, str]
+    """Values of the secrets that tasks may name."""
+    url: str = ""
+    """Where people find a build, ``{build}`` filled in; empty when there is no such place."""
+
+
+class TaskContext:
+    """What a worker may do for one attempt at one task. One thread uses it at a time."""
+
+    def __init__(self, site: Site, claim: Claim, live: LiveBuild, plan: Plan, task: Task, directory: Path) -> None:
+        self.build: BuildId = live.build
+        self.plan = plan
+        self.task = task
+        self.token = claim.token
+        self.stop = Event()
+        """Set when the work shall end now; :attr:`stopped_by` says why."""
+        self.stopped_by: Verdict | None = None
+        self._site = site
+        self._claim = claim
+        self._live = live
+        self._directory = directory
+        self._deadline = monotonic() + task.timeout_s if task.timeout_s else None
+        self._masker = Masker([site.secrets[name] for name in task.secrets if name in site.secrets])
+        self._log = LogWriter(site.store, lambda offset: keys.log_chunk(live.build, task.name, claim.token, offset))
+        self._workspaces = Workspaces(site.store)
+        self._restored: Restored | None = None
+
+    # For workers
+
+    def say(self, line: str) -> None:
+        """A line of our own in the task's log."""
+        self.write(f"{line}\n".encode(errors="surrogateescape"))
+
+    def write(self, data: bytes) -> None:
+        """Bytes for the task's log, secrets masked."""
+        self._log.write(self._masker.feed(data))
+
+    @property
+    def root(self) -> Path:
+        """The workspace, as the task's needs left it."""
+        path = self._directory / "workspace"
+        if self._restored is None:
+            inputs = self._inputs()
+            self._restored = self._patiently(lambda: self._workspaces.restore(inputs, path))
+        return path
+
+    def inside(self, relative: str) -> Path:
+        """A directory of the workspace, made if it is not there.
+
+        Raises :class:`~distci.errors.InvalidPath` when it would lie outside, be it through a symbolic link.
+        """
+        return directory_beneath(self.root, relative)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        output: Callable[[bytes], None] | None = None,
+    ) -> Ended:
+        """Run a command in the task's isolation; its output goes to the log, or to ``output``.
+
+        The environment is that of the task's script, with ``environment`` on top.
+        """
+        remaining_s = None if self._deadline is None else max(0.1, self._deadline - monotonic())
+        command = Command(argv, directory, self.environment() | dict(environment or {}), self.token, remaining_s)
+        return self._site.isolation.run(command, output or self.write, self.stop)
+
+    def outcome_of(self, ended: Ended) -> Outcome:
+        """What the end of the task's one command means for the task."""
+        if ended.cause is Cause.TIMED_OUT:
+            return Outcome(Verdict.TIMED_OUT, f"not done after {self.task.timeout_s:g} s", signal=ended.signal)
+        if ended.cause is Cause.STOPPED:
+            return Outcome(self.stopped_by or Verdict.CANCELLED, "stopped", signal=ended.signal)
+        if ended.ok:
+            return Outcome(Verdict.PASSED, exit_status=0)
+        return Outcome(Verdict.FAILED, ended.describe(), ended.exit_status, ended.signal)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that the task's script sees, and no others."""
+        home = self._directory / "home"
+        home.mkdir(exist_ok=True)
+        trigger = self.plan.trigger
+        own = {
+            "CI": "true",
+            "DISTCI": "true",
+            "DISTCI_JOB": self.build.job,
+            "DISTCI_BUILD": str(self.build.number),
+            "DISTCI_TASK": self.task.name,
+            "DISTCI_ATTEMPT": str(self._claim.ticket.attempt),
+            "DISTCI_FENCE": self.token,
+            "DISTCI_COMMIT": trigger.commit,
+            "DISTCI_REF": trigger.ref,
+            "DISTCI_URL": self._site.url.replace("{build}", str(self.build)),
+            "DISTCI_WORKSPACE": str(self._directory / "workspace"),
+        }
+        minimum = {"PATH": self._site.search_path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb"}
+        return minimum | dict(self.task.environment) | self._secrets() | own
+
+    def pin(self, name: str, find: Callable[[], str]) -> str:
+        """What the first task of this build that asked found under ``name``; found now if none has yet.
+
+        A build that runs another one again takes what that one had found.
+        """
+        return self._patiently(lambda: self._site.lifecycle.pin(self._live, name, find))
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Files kept after builds."""
+        return Artifacts(self._site.store)
+
+    @property
+    def site(self) -> Site:
+        return self._site
+
+    # For the loop
+
+    def save(self) -> bool:
+        """Keep the workspace for the tasks that need this one; False when none does, or there was none to keep."""
+        is_needed = any(self.task.name in other.needs for other in self.plan.tasks)
+        if not is_needed:
+            return False
+        root, restored = self.root, self._restored
+        if restored is None:
+            return False
+        key = keys.workspace(self.build, self.task.name, self.token)
+        saved = self._patiently(lambda: self._workspaces.save(root, restored, self.task.name, key))
+        for path in saved.left_out:
+            self.say(f"distci: {path} is neither file, directory nor link, and is not carried on")
+        return True
+
+    def close_log(self) -> int:
+        """Flush the log; its size in bytes."""
+        self._log.write(self._masker.flush())
+        return self._log.close()
+
+    def watch(self, done: Event) -> None:
+        """Set :attr:`stop` when the build is cancelled or the claim lost; returns when ``done`` is set."""
+        coordination = self._site.lifecycle.tickets.tree.coordination
+        changed = Event()
+        changed.set()
+        while not done.is_set() and not self.stop.is_set():
+            if self._claim.lost.is_set():
+                self._end_by(Verdict.CANCELLED)
+            elif changed.is_set():
+                changed.clear()
+                try:
+                    coordination.watch(build_path(self.build), changed)
+                    live = self._site.lifecycle.read(self.build)
+                except Unavailable:
+                    changed.set()
+                else:
+                    if live is None or (live.is_cancelled and not self.task.on_cancel):
+                        self._end_by(Verdict.CANCELLED)
+            changed.wait(LOST_POLL_S)
+
+    def _end_by(self, verdict: Verdict) -> None:
+        self.stopped_by = verdict
+        self.stop.set()
+
+    def _secrets(self) -> dict[str, str]:
+        missing = [name for name in self.task.secrets if name not in self._site.secrets]
+        if missing:
+            raise Invalid(f"task {self.task.name}: no secret {', '.join(missing)} is set")
+        return {name: self._site.secrets[name] for name in self.task.secrets}
+
+    def _inputs(self) -> list[str]:
+        """Where the workspaces are that the task's needs left, in their order."""
+        state = self._live.state
+        found = []
+        for need in self.task.needs:
+            progress = state.tasks[need] if state else None
+            if progress is None or not progress.token:
+                continue
+            origin = BuildId.parse(progress.origin) if progress.origin else self.build
+            outcome = self._patiently(
+                lambda o=origin, n=need, t=progress.token: self._site.lifecycle.outcome_document(o, n, t)
+            )
+            if outcome and outcome.get("workspace"):
+                found.append(keys.workspace(origin, need, progress.token))
+        return found
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Wait for a store or tree that is away, unless the work shall end."""
+        return outcomes.persist(call, self.stop)
+
+
+class Tasks:
+    """Serves the tickets of one kind of task: everything around :meth:`Worker.perform`."""
+
+    def __init__(self, worker: Worker, site: Site) -> None:
+        self._worker = worker
+        self._site = site
+        self._lifecycle = site.lifecycle
+
+    def serve(self, claim: Claim) -> Claim | None:
+        """Perform a task and settle it; a claim of the next task when this worker goes on with that one."""
+        build, name = build_of(claim.ticket), str(claim.ticket.body["task"])
+        live = self._lifecycle.read(build)
+        if live is None or live.state is None:
+            raise ClaimLost(f"{build} is not running")
+        plan = self._lifecycle.plan_of(live)
+        task = plan.task(name)
+        directory = self._site.scratch / claim.token
+        directory.mkdir(parents=True)
+        context = TaskContext(self._site, claim, live, plan, task, directory)
+        started_ms = self._lifecycle.now_ms()
+        done = Event()
+        watcher = Thread(target=context.watch, args=(done,), name=f"watch {claim.token}", daemon=True)
+        watcher.start()
+        try:
+            outcome = self._perform(task, context, live)
+            if context.stopped_by is not None and claim.lost.is_set():
+                raise ClaimLost(f"claim {claim.token} was lost while its task ran")
+            has_workspace = outcome.verdict is not Verdict.CANCELLED and context.save()
+            record = {
+                "worker": claim.running.worker,
+                "attempt": claim.ticket.attempt,
+                "started_ms": started_ms,
+                "ended_ms": self._lifecycle.now_ms(),
+                "log_bytes": context.close_log(),
+                "workspace": has_workspace,
+                "after": claim.ticket.body.get("after", ""),
+            }
+            return self._lifecycle.settle(claim, name, outcome, record)
+        finally:
+            done.set()
+            context.abandon()
+            watcher.join()
+            remove(directory)
+
+    def _perform(self, task: Task, context: TaskContext, live: LiveBuild) -> Outcome:
+        if live.is_cancelled and not task.on_cancel:
+            return Outcome(Verdict.CANCELLED, "cancelled before it began")
+        try:
+            return self._worker.perform(task, context)
+        except (Invalid, Missing) as error:
+            context.say(f"distci: {error}")
+            return Outcome.failed(str(error))
+
+
+def serve(member: Member, serve_claim: Callable[[Claim], Claim | None]) -> None:
+    """Serve a member's claims, each in a thread of its own, until it is drained; then wait for what is still held."""
+    with ThreadPoolExecutor(member.slots, thread_name_prefix=f"slot of {member.name}") as slots:
+        for claim in member.claims():
+            slots.submit(_serve_one, claim, serve_claim)
+
+
+def _serve_one(claim: Claim | None, serve_claim: Callable[[Claim], Claim | None]) -> None:
+    while claim is not None:
+        token = claim.token
+        try:
+            with claim:
+                claim = serve_claim(claim)
+        except ClaimLost as error:
+            log.warning("%s", error)
+            return
+        except Exception:
+            # Whatever went wrong, it concerns this ticket; it has been put back, and this worker lives on.
+            log.exception("claim %s came to nothing", token)
+            return

@@ -1,0 +1,1 @@
+"""The kinds of worker that come with DistCI, a page each."""

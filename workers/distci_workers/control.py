@@ -1,0 +1,21 @@
+"""Beginning and ending builds."""
+
+from __future__ import annotations
+
+from distci.errors import Invalid
+from distci.work import Claim, Lifecycle
+
+
+class ControlWorker:
+    """Plans builds that were triggered, and archives those that have ended."""
+
+    kind = "control"
+
+    def serve(self, claim: Claim, lifecycle: Lifecycle) -> Claim | None:
+        match claim.ticket.body.get("action"):
+            case "plan":
+                return lifecycle.plan(claim)
+            case "archive":
+                return lifecycle.archive(claim)
+            case action:
+                raise Invalid(f"ticket {claim.token}: no such action: {action!r}")
