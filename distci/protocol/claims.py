@@ -68,7 +68,7 @@ class Claim:
             self._member.forget(kept, is_stray=not isinstance(error, ClaimLost))
             raise
         if refused is None:
-            self._member.kept(kept)
+            self._member.settled(kept)
             return kept
         self._member.forget(kept)
         if refused < len(operations):
@@ -122,7 +122,9 @@ class Claim:
             def commit(ended: Sequence[Operation] = ended) -> Done:
                 passed_on = permits.pass_on(tree, self.running)
                 hints = self._member.idle_hint() if goes_idle else []
-                return tickets.commit(*ended, *operations, *passed_on, post=post, hints=hints)
+                return tickets.commit(
+                    *ended, *operations, *passed_on.operations, post=[*post, *passed_on.post], hints=hints
+                )
 
             try:
                 settled = outcomes.settle(

@@ -9,43 +9,24 @@ from __future__ import annotations
 
 import logging
 import platform
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Condition, Event, Thread
 from types import TracebackType
 from typing import Self
 
 from distci.coordination.port import Create, Delete, Operation, Reason, SessionState, Write
-from distci.errors import ClaimLost, CoordinationUnavailable, Invalid, InvalidDocument, NoSuchWorker
+from distci.errors import ClaimLost, CoordinationUnavailable, NoSuchWorker
 from distci.model import Json
-from distci.protocol import choosing, outcomes, paths, permits, transactions
+from distci.protocol import outcomes, paths, transactions
+from distci.protocol.claiming import Claimer
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth
 from distci.protocol.records import FORMAT, Offer, Running, Ticket, from_bytes, to_bytes
 from distci.protocol.tickets import Tickets
-from distci.protocol.tree import Done
-
-IDLE_POLL_S = 45.0
-"""How long an idle worker trusts to be woken, give or take half: the net below a wake-up that died with whoever got it."""
 
 COMPARE_S = 60.0
 """How often a worker compares its claims with the tree."""
-
-TRIES = 3
-"""Candidates that are tried before the queue is listed again."""
-
-JITTER_S = 0.01
-"""Up to this long a worker waits before it lists again, after others were first with every candidate."""
-
-SAMPLE = 2
-"""How many of the queue's folders are listed for one choice."""
-
-BATON_S = 0.1
-"""Least time between two looks for somebody idle to pass the rest of a queue on to."""
-
-POOLS_AGE_S = 1.0
-"""How long a listing of the pools is trusted while they still hold work."""
 
 log = logging.getLogger(__name__)
 
@@ -77,22 +58,15 @@ class Member:
         self.slots = slots
         self._version = version
         self._tree = tickets.tree
-        self._nonce = tickets.new_nonce()
-        self._idle_path = paths.idle(offer.name, name)
         self._change = Condition()
         self._held: dict[str, Claim] = {}
         self._pending: set[str] = set()
         self._strays: list[Running] = []
         self._session_id = 0
-        self._woken = Event()
         self._look = Event()
         self._is_closed = Event()
-        self._is_idle = False
-        self._has_backlog = False
         self._is_draining = False
-        self._control: tuple[int, Sequence[str]] | None = None
-        self._buckets: tuple[float, Sequence[str]] = (-POOLS_AGE_S, ())
-        self._passed_on_at = -BATON_S
+        self._claimer = Claimer(self)
         self._keeper = Thread(target=self._keep_true, name=f"keeper of {name}", daemon=True)
 
     def join(self) -> Member:
@@ -109,16 +83,16 @@ class Member:
         self._look.set()
         if self._keeper.is_alive():
             self._keeper.join()
-        for path in (self._idle_path, paths.worker(self.name)):
-            try:
-                self._tree.coordination.commit(Delete(path))
-            except CoordinationUnavailable:
-                log.info("no good-bye at %s; the end of the session will do", path)
+        try:
+            self._claimer.close()
+            self._tree.coordination.commit(Delete(paths.worker(self.name)))
+        except CoordinationUnavailable:
+            log.info("%s leaves without a good-bye; the end of its session will do", self.name)
 
     def drain(self) -> None:
         """Take no more tickets: :meth:`claims` ends, and what is held goes on to its end. For any thread."""
         self._is_draining = True
-        self._woken.set()
+        self._claimer.wake()
         with self._change:
             self._change.notify_all()
 
@@ -144,33 +118,50 @@ class Member:
         """
         while self._wait_for_slot():
             try:
-                claim = self._claim_one() or self._claim_or_idle()
+                claim = self._claimer.next()
             except CoordinationUnavailable as error:
                 log.warning("no answer from the coordination tree: %s", error)
-                self._is_closed.wait(outcomes.PAUSE_S)
+                self._claimer.pause(outcomes.PAUSE_S)
                 continue
             if claim is not None:
                 yield claim
 
-    # What a claim asks of its member
+    # What claims and the claimer ask of their member
 
-    def keep(self, follow: Sequence[Ticket]) -> Claim | None:
-        """A claim, so far in memory only, of the first of these tickets that this worker may do without standing in line."""
-        if self._is_draining or self._has_backlog or self._control is None or self._control[1]:
-            return None
-        for ticket in follow:
-            if self.offer.accepts(ticket.kind, ticket.labels) and not ticket.permits:
-                return self._hold(self.tickets.stamped(ticket), ())
-        return None
+    @property
+    def is_full(self) -> bool:
+        """Whether all slots are taken."""
+        with self._change:
+            return len(self._held) >= self.slots
 
     @property
     def control_version(self) -> int:
-        """Version of ``/control`` that this worker last read."""
-        return self._control[0] if self._control else -1
+        """Version of ``/control`` that this worker goes by."""
+        return self._claimer.control_version
 
-    def kept(self, claim: Claim) -> None:
-        """The transaction that starts a kept claim is known to have been committed."""
-        self._settled(claim)
+    def hold(self, ticket: Ticket, slots: Sequence[tuple[str, int]]) -> Claim:
+        """Know of a claim before it can exist: nothing that may fail stands between the tree and our memory."""
+        claim = Claim(self, Running(ticket, self.name, self.tickets.new_nonce(), slots))
+        with self._change:
+            self._held[claim.token] = claim
+            self._pending.add(claim.token)
+        return claim
+
+    def keep(self, follow: Sequence[Ticket]) -> Claim | None:
+        """A claim, so far in memory only, of the first of these tickets that this worker may do without standing in line."""
+        if self._is_draining or not self._claimer.is_free_to_keep:
+            return None
+        for ticket in follow:
+            if self.offer.accepts(ticket.kind, ticket.labels) and not ticket.permits:
+                return self.hold(self.tickets.stamped(ticket), ())
+        return None
+
+    def settled(self, claim: Claim) -> None:
+        """The transaction that begins the claim is known to have been committed."""
+        with self._change:
+            self._pending.discard(claim.token)
+        if self._tree.coordination.session.id != self._session_id:
+            self._look.set()
 
     def forget(self, claim: Claim, is_stray: bool = False) -> None:
         """The claim is over and its slot free; ``is_stray``: it is not known whether it ever began."""
@@ -185,10 +176,8 @@ class Member:
             self._look.set()
 
     def idle_hint(self) -> list[Operation]:
-        """Going idle in the very transaction that ends a claim, when there seems to be nothing left to do."""
-        if self._is_idle or self._is_draining or self._has_backlog:
-            return []
-        return [Create(self._idle_path, ephemeral=True)]
+        """Going idle with the end of a claim."""
+        return [] if self._is_draining else self._claimer.idle_hint()
 
     def __enter__(self) -> Self:
         self.join()
@@ -199,172 +188,10 @@ class Member:
     ) -> None:
         self.leave()
 
-    # Coming by a ticket
-
     def _wait_for_slot(self) -> bool:
         with self._change:
             self._change.wait_for(lambda: self._is_draining or len(self._held) < self.slots)
             return not self._is_draining
-
-    def _claim_or_idle(self) -> Claim | None:
-        """Go idle, look once more, and wait to be woken if there is nothing."""
-        self._woken.clear()
-        if self._is_draining or not self._go_idle():
-            return None
-        claim = self._claim_one()
-        if claim is None:
-            wait_s = IDLE_POLL_S * self.tickets.random.uniform(0.5, 1.5)
-            if self._woken.wait(wait_s):
-                self._is_idle = self._tree.coordination.exists(self._idle_path) is not None
-        return claim
-
-    def _go_idle(self) -> bool:
-        """Make sure that the idle node is there and watched. The pools are listed after this, never before it."""
-        coordination = self._tree.coordination
-        stat = coordination.watch(self._idle_path, self._woken)
-        if stat is None or stat.owner != coordination.session.id:
-            forget = [Delete(self._idle_path)] if stat else []
-            created = self._tree.commit(*forget, Create(self._idle_path, ephemeral=True)).committed
-            self._woken.clear()
-            if not created or coordination.watch(self._idle_path, self._woken) is None:
-                return False
-        self._is_idle = True
-        return True
-
-    def _claim_one(self) -> Claim | None:
-        """Claim some suitable ticket; None when none is waiting."""
-        if self._tree.coordination.session.state is not SessionState.CONNECTED:
-            raise CoordinationUnavailable("the session is in doubt; claiming nothing new")
-        while not self._is_draining:
-            waiting = self._waiting()
-            self._has_backlog = len(waiting) > 1
-            if not waiting:
-                return None
-            now_ms = int(self.tickets.clock() * 1000)
-            for name in choosing.choose(waiting, now_ms, self.tickets.random, TRIES):
-                claim = self._try(waiting[name])
-                if claim is not None:
-                    return claim
-            self._is_closed.wait(self.tickets.random.uniform(0, JITTER_S))
-        return None
-
-    def _waiting(self) -> Mapping[paths.Name, str]:
-        """Waiting tickets of the pools that suit, and where they are: a sample where there are many."""
-        listed_at, buckets = self._buckets
-        if time.monotonic() - listed_at < POOLS_AGE_S:
-            waiting = self._list(self.tickets.random.sample(buckets, min(len(buckets), SAMPLE)))
-            if waiting:
-                return waiting
-        buckets = self._suitable_buckets()
-        self._buckets = (time.monotonic(), buckets)
-        sample = self.tickets.random.sample(buckets, min(len(buckets), SAMPLE))
-        return self._list(sample) or self._list([bucket for bucket in buckets if bucket not in sample])
-
-    def _suitable_buckets(self) -> Sequence[str]:
-        coordination = self._tree.coordination
-        paused = self._control_now()[1]
-        found = []
-        for pool in coordination.children(paths.QUEUE):
-            kind, labels = paths.pool_of(pool)
-            if self.offer.accepts(kind, labels) and kind not in paused and "*" not in paused:
-                path = f"{paths.QUEUE}/{pool}"
-                found += [f"{path}/{bucket}" for bucket in coordination.children(path)]
-        return found
-
-    def _list(self, buckets: Sequence[str]) -> Mapping[paths.Name, str]:
-        found: dict[paths.Name, str] = {}
-        for bucket in buckets:
-            for text in self._tree.coordination.children(bucket):
-                try:
-                    found[paths.Name.parse(text)] = f"{bucket}/{text}"
-                except Invalid as error:
-                    self.tickets.set_aside(f"{bucket}/{text}", f"unreadable.{paths.digest(text, 16)}", str(error))
-        return found
-
-    def _control_now(self) -> tuple[int, Sequence[str]]:
-        """Version of ``/control`` and the kinds that are paused. A resume wakes those who wait."""
-        if self._control is None or self._control[1]:
-            self._tree.coordination.watch(paths.CONTROL, self._woken)
-            node = self._tree.coordination.read(paths.CONTROL)
-            if node is None:
-                raise CoordinationUnavailable(f"{paths.CONTROL} is gone; the tree is being rebuilt or is not DistCI's")
-            self._control = (node.version, tuple(from_bytes(node.data, paths.CONTROL).get("paused", ())))
-        return self._control
-
-    def _try(self, queued_at: str) -> Claim | None:
-        """Claim one ticket; None when somebody was first, or when it cannot be claimed now."""
-        node = self._tree.coordination.read(queued_at)
-        if node is None:
-            return None
-        try:
-            ticket = Ticket.from_bytes(node.data, queued_at)
-        except InvalidDocument as error:
-            name = paths.Name.parse(queued_at.rpartition("/")[2])
-            self.tickets.set_aside(queued_at, paths.token(name.ticket, name.attempt), str(error))
-            return None
-        slots = permits.acquire(self._tree, ticket)
-        if isinstance(slots, permits.Full):
-            self._tree.commit(*permits.park(ticket, queued_at, slots))
-            return None
-        return self._commit_claim(ticket, slots, queued_at)
-
-    def _commit_claim(self, ticket: Ticket, slots: Sequence[tuple[str, int]], queued_at: str) -> Claim | None:
-        control, _ = self._control_now()
-        claim = self._hold(ticket, slots)
-        operations = transactions.claim(claim.running, queued_at, control)
-        hints = [*self._own_idle_hint(), *self._baton(ticket)]
-        settled: Done | Truth | None = None
-        try:
-            settled = outcomes.settle(
-                self._tree,
-                lambda: self._tree.commit(*operations, hints=hints),
-                lambda: outcomes.of_claim(self._tree, claim.running),
-                self._is_closed,
-            )
-        finally:
-            if settled is None:
-                self.forget(claim, is_stray=True)
-        if isinstance(settled, Done) and settled.committed:
-            if settled.hinted:
-                self._is_idle = False
-            self._settled(claim)
-            return claim
-        self.forget(claim)
-        if isinstance(settled, Done):
-            if settled.refused_at(transactions.CLAIM_CONTROL):
-                self._control = None
-            elif ticket.guard and settled.refused_at(transactions.CLAIM_GUARD):
-                # What the ticket belonged to is gone, and the ticket with it.
-                self._tree.commit(Delete(queued_at))
-        return None
-
-    def _own_idle_hint(self) -> list[Operation]:
-        """Stop being idle with the claim that fills the last slot."""
-        with self._change:
-            is_full = len(self._held) >= self.slots
-        return [Delete(self._idle_path)] if self._is_idle and is_full else []
-
-    def _baton(self, ticket: Ticket) -> list[Operation]:
-        """Wake one more worker when more is waiting than this one takes."""
-        now = time.monotonic()
-        if not self._has_backlog or now - self._passed_on_at < BATON_S:
-            return []
-        self._passed_on_at = now
-        return [hint for hint in self.tickets.waking.hints([ticket]) if hint != Delete(self._idle_path)]
-
-    def _hold(self, ticket: Ticket, slots: Sequence[tuple[str, int]]) -> Claim:
-        """Know of a claim before it can exist: nothing that may fail stands between the tree and our memory."""
-        claim = Claim(self, Running(ticket, self.name, self.tickets.new_nonce(), slots))
-        with self._change:
-            self._held[claim.token] = claim
-            self._pending.add(claim.token)
-        return claim
-
-    def _settled(self, claim: Claim) -> None:
-        with self._change:
-            self._pending.discard(claim.token)
-        if self._tree.coordination.session.id != self._session_id:
-            self._look.set()
 
     # Keeping true what the tree says of this worker
 
@@ -407,8 +234,7 @@ class Member:
             self.drain()
         if session != self._session_id:
             self._session_id = session
-            self._is_idle = False
-            self._woken.set()
+            self._claimer.new_session()
 
     def _describe(self) -> bytes:
         document: dict[str, Json] = {

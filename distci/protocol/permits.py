@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distci.coordination.port import Check, Create, Delete, Operation
+from distci.coordination.port import Check, Delete, Operation
 from distci.protocol import paths, transactions
 from distci.protocol.records import Permit, Running, Ticket
+from distci.protocol.tickets import Step
 from distci.protocol.tree import Tree
 
 PARKED_FOR = "permit-"
@@ -52,20 +53,20 @@ def park(ticket: Ticket, queued_at: str, full: Full) -> list[Operation]:
     return [Delete(queued_at), *transactions.park(ticket, _why(permit.name), (*still_full, *seen))]
 
 
-def pass_on(tree: Tree, running: Running) -> list[Operation]:
+def pass_on(tree: Tree, running: Running) -> Step:
     """What giving back a claim's slots must do besides: let the first ticket that waits for each into the queue."""
     operations: list[Operation] = []
+    post: list[Ticket] = []
     for name, _ in running.slots:
         version = _folder_version(tree, name)
-        folder = paths.parked(_why(name), "")[:-1]
         operations.append(Check(paths.permit_folder(name), version))
+        folder = paths.parked(_why(name), "").rstrip("/")
         for waiting in sorted(tree.coordination.children(folder))[:1]:
             node = tree.coordination.read(f"{folder}/{waiting}")
             if node is not None:
-                ticket = Ticket.from_bytes(node.data, f"{folder}/{waiting}")
-                bucket = paths.queue_bucket(ticket.pool, ticket.id, 1)
-                operations += [Delete(f"{folder}/{waiting}"), Create(f"{bucket}/{ticket.name}", node.data)]
-    return operations
+                operations.append(Delete(f"{folder}/{waiting}"))
+                post.append(Ticket.from_bytes(node.data, f"{folder}/{waiting}"))
+    return Step(operations, post)
 
 
 def _folder_version(tree: Tree, name: str) -> int:

@@ -85,12 +85,13 @@ class Sweeper:
             self._tickets.set_aside(path, token, str(error))
             return True
         step = self._tickets.next_attempt(running.ticket, f"its worker {running.worker} was lost")
+        passed_on = permits.pass_on(self._tickets.tree, running)
         done = self._tickets.commit(
             *transactions.owner_is_gone(token),
             *transactions.end(running, has_owner=False),
             *step.operations,
-            *permits.pass_on(self._tickets.tree, running),
-            post=step.post,
+            *passed_on.operations,
+            post=[*step.post, *passed_on.post],
         )
         if done.committed:
             self._missing_since.pop(token, None)

@@ -1,0 +1,256 @@
+"""How a worker comes by its next ticket: look into the pools, try a few, or go idle until woken.
+
+Busy workers watch nothing, and idle ones watch a single node, their own (see :mod:`distci.protocol.waking`). Going idle and
+ceasing to be idle ride on the transactions that end and begin claims, so that they cost no write of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from threading import Event
+from typing import TYPE_CHECKING
+
+from distci.coordination.port import Create, Delete, Operation, SessionState
+from distci.errors import CoordinationUnavailable, Invalid, InvalidDocument
+from distci.protocol import choosing, outcomes, paths, permits, transactions
+from distci.protocol.claims import Claim
+from distci.protocol.outcomes import Truth
+from distci.protocol.records import Ticket, from_bytes
+from distci.protocol.tree import Done
+
+if TYPE_CHECKING:
+    from distci.protocol.members import Member
+
+IDLE_POLL_S = 45.0
+"""How long an idle worker trusts to be woken, give or take half: the net below a wake-up that died with whoever got it."""
+
+TRIES = 3
+"""Candidates that are tried before the queue is listed again."""
+
+JITTER_S = 0.01
+"""Up to this long a worker waits before it lists again, after others were first with every candidate."""
+
+SAMPLE = 2
+"""How many of the queue's folders are listed for one choice."""
+
+FOLDERS_AGE_S = 1.0
+"""How long the list of these folders is trusted while there is something in them."""
+
+BATON_S = 0.1
+"""Least time between two looks for somebody idle to pass the rest of a queue on to."""
+
+
+class Claimer:
+    """Claims for one member. :meth:`next` is for one thread; the rest may be called from any."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._tickets = member.tickets
+        self._tree = member.tickets.tree
+        self._coordination = member.tickets.tree.coordination
+        self._random = member.tickets.random
+        self._idle_path = paths.idle(member.offer.name, member.name)
+        self._woken = Event()
+        self._closed = Event()
+        self._is_idle = False
+        self._has_backlog = False
+        self._control: tuple[int, Sequence[str]] | None = None
+        self._folders: Sequence[str] = ()
+        self._listed_at = -FOLDERS_AGE_S
+        self._passed_on_at = -BATON_S
+
+    def next(self) -> Claim | None:
+        """A claim; None after waiting in vain, or when the member drains. Ends the wait when woken."""
+        return self._claim_one() or self._claim_or_idle()
+
+    def wake(self) -> None:
+        """End a wait in :meth:`next`."""
+        self._woken.set()
+
+    def new_session(self) -> None:
+        """The idle node has gone with the old session."""
+        self._is_idle = False
+        self._woken.set()
+
+    def close(self) -> None:
+        """Stop waiting for anything, and be idle no more."""
+        self._closed.set()
+        self._woken.set()
+        self._coordination.commit(Delete(self._idle_path))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless closed meanwhile."""
+        self._closed.wait(seconds)
+
+    @property
+    def control_version(self) -> int:
+        """Version of ``/control`` that was last read; -1 passes always."""
+        return self._control[0] if self._control else -1
+
+    @property
+    def is_free_to_keep(self) -> bool:
+        """Whether a follow-on ticket may be kept: nobody else stands in line for this worker, and nothing is paused."""
+        return not self._has_backlog and self._control is not None and not self._control[1]
+
+    def idle_hint(self) -> list[Operation]:
+        """Going idle in the very transaction that ends a claim, when there seems to be nothing left to do."""
+        if self._is_idle or self._has_backlog:
+            return []
+        return [Create(self._idle_path, ephemeral=True)]
+
+    # Going idle
+
+    def _claim_or_idle(self) -> Claim | None:
+        """Go idle, look once more, and wait to be woken if there is nothing."""
+        self._woken.clear()
+        if self._member.is_draining or not self._go_idle():
+            return None
+        claim = self._claim_one()
+        if claim is None and self._woken.wait(IDLE_POLL_S * self._random.uniform(0.5, 1.5)):
+            self._is_idle = self._coordination.exists(self._idle_path) is not None
+        return claim
+
+    def _go_idle(self) -> bool:
+        """Make sure that the idle node is there and watched. The pools are listed after this, never before it."""
+        stat = self._coordination.watch(self._idle_path, self._woken)
+        if stat is None or stat.owner != self._coordination.session.id:
+            forget = [Delete(self._idle_path)] if stat else []
+            created = self._tree.commit(*forget, Create(self._idle_path, ephemeral=True)).committed
+            if not created or self._coordination.watch(self._idle_path, self._woken) is None:
+                return False
+        self._is_idle = True
+        return True
+
+    # Looking and trying
+
+    def _claim_one(self) -> Claim | None:
+        """Claim some suitable ticket; None when none is waiting."""
+        if self._coordination.session.state is not SessionState.CONNECTED:
+            raise CoordinationUnavailable("the session is in doubt; claiming nothing new")
+        while not self._member.is_draining:
+            waiting = self._waiting()
+            self._has_backlog = len(waiting) > 1
+            if not waiting:
+                return None
+            now_ms = int(self._tickets.clock() * 1000)
+            for name in choosing.choose(waiting, now_ms, self._random, TRIES):
+                claim = self._try(waiting[name])
+                if claim is not None:
+                    return claim
+            self.pause(self._random.uniform(0, JITTER_S))
+        return None
+
+    def _waiting(self) -> Mapping[paths.Name, str]:
+        """Waiting tickets of the pools that suit, and where they are: a sample where there are many."""
+        if time.monotonic() - self._listed_at < FOLDERS_AGE_S:
+            waiting = self._list(self._sample())
+            if waiting:
+                return waiting
+        self._folders = self._suitable_folders()
+        self._listed_at = time.monotonic()
+        sample = self._sample()
+        return self._list(sample) or self._list([folder for folder in self._folders if folder not in sample])
+
+    def _sample(self) -> Sequence[str]:
+        return self._random.sample(self._folders, min(len(self._folders), SAMPLE))
+
+    def _suitable_folders(self) -> Sequence[str]:
+        paused = self._control_now()[1]
+        found = []
+        for pool in self._coordination.children(paths.QUEUE):
+            kind, labels = paths.pool_of(pool)
+            if self._member.offer.accepts(kind, labels) and not _is_paused(kind, paused):
+                path = f"{paths.QUEUE}/{pool}"
+                found += [f"{path}/{bucket}" for bucket in self._coordination.children(path)]
+        return found
+
+    def _list(self, folders: Sequence[str]) -> Mapping[paths.Name, str]:
+        found: dict[paths.Name, str] = {}
+        for folder in folders:
+            for text in self._coordination.children(folder):
+                try:
+                    found[paths.Name.parse(text)] = f"{folder}/{text}"
+                except Invalid as error:
+                    self._tickets.set_aside(f"{folder}/{text}", f"unreadable.{paths.digest(text, 16)}", str(error))
+        return found
+
+    def _try(self, queued_at: str) -> Claim | None:
+        """Claim one ticket; None when somebody was first, or when it cannot be claimed now."""
+        node = self._coordination.read(queued_at)
+        if node is None:
+            return None
+        try:
+            ticket = Ticket.from_bytes(node.data, queued_at)
+        except InvalidDocument as error:
+            name = paths.Name.parse(queued_at.rpartition("/")[2])
+            self._tickets.set_aside(queued_at, paths.token(name.ticket, name.attempt), str(error))
+            return None
+        slots = permits.acquire(self._tree, ticket)
+        if isinstance(slots, permits.Full):
+            self._tree.commit(*permits.park(ticket, queued_at, slots))
+            return None
+        control, paused = self._control_now()
+        if _is_paused(ticket.kind, paused):
+            return None
+        return self._commit(ticket, slots, queued_at, control)
+
+    def _commit(self, ticket: Ticket, slots: Sequence[tuple[str, int]], queued_at: str, control: int) -> Claim | None:
+        claim = self._member.hold(ticket, slots)
+        operations = transactions.claim(claim.running, queued_at, control)
+        hints = [*self._leave_idle_hint(), *self._baton(ticket)]
+        settled: Done | Truth | None = None
+        try:
+            settled = outcomes.settle(
+                self._tree,
+                lambda: self._tree.commit(*operations, hints=hints),
+                lambda: outcomes.of_claim(self._tree, claim.running),
+                self._closed,
+            )
+        finally:
+            if settled is None:
+                self._member.forget(claim, is_stray=True)
+        if isinstance(settled, Done) and settled.committed:
+            if settled.hinted:
+                self._is_idle = False
+            self._member.settled(claim)
+            return claim
+        self._member.forget(claim)
+        if isinstance(settled, Done):
+            self._learn(settled, ticket, queued_at)
+        return None
+
+    def _learn(self, refused: Done, ticket: Ticket, queued_at: str) -> None:
+        """Draw the consequence of a claim that was refused for another reason than that somebody was first."""
+        if refused.refused_at(transactions.CLAIM_CONTROL):
+            self._control = None
+            self._listed_at = -FOLDERS_AGE_S
+        elif ticket.guard and refused.refused_at(transactions.CLAIM_GUARD):
+            # What the ticket belonged to is gone, and the ticket with it.
+            self._tree.commit(Delete(queued_at))
+
+    def _leave_idle_hint(self) -> list[Operation]:
+        """Stop being idle with the claim that fills the last slot."""
+        return [Delete(self._idle_path)] if self._is_idle and self._member.is_full else []
+
+    def _baton(self, ticket: Ticket) -> list[Operation]:
+        """Wake one more worker when more is waiting than this one takes."""
+        now = time.monotonic()
+        if not self._has_backlog or now - self._passed_on_at < BATON_S:
+            return []
+        self._passed_on_at = now
+        return [hint for hint in self._tickets.waking.hints([ticket]) if hint != Delete(self._idle_path)]
+
+    def _control_now(self) -> tuple[int, Sequence[str]]:
+        """Version of ``/control`` and the kinds that are paused. A resume wakes those who wait."""
+        if self._control is None or self._control[1]:
+            self._coordination.watch(paths.CONTROL, self._woken)
+            node = self._coordination.read(paths.CONTROL)
+            if node is None:
+                raise CoordinationUnavailable(f"{paths.CONTROL} is gone; the tree is being rebuilt or is not DistCI's")
+            self._control = (node.version, tuple(from_bytes(node.data, paths.CONTROL).get("paused", ())))
+        return self._control
+
+
+def _is_paused(kind: str, paused: Sequence[str]) -> bool:
+    return kind in paused or "*" in paused
