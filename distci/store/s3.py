@@ -132,7 +132,7 @@ class S3Store:
                 # The answer has no body to say whether it is the object that is missing, or the whole bucket.
                 self._require_bucket()
                 return None
-        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"].timestamp())
+        return ObjectInfo(key, _said(answer, "ContentLength"), _said(answer, "LastModified").timestamp())
 
     def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
         check_prefix(prefix)
@@ -144,7 +144,7 @@ class S3Store:
                 StartAfter=self._prefix + after if after else "",
                 PaginationConfig={"PageSize": min(limit, _PAGE_LENGTH_MAX)},
             )
-            infos = (self._info(entry) for page in pages for entry in page.get("Contents", ()))
+            infos = (self._info(entry) for page in pages for entry in _entries(page))
             # Consoles leave "folder/" objects behind, which are none of ours.
             return tuple(islice((info for info in infos if is_key(info.key)), limit))
 
@@ -171,11 +171,13 @@ class S3Store:
         try:
             if not self.put_if_absent(key, b"first"):
                 yield f"{server} refused a conditional write although nothing was in its way."
-            if self.put_if_absent(key, b"second"):
+            is_replaced = self.put_if_absent(key, b"second")
+            if is_replaced:
                 yield f"{server} ignores 'If-None-Match: *' and overwrites: two writers would both believe to be first."
-            elif self.get(key) != b"first":
+            written = b"second" if is_replaced else b"first"
+            if self.get(key) != written:
                 yield f"{server} gives back something else than was written."
-            if self.get(key, 1, 2) != b"ir":
+            if self.get(key, 1, 2) != written[1:3]:
                 yield f"{server} does not honour byte ranges."
             if [info.key for info in self.list(key)] != [key]:
                 yield f"{server} does not list what has just been written."
@@ -215,8 +217,8 @@ class _Download(io.RawIOBase):
         self._breaks = 0
         # At once, so that what is missing is missing before anyone reads.
         answer = self._ask(None if length is None else start + length)
-        self._etag = answer.get("ETag") if answer else None
-        left = answer["ContentLength"] if answer else 0
+        self._etag = _said(answer, "ETag") if answer else None
+        left = _said(answer, "ContentLength") if answer else 0
         self._end = start + (left if length is None else min(left, length))
 
     def readable(self) -> bool:
@@ -246,7 +248,7 @@ class _Download(io.RawIOBase):
     def _resume(self) -> None:
         self._body.close()
         answer = self._ask(self._end)
-        if not answer or answer.get("ETag") != self._etag:
+        if not answer or _said(answer, "ETag") != self._etag:
             raise StoreUnavailable(f"store: object {self._key!r} was replaced while it was read")
 
     def _ask(self, end: int | None) -> Any:
@@ -261,8 +263,8 @@ class _Download(io.RawIOBase):
                     raise
                 return None
         self._body = answer["Body"]
-        if "ContentLength" not in answer or (self._position and "ContentRange" not in answer):
-            raise StoreUnavailable(f"store: bucket {self._bucket!r}: the server does not say which bytes it sends")
+        if self._position:
+            _said(answer, "ContentRange")
         return answer
 
 
@@ -393,6 +395,20 @@ def _from_answer(error: Any, bucket: str, key: str) -> DistCIError:
     if code in _BUSY or status in _TRANSIENT_STATUS or (status >= 500 and status != 501):
         return StoreUnavailable(said)
     return Forbidden(said) if code in _REFUSED or status in (401, 403) else Invalid(said)
+
+
+def _entries(page: Any) -> Sequence[Any]:
+    # An empty listing says so; a log-in page that a proxy put in its place holds nothing either.
+    _said(page, "IsTruncated")
+    entries: Sequence[Any] = page.get("Contents", ())
+    return entries
+
+
+def _said(answer: Any, field: str) -> Any:
+    """What every S3 server says in such an answer."""
+    if field not in answer:
+        raise StoreUnavailable(f"store: the answer is not one of S3: it does not say {field}")
+    return answer[field]
 
 
 def _require_single_attempt(refusal: Any, key: str) -> None:
