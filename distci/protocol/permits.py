@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distci.coordination.port import Check, Delete, Operation
+from distci.errors import InvalidDocument
 from distci.protocol import paths, transactions
 from distci.protocol.records import Permit, Running, Ticket
 from distci.protocol.tickets import Step
@@ -60,13 +61,22 @@ def pass_on(tree: Tree, running: Running) -> Step:
     for name, _ in running.slots:
         version = _folder_version(tree, name)
         operations.append(Check(paths.permit_folder(name), version))
-        folder = paths.parked(_why(name), "").rstrip("/")
-        for waiting in sorted(tree.coordination.children(folder))[:1]:
-            node = tree.coordination.read(f"{folder}/{waiting}")
-            if node is not None:
-                operations.append(Delete(f"{folder}/{waiting}"))
-                post.append(Ticket.from_bytes(node.data, f"{folder}/{waiting}"))
+        waiting = _first_parked(tree, paths.parked(_why(name), "").rstrip("/"))
+        if waiting is not None:
+            operations.append(Delete(waiting[0]))
+            post.append(waiting[1])
     return Step(operations, post)
+
+
+def _first_parked(tree: Tree, folder: str) -> tuple[str, Ticket] | None:
+    for name in sorted(tree.coordination.children(folder)):
+        node = tree.coordination.read(f"{folder}/{name}")
+        try:
+            if node is not None:
+                return f"{folder}/{name}", Ticket.from_bytes(node.data, f"{folder}/{name}")
+        except InvalidDocument:
+            continue  # the sweeper sets it aside
+    return None
 
 
 def _folder_version(tree: Tree, name: str) -> int:
