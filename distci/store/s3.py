@@ -107,11 +107,11 @@ class S3Store:
                     self._client.put_object(**name, Body=data, IfNoneMatch="*")
                     return True
                 except botocore_errors.ClientError as error:
-                    if _status(error) == 412:
-                        _require_single_attempt(error, key)
-                        return False
-                    if _status(error) != 409:
+                    if _status(error) not in (409, 412):
                         raise
+                    _require_single_attempt(error, key)
+                    if _status(error) == 412:
+                        return False
         raise StoreUnavailable(f"store: other writes of {key!r} came in the way {_CONFLICTS_MAX} times")
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -132,7 +132,7 @@ class S3Store:
                 # The answer has no body to say whether it is the object that is missing, or the whole bucket.
                 self._require_bucket()
                 return None
-        return ObjectInfo(key, _said(answer, "ContentLength"), _said(answer, "LastModified").timestamp())
+            return ObjectInfo(key, _said(answer, "ContentLength"), _said(answer, "LastModified").timestamp())
 
     def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
         check_prefix(prefix)
@@ -216,9 +216,7 @@ class _Download(io.RawIOBase):
         self._position = start
         self._breaks = 0
         # At once, so that what is missing is missing before anyone reads.
-        answer = self._ask(None if length is None else start + length)
-        self._etag = _said(answer, "ETag") if answer else None
-        left = _said(answer, "ContentLength") if answer else 0
+        self._etag, left = self._ask(None if length is None else start + length)
         self._end = start + (left if length is None else min(left, length))
 
     def readable(self) -> bool:
@@ -247,12 +245,12 @@ class _Download(io.RawIOBase):
 
     def _resume(self) -> None:
         self._body.close()
-        answer = self._ask(self._end)
-        if not answer or _said(answer, "ETag") != self._etag:
+        etag, _ = self._ask(self._end)
+        if etag != self._etag:
             raise StoreUnavailable(f"store: object {self._key!r} was replaced while it was read")
 
-    def _ask(self, end: int | None) -> Any:
-        """Have the bytes from here to ``end`` sent; the server's answer, or None when the object ends before."""
+    def _ask(self, end: int | None) -> tuple[str, int]:
+        """Have the bytes from here to ``end`` sent: the version that they are of, and how many follow."""
         # A range of no bytes cannot be asked for.
         last = "" if end is None else max(end - 1, self._position)
         with mapped_errors(self._bucket, self._key):
@@ -261,11 +259,12 @@ class _Download(io.RawIOBase):
             except botocore_errors.ClientError as error:
                 if _status(error) != 416:
                     raise
-                return None
-        self._body = answer["Body"]
-        if self._position:
-            _said(answer, "ContentRange")
-        return answer
+                return "ends before", 0
+            self._body = answer["Body"]
+            length: int = _said(answer, "ContentLength")
+            if self._position and length:
+                _said(answer, "ContentRange")
+            return _said(answer, "ETag"), length
 
 
 class _WholeReads:
@@ -405,14 +404,14 @@ def _entries(page: Any) -> Sequence[Any]:
 
 
 def _said(answer: Any, field: str) -> Any:
-    """What every S3 server says in such an answer."""
+    """What every S3 server says in such an answer; what another one says cannot be relied on."""
     if field not in answer:
-        raise StoreUnavailable(f"store: the answer is not one of S3: it does not say {field}")
+        raise ResponseParserError(f"this is not how S3 answers: {field} is missing")
     return answer[field]
 
 
 def _require_single_attempt(refusal: Any, key: str) -> None:
-    """Refuse to take an object that is in the way for another's when an earlier attempt of ours may have written it."""
+    """Never take an object that is in the way for another's when an earlier attempt of ours may have written it."""
     if refusal.response["ResponseMetadata"].get("RetryAttempts"):
         raise StoreUnavailable(f"store: an answer was lost, and whose {key!r} now is, is unknown") from refusal
 

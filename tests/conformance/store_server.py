@@ -69,6 +69,8 @@ class BadNetwork:
     """The connection ends after so many bytes of a GET's answer."""
     puts_unanswered: list[bool] = field(default_factory=list)
     """The server does what was asked, and the answer is lost."""
+    answers_afterwards: list[Answer] = field(default_factory=list)
+    """Become ``answers`` once an answer was lost."""
     page_length: int = 0
     """The server lists no more than this at a time, whatever it is asked for."""
     requests: list[str] = field(default_factory=list)
@@ -138,6 +140,7 @@ class _Proxy(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             headers["Content-Length"] = str(len(content))
         if self.command == "PUT" and network.puts_unanswered and network.puts_unanswered.pop(0):
+            network.answers = network.answers_afterwards
             self.close_connection = True
         elif self.command == "GET" and network.downloads_cut_after:
             self._reply(status, headers, content[: network.downloads_cut_after.pop(0)])

@@ -664,8 +664,12 @@ def test_a_conditional_write_that_always_meets_others_is_unavailable(far: S3Stor
         far.put_if_absent("a", b"data")
 
 
-def test_a_conditional_write_whose_answer_was_lost_is_neither_won_nor_lost(far: S3Store, network: BadNetwork) -> None:
+@pytest.mark.parametrize("then", [[], [Answer("PUT", 409)]], ids=["refused", "met another"])
+def test_a_conditional_write_whose_answer_was_lost_is_neither_won_nor_lost(
+    far: S3Store, network: BadNetwork, then: list[Answer]
+) -> None:
     network.puts_unanswered = [True]
+    network.answers_afterwards = then
     with pytest.raises(StoreUnavailable, match="an answer was lost"):
         far.put_if_absent("a", b"data")
     assert far.get("a") == b"data"
@@ -703,10 +707,11 @@ def test_a_refusal_says_what_to_do_about_it(
         Address(network.endpoint, "bucket").open(attempts=1).put("a", b"data")
 
 
-def test_an_answer_that_is_not_of_s3_is_unavailable(network: BadNetwork) -> None:
-    network.answers = [Answer("GET", 200, b"<html>log in here</html>")]
-    with pytest.raises(StoreUnavailable):
-        Address(network.endpoint, "bucket").open(attempts=1).list("")
+@pytest.mark.parametrize("call", ["list", "get", "head"])
+def test_an_answer_that_is_not_of_s3_is_unavailable(network: BadNetwork, call: str) -> None:
+    network.answers = [Answer(method, 200, b"<html>log in here</html>") for method in ("GET", "HEAD")]
+    with pytest.raises(StoreUnavailable, match=r"bucket.*not how S3 answers"):
+        CALLS[call](Address(network.endpoint, "bucket").open(attempts=1), "a")
 
 
 def test_no_credentials_at_all_is_a_denial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
