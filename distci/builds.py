@@ -264,26 +264,21 @@ class Builds:
         if live is None:
             return None
         state = live.result or ("cancelling" if live.is_cancelled else "running" if live.state else "planning")
-        tasks = list(self._live_tasks(live)) if live.state else []
-        return _view(live.build, str(state), live.result, self._lifecycle.record(live) | {"tasks": ()}, tasks, False)
+        record = self._lifecycle.record(live)
+        return _view(build, str(state), live.result, record, list(self._live_tasks(live, record)), False)
 
-    def _live_tasks(self, live: LiveBuild) -> Iterator[TaskView]:
+    def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
         running = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
-        made = self._lifecycle.plan_of(live)
-        record = {task["name"]: task for task in self._lifecycle.record(live)["tasks"]}
-        for task in made.tasks:
-            entry = record[task.name]
-            state = TaskState(entry["state"])
-            token = running.get(task_ticket(made, task.name, live.state.tasks[task.name]).id) if live.state else None
-            if state is TaskState.READY and token:
-                worker = self._worker_of(token)
-                yield _task_view(entry | {"state": TaskState.RUNNING, "token": token}, worker)
-            else:
+        for entry in record["tasks"]:
+            token = None
+            if live.state and entry["state"] == TaskState.READY:
+                ticket = task_ticket(self._lifecycle.plan_of(live), entry["name"], live.state.tasks[entry["name"]])
+                token = running.get(ticket.id)
+            if token is None:
                 yield _task_view(entry)
-
-    def _worker_of(self, token: str) -> str:
-        view = self._tickets.view_running(token)
-        return view.worker
+            else:
+                worker = self._tickets.view_running(token).worker
+                yield _task_view(entry | {"state": TaskState.RUNNING, "token": token}, worker)
 
     def _archived(self, build: BuildId) -> BuildView | None:
         key = keys.build_record(build)

@@ -40,6 +40,7 @@ CONTROL_PRIORITY = 2
 
 COLLISION_PAUSE_S = 0.05
 PLANS_KEPT = 256
+OUTCOMES_KEPT = 1024
 
 CONTROL_ATTEMPTS = 20
 """Control work is cheap and idempotent; it is given up only when it kills every worker that touches it."""
@@ -127,7 +128,8 @@ class Lifecycle:
         self.jobs = jobs
         self._clock = clock
         self._plans: dict[str, Plan] = {}
-        tickets.exhausted = self._lose
+        self._outcomes: dict[str, Mapping[str, Json]] = {}
+        tickets.abandoned = self._abandoned
 
     # Reading
 
@@ -140,14 +142,19 @@ class Lifecycle:
         """The plan that a live build runs by."""
         return self._plan(live.build, live.plan_digest)
 
-    def outcome_document(self, build: BuildId, task: str, token: str) -> dict[str, Json] | None:
-        """What an attempt left on record, or None when it left nothing."""
+    def outcome_document(self, build: BuildId, task: str, token: str) -> Mapping[str, Json] | None:
+        """What an attempt that counts left on record, or None when it left nothing. It never changes, so it is read once."""
         key = keys.attempt_outcome(build, task, token)
+        known = self._outcomes.get(key)
+        if known is not None:
+            return known
         try:
-            document: dict[str, Json] = documents.read_json(self.store.get(key), key)
+            document: Mapping[str, Json] = documents.read_json(self.store.get(key), key)
         except NoSuchObject:
             return None
-        return document
+        if len(self._outcomes) >= OUTCOMES_KEPT:
+            self._outcomes.clear()
+        return self._outcomes.setdefault(key, document)
 
     # Steps
 
@@ -202,9 +209,7 @@ class Lifecycle:
         Raises ClaimLost when the attempt has been superseded: then nothing of it counts.
         """
         build = build_of(claim.ticket)
-        key = keys.attempt_outcome(build, task, claim.token)
-        document = documents.outcome_to_json(outcome) | dict(record)
-        self.store.put(key, to_bytes({"f": FORMAT, **document}))
+        self._put_outcome(build, task, claim.token, documents.outcome_to_json(outcome) | dict(record))
         while True:
             live = self._live(build)
             made = self.plan_of(live)
@@ -303,19 +308,29 @@ class Lifecycle:
         moved, post = self._moved(live, made, _cancel(made, _state(live), take_back))
         return Step([moved.write(), *withdrawals], post)
 
-    def _lose(self, ticket: Ticket, reason: str) -> Step | None:
-        """What follows when a task's ticket has used up its attempts: the task is lost, and its build goes on from there."""
+    def _abandoned(self, ticket: Ticket, reason: str) -> Step | None:
+        """What follows when an attempt at a task came to nothing: of a cancelled build it is over; after the last one allowed it is lost."""
         if ticket.kind == CONTROL_KIND or "task" not in ticket.body:
             return None
-        build, task = build_of(ticket), ticket.body["task"]
+        build, task = build_of(ticket), str(ticket.body["task"])
         live = self.read(build)
         if live is None or _state(live).tasks[task].state is not TaskState.READY:
             return Step()
-        document = {"f": FORMAT, "verdict": TaskState.LOST, "reason": reason, "attempt": ticket.attempt}
-        self.store.put(keys.attempt_outcome(build, task, ticket.token), to_bytes(document))
         made = self.plan_of(live)
-        moved, post = self._moved(live, made, plan.advance(made, _state(live), plan.Lost(task, ticket.token)))
+        event: plan.Withdrawn | plan.Lost
+        if live.is_cancelled and not made.task(task).on_cancel:
+            event = plan.Withdrawn(task)
+        elif ticket.is_exhausted:
+            document = {"verdict": TaskState.LOST, "reason": reason, "attempt": ticket.attempt}
+            self._put_outcome(build, task, ticket.token, document)
+            event = plan.Lost(task, ticket.token)
+        else:
+            return None
+        moved, post = self._moved(live, made, plan.advance(made, _state(live), event))
         return Step([moved.write()], post)
+
+    def _put_outcome(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> None:
+        self.store.put(keys.attempt_outcome(build, task, token), to_bytes({"f": FORMAT, **document}))
 
     def _start_downstream(self, live: LiveBuild, job: JobVersion) -> LiveBuild:
         """Start a build of a job that waits for this end, unless that has been done; the node as it then is.

@@ -22,6 +22,7 @@ from distci.errors import Invalid, Unavailable
 from distci.isolation.port import Isolation
 from distci.lifecycle import CONTROL_KIND, Lifecycle
 from distci.protocol.members import Member, workers
+from distci.protocol.outcomes import persist
 from distci.protocol.records import Offer
 from distci.protocol.sweeps import Sweeper
 from distci.store.port import Store
@@ -138,7 +139,8 @@ class WorkerProcess:
     def _server_of(self, kind: type[Any]) -> Any:
         worker = kind()
         if hasattr(worker, "serve"):
-            return lambda claim: worker.serve(claim, self._lifecycle)
+            # The steps of control may be repeated, so they wait for a store or a tree that is away.
+            return lambda claim: persist(lambda: worker.serve(claim, self._lifecycle), claim.lost)
         return Tasks(worker, self._site).serve
 
     def _sweep(self) -> None:

@@ -296,7 +296,7 @@ class Tasks:
                 "workspace": has_workspace,
                 "after": claim.ticket.body.get("after", ""),
             }
-            return self._lifecycle.settle(claim, name, outcome, record)
+            return outcomes.persist(lambda: self._lifecycle.settle(claim, name, outcome, record), claim.lost)
         finally:
             done.set()
             context.abandon()

@@ -55,9 +55,10 @@ class Step:
 class Tickets:
     """The tickets of one tree. Any thread may use it."""
 
-    exhausted: Callable[[Ticket, str], Step | None] | None = None
-    """Asked for what follows when a ticket has used up its attempts; None, or a None from it: the ticket is kept under ``/dead``.
-    Its step is committed together with the end of the last attempt; if it is refused, it is asked again."""
+    abandoned: Callable[[Ticket, str], Step | None] | None = None
+    """Asked first for what follows when an attempt came to nothing, by those who know what the ticket is for; None from it: the
+    ticket is offered again, or kept under ``/dead`` once its attempts are used up. Its step is committed together with
+    the end of the attempt; if it is refused, it is asked again."""
 
     def __init__(
         self,
@@ -76,10 +77,10 @@ class Tickets:
 
     def next_attempt(self, ticket: Ticket, reason: str) -> Step:
         """What becomes of a ticket whose present attempt came to nothing: it is offered again, or set aside."""
+        if self.abandoned is not None and (step := self.abandoned(ticket, reason)) is not None:
+            return step
         if not ticket.is_exhausted:
             return Step(post=[ticket.again()])
-        if self.exhausted is not None and (step := self.exhausted(ticket, reason)) is not None:
-            return step
         content = from_bytes(ticket.to_bytes(), "ticket")
         return Step(transactions.set_aside(ticket.token, reason, content))
 
