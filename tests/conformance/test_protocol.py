@@ -1,0 +1,536 @@
+"""The life of a ticket on real trees: claims, chains, lost answers, lost sessions, late-comers, permits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from random import Random
+from typing import Protocol
+
+import pytest
+
+from distci.coordination.port import Coordination, Create, Delete, Operation, Write
+from distci.errors import ClaimLost, Conflict, Invalid, NoSuchTicket, VersionConflict
+from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, paths
+from distci.testing import CutCoordination, LossyCoordination
+
+
+class Cluster(Protocol):
+    def connect(self) -> Coordination: ...
+    def expire(self, coordination: Coordination) -> None: ...
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A tree with a poster and as many workers as a test asks for, all taken down at its end."""
+
+    def __init__(self, cluster: Cluster, stack: ExitStack) -> None:
+        self.cluster = cluster
+        self._stack = stack
+        self.boss = Tickets(self.connect())
+
+    def connect(self) -> LossyCoordination:
+        coordination = self.cluster.connect()
+        self._stack.callback(coordination.close)
+        return CutCoordination(coordination)
+
+    def worker(self, *kinds: str, slots: int = 1, labels: Sequence[str] = (), only: Sequence[str] = ()) -> Member:
+        coordination = self.connect()
+        member = Member(Tickets(coordination), Offer(kinds, labels, only), f"w{id(coordination)}", slots)
+        self._stack.callback(member.leave)
+        return member.join()
+
+    def places(self) -> list[tuple[str, str]]:
+        return sorted((view.place, view.token) for view in self.boss.list())
+
+    def sweeper(self, clock: Clock) -> Sweeper:
+        return Sweeper(self.boss, "s", lambda: ["s"], monotonic=clock)
+
+    def lose(self, claim: Claim) -> None:
+        """Let the claim's heartbeat vanish and its worker not notice, as when it is stopped or cut off."""
+        assert self.boss.tree.coordination.commit(Delete(paths.owner(claim.token)))
+
+    def reclaim(self, claim: Claim) -> None:
+        clock = Clock()
+        sweeper = self.sweeper(clock)
+        sweeper.sweep()
+        clock.now += 60
+        sweeper.sweep()
+
+
+@pytest.fixture
+def bench(cluster: Cluster) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield Bench(cluster, stack)
+
+
+def lossy(member: Member) -> CutCoordination:
+    coordination = member.tickets.tree.coordination
+    assert isinstance(coordination, CutCoordination)
+    return coordination
+
+
+def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "condition did not come true in time"
+        time.sleep(0.005)
+
+
+def claims_path(operations: Sequence[Operation]) -> bool:
+    return any(isinstance(step, Create) and step.path.startswith(paths.RUNNING) for step in operations)
+
+
+def ends_claim(operations: Sequence[Operation]) -> bool:
+    return isinstance(operations[0], Delete) and operations[0].path.startswith(paths.RUNNING)
+
+
+def posts(operations: Sequence[Operation]) -> bool:
+    return any(isinstance(step, Create) and step.path.startswith(paths.QUEUE) for step in operations)
+
+
+def test_a_ticket_is_claimed_and_finished(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x", {"n": 1}))
+    claim = next(bench.worker("x").claims())
+    assert (claim.token, claim.ticket.body, bench.places()) == ("a.1", {"n": 1}, [("running", "a.1")])
+    claim.finish()
+    assert bench.places() == []
+
+
+def test_posting_a_ticket_twice_is_refused(bench: Bench) -> None:
+    assert bench.boss.post(Ticket("a", "x"))
+    next(bench.worker("x").claims()).finish()
+    assert not bench.boss.post(Ticket("a", "x"))
+    assert bench.places() == []
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_post_whose_answer_is_lost_happens_once(bench: Bench, committed: bool) -> None:
+    line = bench.connect()
+    tickets = Tickets(line)
+    line.lose_answer(committed=committed, when=posts)
+    assert tickets.post(Ticket("a", "x"))
+    assert line.lost == 1
+    assert bench.places() == [("waiting", "a.1")]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_claim_whose_answer_is_lost_is_held_once(bench: Bench, committed: bool) -> None:
+    member = bench.worker("x")
+    lossy(member).lose_answer(committed=committed, when=claims_path)
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    assert lossy(member).lost == 1
+    assert (claim.token, [held.token for held in member.held]) == ("a.1", ["a.1"])
+    claim.finish()
+    assert bench.places() == []
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_finish_whose_answer_is_lost_chains_once(bench: Bench, committed: bool) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    lossy(member).lose_answer(committed=committed, when=ends_claim)
+    claim.finish(follow=[Ticket("b", "y")], proof=lambda: any(view.token == "b.1" for view in bench.boss.list()))
+    assert lossy(member).lost == 1
+    assert bench.places() == [("waiting", "b.1")]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_finish_that_keeps_the_next_ticket_survives_a_lost_answer(bench: Bench, committed: bool) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    lossy(member).lose_answer(committed=committed, when=ends_claim)
+    kept = claim.finish(follow=[Ticket("b", "x")], keep=True)
+    assert kept is not None
+    assert (kept.token, bench.places()) == ("b.1", [("running", "b.1")])
+    kept.finish()
+    assert bench.places() == []
+
+
+def test_a_kept_ticket_needs_no_transaction_of_its_own(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    kept = claim.finish(follow=[Ticket("b", "x"), Ticket("c", "x")], keep=True)
+    assert kept is not None and kept.token == "b.1"
+    assert bench.places() == [("running", "b.1"), ("waiting", "c.1")]
+    kept.finish()
+
+
+def test_a_worker_with_others_in_line_keeps_nothing(bench: Bench) -> None:
+    member = bench.worker("x")
+    for name in "abc":
+        bench.boss.post(Ticket(name, "x"))
+    claim = next(member.claims())
+    assert claim.finish(follow=[Ticket("next", "x")], keep=True) is None
+    assert ("waiting", "next.1") in bench.places()
+
+
+def test_an_operation_that_is_refused_refuses_the_finish(bench: Bench) -> None:
+    member = bench.worker("x")
+    coordination = bench.boss.tree.coordination
+    coordination.commit(Create("/jobs/j", b"1"))
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    coordination.commit(Write("/jobs/j", b"2"))
+    with pytest.raises(VersionConflict):
+        claim.finish(Write("/jobs/j", b"mine", 0), follow=[Ticket("b", "y")])
+    assert bench.places() == [("running", "a.1")]
+    claim.finish(Write("/jobs/j", b"mine", 1))
+
+
+def test_a_lost_session_with_living_work_is_adopted_again(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    old = member.tickets.tree.coordination.session.id
+    bench.cluster.expire(lossy(member).real)
+
+    def is_adopted() -> bool:
+        stat = bench.boss.tree.coordination.exists(paths.owner("a.1"))
+        return stat is not None and stat.owner != old
+
+    until(is_adopted)
+    assert not claim.lost.is_set()
+    claim.finish(follow=[Ticket("b", "y")])
+    assert bench.places() == [("waiting", "b.1")]
+
+
+def test_a_worker_stands_under_workers_again_after_a_lost_session(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.cluster.expire(lossy(member).real)
+    session = member.tickets.tree.coordination.session
+
+    def stands() -> bool:
+        stat = bench.boss.tree.coordination.exists(paths.worker(member.name))
+        return stat is not None and stat.owner == session.id
+
+    until(stands)
+    bench.boss.post(Ticket("a", "x"))
+    next(member.claims()).finish()
+
+
+def test_a_claim_may_finish_before_it_is_adopted_again(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    bench.lose(claim)
+    claim.finish()
+    assert bench.places() == []
+
+
+def test_d01_a_ticket_whose_worker_died_is_claimed_again(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(bench.worker("x").claims())
+    bench.lose(claim)
+    bench.reclaim(claim)
+    assert bench.places() == [("waiting", "a.2")]
+    assert next(bench.worker("x").claims()).token == "a.2"
+
+
+def test_a_claim_that_still_beats_is_not_taken_over(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(bench.worker("x").claims())
+    bench.reclaim(claim)
+    assert bench.places() == [("running", "a.1")]
+
+
+def test_a_claim_without_heartbeat_is_left_alone_for_the_grace(bench: Bench) -> None:
+    clock = Clock()
+    sweeper = bench.sweeper(clock)
+    bench.boss.post(Ticket("a", "x"))
+    bench.lose(next(bench.worker("x").claims()))
+    sweeper.sweep()
+    clock.now += 1
+    assert sweeper.sweep() == 0
+    clock.now += 1.5
+    assert sweeper.sweep() == 1
+
+
+def test_d15_a_late_comer_is_refused_at_the_fence(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(bench.worker("x").claims())
+    bench.lose(claim)
+    bench.reclaim(claim)
+    successor = next(bench.worker("x").claims())
+    with pytest.raises(ClaimLost):
+        claim.finish(Create("/jobs/late"), follow=[Ticket("late", "y")])
+    assert claim.lost.is_set()
+    successor.finish(follow=[Ticket("right", "y")])
+    assert bench.places() == [("waiting", "right.1")]
+    assert bench.boss.tree.coordination.read("/jobs/late") is None
+
+
+def test_a_superseded_claim_is_not_adopted_again(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    bench.lose(claim)
+    bench.reclaim(claim)
+    bench.cluster.expire(lossy(member).real)
+    assert claim.lost.wait(10)
+
+
+def test_of_two_sweepers_one_takes_over(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x"))
+    bench.lose(next(bench.worker("x").claims()))
+    clock = Clock()
+    sweepers = [bench.sweeper(clock), bench.sweeper(clock)]
+    moved = [sweeper.sweep() for sweeper in sweepers]
+    clock.now += 60
+    threads = [threading.Thread(target=lambda s=sweeper: moved.append(s.sweep())) for sweeper in sweepers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (sum(moved), bench.places()) == (1, [("waiting", "a.2")])
+
+
+def test_o02_a_poison_ticket_is_set_aside_after_its_attempts(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x", attempts=2))
+    for _ in range(2):
+        claim = next(bench.worker("x").claims())
+        bench.lose(claim)
+        bench.reclaim(claim)
+    [view] = bench.boss.list()
+    assert (view.place, view.token) == ("dead", "a.2")
+    assert "was lost" in view.reason
+
+
+def test_a_ticket_that_was_set_aside_can_be_put_back(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x", attempts=1))
+    with pytest.raises(RuntimeError), next(member.claims()):
+        raise RuntimeError("boom")
+    [view] = bench.boss.list()
+    assert (view.place, view.reason) == ("dead", "RuntimeError: boom")
+    assert bench.boss.requeue("a").token == "a.2"
+    with next(member.claims()) as claim:
+        claim.finish()
+    with pytest.raises(NoSuchTicket):
+        bench.boss.requeue("a")
+
+
+def test_d26_nodes_that_cannot_be_read_are_set_aside_and_harm_nobody(bench: Bench) -> None:
+    bench.boss.post(Ticket("first", "x"))
+    member = bench.worker("x")
+    next(member.claims()).finish()
+    tree = bench.boss.tree.coordination
+    tree.commit(Create(f"{paths.QUEUE}/x/0/garbage"), Create(f"{paths.QUEUE}/x/0/5-0000-0abcdefgh-q.1", b"\xff{"))
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    assert claim.token == "a.1"
+    claim.finish()
+    until(lambda: len(bench.places()) == 2)
+    assert {view.place for view in bench.boss.list()} == {"dead"}
+
+
+def test_a_claimed_node_that_cannot_be_read_is_set_aside(bench: Bench) -> None:
+    token = "broken.1"
+    bench.boss.tree.commit(Create(paths.running(token), b"[]"))
+    clock = Clock()
+    sweeper = bench.sweeper(clock)
+    sweeper.sweep()
+    clock.now += 60
+    sweeper.sweep()
+    assert bench.places() == [("dead", token)]
+
+
+def test_a_ticket_whose_guard_is_gone_is_void(bench: Bench) -> None:
+    bench.boss.post(Ticket("void", "x", guard="/jobs/nothing"))
+    bench.boss.post(Ticket("a", "x"))
+    member = bench.worker("x")
+    claim = next(member.claims())
+    assert claim.token == "a.1"
+    claim.finish()
+    bench.boss.post(Ticket("b", "x"))
+    next(member.claims()).finish()
+    assert bench.places() == []
+
+
+def test_labels_choose_who_may_claim(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x", labels=["os=lin*", "gpu"]))
+    plain, able = bench.worker("x", labels=["os=linux"]), bench.worker("x", labels=["os=linux", "gpu"])
+    bench.boss.post(Ticket("plain", "x"))
+    assert next(plain.claims()).token == "plain.1"
+    assert next(able.claims()).token == "a.1"
+
+
+def test_a_worker_may_refuse_what_does_not_ask_for_its_labels(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x"))
+    bench.boss.post(Ticket("b", "x", labels=["gpu"]))
+    assert next(bench.worker("x", labels=["gpu"], only=["gpu"]).claims()).token == "b.1"
+
+
+def test_slots_are_how_many_claims_a_worker_holds_at_once(bench: Bench) -> None:
+    for name in "abcde":
+        bench.boss.post(Ticket(name, "x"))
+    member = bench.worker("x", slots=4)
+    claims = member.claims()
+    held = [next(claims) for _ in range(4)]
+    taken: list[Claim] = []
+    fifth = threading.Thread(target=lambda: taken.append(next(claims)))
+    fifth.start()
+    assert len(member.held) == 4 and [place for place, _ in bench.places()].count("running") == 4
+    held[0].finish()
+    fifth.join(10)
+    assert len(taken) == 1
+
+
+def test_an_idle_worker_is_woken_by_a_post(bench: Bench) -> None:
+    member = bench.worker("x")
+    taken: list[Claim] = []
+    thread = threading.Thread(target=lambda: taken.append(next(member.claims())))
+    thread.start()
+    until(lambda: bool(bench.boss.tree.coordination.children(f"{paths.IDLE}/{member.offer.name}")))
+    bench.boss.post(Ticket("a", "x"))
+    thread.join(10)
+    assert [claim.token for claim in taken] == ["a.1"]
+
+
+def test_draining_ends_the_claims_and_leaves_what_is_held(bench: Bench) -> None:
+    member = bench.worker("x", slots=2)
+    bench.boss.post(Ticket("a", "x"))
+    claims = member.claims()
+    held = next(claims)
+    rest: list[Claim] = []
+    thread = threading.Thread(target=lambda: rest.extend(claims))
+    thread.start()
+    member.drain()
+    thread.join(10)
+    assert not thread.is_alive() and rest == []
+    held.finish()
+    assert member.wait_until_empty(5)
+
+
+def test_pausing_a_kind_is_exact_and_resuming_wakes(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("first", "x"))
+    claims = member.claims()
+    next(claims).finish()
+    bench.boss.pause("x")
+    bench.boss.post(Ticket("a", "x"))
+    taken: list[Claim] = []
+    thread = threading.Thread(target=lambda: taken.append(next(claims)))
+    thread.start()
+    until(lambda: bool(bench.boss.tree.coordination.children(f"{paths.IDLE}/{member.offer.name}")))
+    assert bench.places() == [("waiting", "a.1")]
+    bench.boss.pause()
+    thread.join(10)
+    assert [claim.token for claim in taken] == ["a.1"]
+
+
+def test_a_parked_ticket_comes_back_when_it_is_due(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    next(member.claims()).park_until(int(bench.boss.clock() * 1000) - 1)
+    assert bench.places() == [("parked", "a.2")]
+    assert bench.sweeper(Clock()).sweep() == 1
+    assert next(member.claims()).token == "a.2"
+
+
+def test_a_ticket_parked_for_later_stays(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    next(member.claims()).park_until(int(bench.boss.clock() * 1000) + 3_600_000)
+    assert bench.sweeper(Clock()).sweep() == 0
+    assert bench.places() == [("parked", "a.2")]
+
+
+def test_permits_are_never_exceeded_and_are_handed_on(bench: Bench) -> None:
+    for number in range(12):
+        bench.boss.post(Ticket(f"t{number}", "x", permits=[Permit("db", 2)]))
+    done: list[str] = []
+    holders: list[int] = []
+
+    def work(member: Member) -> None:
+        for claim in member.claims():
+            holders.append(len(bench.boss.tree.coordination.children(paths.permit_folder("db"))))
+            claim.finish()
+            done.append(claim.token)
+
+    members = [bench.worker("x") for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(member,)) for member in members]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(done) == 12, 30)
+    for member in members:
+        member.drain()
+    for thread in threads:
+        thread.join()
+    assert len(set(done)) == 12 and max(holders) <= 2
+    assert bench.boss.tree.coordination.children(paths.permit_folder("db")) in ((), [])
+
+
+def test_a_dead_holders_permit_is_freed_with_its_claim(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x", permits=[Permit("db", 1)], attempts=1))
+    claim = next(bench.worker("x").claims())
+    bench.boss.post(Ticket("b", "x", permits=[Permit("db", 1)]))
+    waiting = bench.worker("x")
+    taken: list[Claim] = []
+    thread = threading.Thread(target=lambda: taken.append(next(waiting.claims())))
+    thread.start()
+    until(lambda: ("parked", "b.1") in bench.places())
+    bench.lose(claim)
+    bench.reclaim(claim)
+    thread.join(10)
+    assert [item.token for item in taken] == ["b.1"]
+
+
+def test_a_claim_waits_out_an_outage_before_it_finishes(bench: Bench) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    lossy(member).is_cut = True
+    thread = threading.Thread(target=claim.finish)
+    thread.start()
+    assert bench.places() == [("running", "a.1")]
+    lossy(member).is_cut = False
+    thread.join(10)
+    assert bench.places() == []
+
+
+def test_each_of_many_tickets_is_finished_once_by_many_workers(bench: Bench) -> None:
+    total = 120
+    finished: list[str] = []
+
+    def work(member: Member) -> None:
+        for claim in member.claims():
+            with claim:
+                claim.finish()
+                finished.append(claim.token)
+
+    members = [bench.worker("x", slots=2) for _ in range(5)]
+    threads = [threading.Thread(target=work, args=(member,)) for member in members]
+    for thread in threads:
+        thread.start()
+    for number in range(total):
+        bench.boss.post(Ticket(f"t{number}", "x"))
+    until(lambda: len(finished) >= total, 60)
+    for member in members:
+        member.drain()
+    for thread in threads:
+        thread.join()
+    assert sorted(finished) == sorted(f"t{number}.1" for number in range(total))
+    assert bench.places() == []
+
+
+@pytest.mark.parametrize("wrong", ["", "a/b", "x" * 101, "../up"])
+def test_a_ticket_id_that_the_tree_cannot_carry_is_refused(wrong: str) -> None:
+    with pytest.raises(Invalid):
+        Ticket(wrong, "x")
