@@ -333,7 +333,6 @@ _HOMES: Mapping[type[DistCIError], Sequence[type[Exception]]] = {
         botocore_errors.UnknownCredentialError,
         botocore_errors.NoAuthTokenError,
         botocore_errors.TokenRetrievalError,
-        botocore_errors.UnknownTokenProviderError,
         botocore_errors.RefreshWithMFAUnsupportedError,
         botocore_errors.SSOError,
         botocore_errors.LoginError,

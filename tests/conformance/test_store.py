@@ -759,7 +759,13 @@ NEVER_OF_A_STORE = {
     *("MissingParametersError", "MissingServiceIdError", "NoVersionFound", "OperationNotPageableError"),
     *("ResourceLoadException", "ResourceNotExistsError", "ServiceNotInRegionError", "StubAssertionError"),
     *("StubResponseError", "UnStubbedResponseError", "UndefinedModelAttributeError", "UnknownAPIVersionError"),
-    *("UnknownClientMethodError", "UnknownServiceError", "UnknownServiceStyle", "UnsupportedOutpostResourceError"),
+    *(
+        "UnknownClientMethodError",
+        "UnknownServiceError",
+        "UnknownServiceStyle",
+        "UnknownTokenProviderError",
+        "UnsupportedOutpostResourceError",
+    ),
     *("UnsupportedS3ControlArnError", "UnsupportedS3ControlConfigurationError", "UnsupportedServiceProtocolsError"),
     *("WaiterConfigError", "WaiterError"),
     # Parts of s3transfer that we do not call, and mistakes in calling it.
