@@ -21,6 +21,8 @@ from enum import StrEnum
 from threading import Event
 from typing import Protocol
 
+from distci.errors import Invalid
+
 NODE_BYTES_MAX = 16 * 1024
 """Most bytes that one node may hold. ZooKeeper cuts the connection at 1 MiB a request; we stay far below,
 since a transaction carries several nodes and every reader of a node pays for its size."""
@@ -85,6 +87,14 @@ class Check:
 
 
 Operation = Create | Write | Delete | Check
+
+
+def check_operations(operations: Sequence[Operation]) -> None:
+    """For adapters: refuse, before anything is sent, bytes that a node may not hold (:class:`~distci.errors.Invalid`)."""
+    for operation in operations:
+        data = operation.data if isinstance(operation, Create | Write) else b""
+        if len(data) > NODE_BYTES_MAX:
+            raise Invalid(f"{operation.path}: {len(data)} bytes are too many for a node; at most {NODE_BYTES_MAX} fit")
 
 
 class Reason(StrEnum):
