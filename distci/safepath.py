@@ -34,6 +34,9 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Opening a pipe or a device for reading must neither wait nor make it our terminal.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
+_LINKS_MAX = 40
+"""As many as Linux itself follows."""
+
 _PASSES_MAX = 10
 """How often a directory is emptied that others still write to."""
 
@@ -125,11 +128,11 @@ class Tree:
 
     def folder(self, path: str) -> int:
         """The descriptor of a folder, open until the next call; the empty path is the root."""
-        return self._descend(path, make=False)
+        return self._descend(path, None)
 
-    def make_folder(self, path: str) -> int:
-        """The same, with every folder made that is not there yet, for our own eyes only."""
-        return self._descend(path, make=True)
+    def make_folder(self, path: str, mode: int = 0o777) -> int:
+        """The same, with every folder made that is not there yet; what the umask forbids is taken from the mode."""
+        return self._descend(path, mode)
 
     def place(self, path: str) -> tuple[int, bytes]:
         """The open folder that a path is in, and its name there."""
@@ -141,14 +144,15 @@ class Tree:
         folder, name = self.place(path)
         return open_file(folder, name)
 
-    def walk(self) -> Iterator[Found]:
-        """All there is, a folder before what is in it. The tree must not be used for anything else meanwhile.
+    def walk(self, start: str = "", depth: int = DEPTH_MAX) -> Iterator[Found]:
+        """All there is in a folder and ``depth`` levels down, a folder before what is in it.
 
-        What disappears during the walk is left out. Raises InvalidPath for what nests too deep or has too long a path.
+        The tree must not be used for anything else meanwhile. What is not there, or disappears during the walk, is left
+        out. Raises InvalidPath for what nests too deep or has too long a path.
         """
-        pending = [""]
+        pending = [(start, depth)]
         while pending:
-            path = pending.pop()
+            path, levels = pending.pop()
             try:
                 entries = _entries(self.folder(path))
             except FileNotFoundError:
@@ -156,28 +160,60 @@ class Tree:
             folders = []
             for name, found in entries:
                 inner = check_path(f"{path}/{decode(name)}" if path else decode(name))
-                if stat.S_ISDIR(found.st_mode):
-                    folders.append(inner)
+                if stat.S_ISDIR(found.st_mode) and levels > 1:
+                    folders.append((inner, levels - 1))
                 yield Found(inner, name, self._folders[-1], found)
             pending += reversed(folders)
 
-    def _descend(self, path: str, *, make: bool) -> int:
+    def resolve(self, path: str) -> Found | None:
+        """What a path comes to when symbolic links are followed; None when they point to nothing.
+
+        Raises InvalidPath when they lead out of the tree, as all do that are absolute: the tree may lie anywhere.
+        """
+        done: list[str] = []
+        pending = path.split("/")[::-1]
+        links_left = _LINKS_MAX
+        while pending:
+            name = pending.pop()
+            if name == ".." and not done:
+                raise InvalidPath(f"path {path!r} leads outside through a symbolic link")
+            if name == "..":
+                done.pop()
+            elif name not in ("", "."):
+                found = self._found(check_path("/".join([*done, name])))
+                if found is None:
+                    return None
+                if stat.S_ISLNK(found.stat.st_mode):
+                    links_left -= 1
+                    pending += reversed(_target(found, path, links_left).split("/"))
+                else:
+                    done.append(name)
+        return self._found("/".join(done))
+
+    def _found(self, path: str) -> Found | None:
+        try:
+            folder, name = self.place(path)
+            return Found(path, name, folder, os.stat(name, dir_fd=folder, follow_symlinks=False))
+        except FileNotFoundError:
+            return None
+
+    def _descend(self, path: str, make_mode: int | None) -> int:
         if path == self._path:
             return self._folders[-1]
         names = path.split("/") if path else []
         self._close_beneath(_shared(names, self._names))
         self._path = None
         for name in names[len(self._names) :]:
-            self._folders.append(self._enter(name, path, make=make))
+            self._folders.append(self._enter(name, path, make_mode))
             self._names.append(name)
         self._path = path
         return self._folders[-1]
 
-    def _enter(self, name: str, path: str, *, make: bool) -> int:
+    def _enter(self, name: str, path: str, make_mode: int | None) -> int:
         encoded = encode(name)
-        if make:
+        if make_mode is not None:
             with suppress(FileExistsError):
-                os.mkdir(encoded, 0o700, dir_fd=self._folders[-1])
+                os.mkdir(encoded, make_mode, dir_fd=self._folders[-1])
         try:
             return os.open(encoded, _FOLDER, dir_fd=self._folders[-1])
         except OSError as error:
@@ -220,6 +256,15 @@ def remove(directory: Path) -> None:
         else:
             return
     raise OSError(errno.ENOTEMPTY, "others keep writing to the directory that is to be removed", str(directory))
+
+
+def _target(link: Found, path: str, links_left: int) -> str:
+    target = decode(os.readlink(link.name, dir_fd=link.folder))
+    if target.startswith("/"):
+        raise InvalidPath(f"path {path!r} leads outside through the symbolic link {link.path!r} to {target!r}")
+    if not links_left:
+        raise InvalidPath(f"path {path!r} leads through more than {_LINKS_MAX} symbolic links")
+    return target
 
 
 def _entries(folder: int) -> Sequence[tuple[bytes, os.stat_result]]:

@@ -157,7 +157,7 @@ class _Restoring:
         with Tree(self._directory) as tree:
             for entry in self._entries:
                 if isinstance(entry, Directory):
-                    tree.make_folder(entry.path)
+                    tree.make_folder(entry.path, 0o700)
             packs = _by_pack(self._entries)
             for pack, contents in packs.items():
                 self._unpack(pack, contents, tree)

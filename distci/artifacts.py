@@ -1,0 +1,267 @@
+"""Artifacts: the files that an attempt at a task publishes, kept after the build and never changed.
+
+Each file is an object of its own, and the index that names them all is written last: an attempt has published
+everything or nothing. Which attempt counts is for the state of the build to say, hence all of this speaks of one
+attempt, by build, task and token.
+
+Names are the paths that the files had in the workspace. They come from scripts; whoever writes a file under one checks
+it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from itertools import takewhile
+from pathlib import Path
+from typing import BinaryIO, cast
+from uuid import uuid4
+
+from distci.errors import Damaged, Invalid, InvalidDocument, InvalidPath, NoSuchArtifact, NoSuchObject
+from distci.model import BuildId, Json
+from distci.safepath import DEPTH_MAX, Tree, check_path, encode
+from distci.store import keys
+from distci.store.port import Store
+
+FORMAT = 1
+
+FILES_MAX = 10_000
+"""Files that one attempt may publish."""
+
+INDEX_BYTES_MAX = 64 * 1024 * 1024
+
+_CHUNK_BYTES = 1024 * 1024
+_UPLOADS_AT_ONCE = 8
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAGIC = frozenset("*?[")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One published file."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What came of publishing."""
+
+    artifacts: Sequence[Artifact]
+    unmatched: Sequence[str]
+    """The patterns that no file matched."""
+
+
+class Artifacts:
+    """Publishes and reads artifacts. Any thread may use it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def publish(self, build: BuildId, task: str, token: str, root: Path, patterns: Sequence[str]) -> Publication:
+        """Publish the files beneath ``root`` that match any of the patterns, and nothing else.
+
+        In a pattern ``*``, ``?`` and ``[...]`` stand for characters of one name, ``**`` for any number of folders; a
+        dot at the beginning of a name is nothing special. A symbolic link to a file in the workspace is published as
+        that file. Raises :class:`~distci.errors.Invalid` naming the path for a link that leads outside, a name that no
+        artifact can have, a file that cannot be read, and for more than ``FILES_MAX`` files. May be repeated.
+        """
+        sources, unmatched = _find(root, patterns)
+        uploads = [(name, source, keys.artifact(build, task, token, _check_name(name))) for name, source in sources]
+        with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload") as pool:
+            futures = [pool.submit(self._upload, root, *upload) for upload in uploads]
+            try:
+                artifacts = tuple(future.result() for future in futures)
+            finally:
+                pool.shutdown(cancel_futures=True)
+        self._store.put(keys.artifact_index(build, task, token), _written_index(artifacts))
+        return Publication(artifacts, unmatched)
+
+    def index(self, build: BuildId, task: str, token: str) -> Sequence[Artifact]:
+        """What an attempt published, by name; nothing if it never came to that.
+
+        Raises :class:`~distci.errors.Damaged` or :class:`~distci.errors.InvalidDocument` when it cannot be read.
+        """
+        key = keys.artifact_index(build, task, token)
+        try:
+            return _read_index(self._store.get(key, 0, INDEX_BYTES_MAX + 1), key)
+        except NoSuchObject:
+            return ()
+
+    def open(self, build: BuildId, task: str, token: str, name: str, start: int = 0) -> BinaryIO:
+        """A stream of an artifact's bytes from ``start`` on, as they are stored. The caller closes it.
+
+        Raises :class:`~distci.errors.NoSuchArtifact` where there is none. Digests are for the reader to compare.
+        """
+        try:
+            return self._store.open(keys.artifact(build, task, token, name), start)
+        except NoSuchObject as error:
+            raise NoSuchArtifact(f"{build}, task {task}, published no artifact {name!r}") from error
+
+    def download(self, build: BuildId, task: str, token: str, artifact: Artifact, destination: Path) -> Path:
+        """Write an artifact below a directory, under its name, and give back where it is.
+
+        The file is there whole and as it was published, or not at all: :class:`~distci.errors.Damaged` when the bytes
+        are others. A name that leads out of the directory, be it through a symbolic link, raises
+        :class:`~distci.errors.InvalidPath`. A file of that name is replaced.
+        """
+        parent, _, name = check_path(artifact.name).rpartition("/")
+        destination.mkdir(parents=True, exist_ok=True)
+        with Tree(destination.resolve()) as tree, self.open(build, task, token, artifact.name) as stream:
+            folder = tree.make_folder(parent)
+            with _replacing(folder, encode(name)) as file:
+                _copy_checked(stream, file, artifact)
+        return destination / os.fsdecode(encode(artifact.name))
+
+    def _upload(self, root: Path, name: str, source: str, key: str) -> Artifact:
+        with _opened(root, name, source) as file:
+            is_small = file.left_bytes <= _CHUNK_BYTES
+            self._store.put(key, file.read() if is_small else cast(BinaryIO, file))
+            return Artifact(name, file.read_bytes, file.sha256)
+
+
+class _Upload:
+    """A file on its way to the store: no more of it than there was at first, and the digest of exactly that."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+        self.left_bytes = os.fstat(descriptor).st_size
+        self.read_bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self.left_bytes if size < 0 else min(size, self.left_bytes)
+        data = os.read(self._descriptor, wanted)
+        self._digest.update(data)
+        self.left_bytes -= len(data)
+        self.read_bytes += len(data)
+        return data
+
+
+@contextmanager
+def _opened(root: Path, name: str, source: str) -> Iterator[_Upload]:
+    try:
+        with Tree(root) as tree:
+            descriptor = tree.open(source)
+    except PermissionError as error:
+        raise Invalid(f"{name!r} cannot be published: {error.strerror}") from error
+    try:
+        yield _Upload(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _find(root: Path, patterns: Sequence[str]) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+    """The names of all files that match and the paths that they are read from; and the patterns without any."""
+    sources: dict[str, str] = {}
+    unmatched = []
+    with Tree(root) as tree:
+        for pattern in patterns:
+            matches = dict(_matches(tree, pattern))
+            sources |= matches
+            if not matches:
+                unmatched.append(pattern)
+            if len(sources) > FILES_MAX:
+                raise Invalid(f"{pattern!r} makes it more than {FILES_MAX} files to be published")
+    return sorted(sources.items()), unmatched
+
+
+def _matches(tree: Tree, pattern: str) -> Iterator[tuple[str, str]]:
+    names = check_path(pattern.removeprefix("./")).split("/")
+    plain = list(takewhile(_MAGIC.isdisjoint, names[:-1]))
+    start, rest = "/".join(plain), names[len(plain) :]
+    depth = DEPTH_MAX if "**" in rest else len(rest)
+    # The walk comes to its end first: resolving links needs the tree too.
+    for found in [found for found in tree.walk(start, depth) if _fits(found.path.split("/")[len(plain) :], rest)]:
+        file = tree.resolve(found.path) if stat.S_ISLNK(found.stat.st_mode) else found
+        if file is not None and stat.S_ISREG(file.stat.st_mode):
+            yield found.path, file.path
+
+
+def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not names or not patterns:
+        return not names and not patterns
+    if patterns[0] != "**":
+        return fnmatchcase(names[0], patterns[0]) and _fits(names[1:], patterns[1:])
+    # At the end it stands for all files there are, elsewhere for folders only.
+    return len(patterns) == 1 or _fits(names, patterns[1:]) or _fits(names[1:], patterns)
+
+
+def _check_name(name: str) -> str:
+    if _CONTROL.search(name):
+        raise Invalid(f"{name!r} cannot be published: there are control characters in its name")
+    return name
+
+
+def _written_index(artifacts: Sequence[Artifact]) -> bytes:
+    return json.dumps({"format": FORMAT, "artifacts": [asdict(artifact) for artifact in artifacts]}).encode()
+
+
+def _read_index(data: bytes, key: str) -> Sequence[Artifact]:
+    try:
+        if len(data) > INDEX_BYTES_MAX:
+            raise ValueError(f"it has more than {INDEX_BYTES_MAX} bytes")
+        document = json.loads(data)
+        if document["format"] == FORMAT:
+            return _distinct([_artifact(row) for row in document["artifacts"]])
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidPath) as error:
+        raise Damaged(f"index {key} is damaged: {error!r}") from error
+    raise InvalidDocument(f"index {key} has a format that is not known here")
+
+
+def _artifact(row: Json) -> Artifact:
+    name, size_bytes, sha256 = row["name"], row["size_bytes"], row["sha256"]
+    if type(name) is not str or type(size_bytes) is not int or type(sha256) is not str:
+        raise ValueError("an entry has something of a wrong type")
+    if size_bytes < 0 or not _SHA256.fullmatch(sha256):
+        raise ValueError(f"{name!r} has an impossible size or digest")
+    return Artifact(check_path(name), size_bytes, sha256)
+
+
+def _distinct(artifacts: Sequence[Artifact]) -> Sequence[Artifact]:
+    if len({artifact.name for artifact in artifacts}) < len(artifacts):
+        raise ValueError("a name is there twice")
+    return artifacts
+
+
+@contextmanager
+def _replacing(folder: int, name: bytes) -> Iterator[BinaryIO]:
+    """A new file that takes that name when all went well, and is gone otherwise."""
+    temporary = f".{uuid4().hex}.partial"
+    descriptor = os.open(temporary, _CREATE, 0o666, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def _copy_checked(stream: BinaryIO, file: BinaryIO, artifact: Artifact) -> None:
+    digest, left_bytes = hashlib.sha256(), artifact.size_bytes
+    while chunk := stream.read(min(_CHUNK_BYTES, left_bytes + 1)):
+        left_bytes -= len(chunk)
+        if left_bytes < 0:
+            break
+        digest.update(chunk)
+        file.write(chunk)
+    if left_bytes or digest.hexdigest() != artifact.sha256:
+        raise Damaged(f"artifact {artifact.name!r} is not as it was published")
