@@ -31,7 +31,9 @@ def check_job_id(job: str) -> str:
         raise Invalid(f"job id {job!r} has {len(segments)} segments; at most {JOB_ID_SEGMENTS_MAX} are allowed")
     for segment in segments:
         if not _SEGMENT.fullmatch(segment):
-            raise Invalid(f"job id {job!r}: segment {segment!r} must be a letter or digit, then letters, digits, '.', '_', '-'")
+            raise Invalid(
+                f"job id {job!r}: segment {segment!r} must be a letter or digit, then letters, digits, '.', '_', '-'"
+            )
     return job
 
 
@@ -145,6 +147,9 @@ class Trigger:
     actor: str = ""
     """Who or what asked, for the record."""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    """What the event or the person gave: wins over everything."""
+    presets: Mapping[str, str] = field(default_factory=dict)
+    """What the job's own trigger says: wins over the job's defaults, gives way to a matrix."""
     commit: str = ""
     """The commit to check out, when the cause names one."""
     ref: str = ""
