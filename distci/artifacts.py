@@ -27,7 +27,7 @@ from uuid import uuid4
 
 from distci.errors import Damaged, Invalid, InvalidDocument, InvalidPath, NoSuchArtifact, NoSuchObject
 from distci.model import BuildId, Json
-from distci.safepath import DEPTH_MAX, Tree, check_path, encode
+from distci.safepath import Tree, check_path, encode
 from distci.store import keys
 from distci.store.port import Store
 
@@ -186,7 +186,7 @@ def _matches(tree: Tree, pattern: str) -> Iterator[tuple[str, str]]:
     names = check_path(pattern.removeprefix("./")).split("/")
     plain = list(takewhile(_MAGIC.isdisjoint, names[:-1]))
     start, rest = "/".join(plain), names[len(plain) :]
-    depth = DEPTH_MAX if "**" in rest else len(rest)
+    depth = None if "**" in rest else len(rest)
     # The walk comes to its end first: resolving links needs the tree too.
     for found in [found for found in tree.walk(start, depth) if _fits(found.path.split("/")[len(plain) :], rest)]:
         file = tree.resolve(found.path) if stat.S_ISLNK(found.stat.st_mode) else found

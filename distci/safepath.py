@@ -144,13 +144,14 @@ class Tree:
         folder, name = self.place(path)
         return open_file(folder, name)
 
-    def walk(self, start: str = "", depth: int = DEPTH_MAX) -> Iterator[Found]:
-        """All there is in a folder and ``depth`` levels down, a folder before what is in it.
+    def walk(self, start: str = "", depth: int | None = None) -> Iterator[Found]:
+        """All there is in a folder, or no more than ``depth`` levels of it, a folder before what is in it.
 
         The tree must not be used for anything else meanwhile. What is not there, or disappears during the walk, is left
         out. Raises InvalidPath for what nests too deep or has too long a path.
         """
-        pending = [(start, depth)]
+        # Beyond what a path may have, so that what nests too deep is refused and not left out.
+        pending = [(start, depth or DEPTH_MAX + 1)]
         while pending:
             path, levels = pending.pop()
             try:
