@@ -132,6 +132,11 @@ class Artifacts:
             return Artifact(name, file.read_bytes, file.sha256)
 
 
+def is_match(name: str, pattern: str) -> bool:
+    """Whether a pattern, as :meth:`Artifacts.publish` takes them, or a plain name asks for the artifact of that name."""
+    return name == pattern or _fits(name.split("/"), pattern.removeprefix("./").split("/"))
+
+
 class _Upload:
     """A file on its way to the store: no more of it than there was at first, and the digest of exactly that."""
 
@@ -219,7 +224,7 @@ def _read_index(data: bytes, key: str) -> Sequence[Artifact]:
             raise ValueError(f"it has more than {INDEX_BYTES_MAX} bytes")
         document = json.loads(data)
         if document["format"] == FORMAT:
-            return _distinct([_artifact(row) for row in document["artifacts"]])
+            return _distinct(tuple(_artifact(row) for row in document["artifacts"]))
     except (ValueError, KeyError, TypeError, RecursionError, InvalidPath) as error:
         raise Damaged(f"index {key} is damaged: {error!r}") from error
     raise InvalidDocument(f"index {key} has a format that is not known here")

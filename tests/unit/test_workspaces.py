@@ -132,14 +132,15 @@ def test_a_task_without_needs_starts_from_nothing(site: Site) -> None:
 
 
 def test_times_of_files_come_back_to_the_nanosecond(site: Site) -> None:
-    site.perform(
-        "one", [], lambda directory: [_write(directory / name, b"x", mtime_ns) for name, mtime_ns in times.items()]
-    )
+    times = {"old": -1_000_000_001, "then": 1_500_000_000_123_456_700, "far": 4_000_000_000_000_000_000}
+
+    def work(directory: Path) -> None:
+        for name, mtime_ns in times.items():
+            _write(directory / name, b"x", mtime_ns)
+
+    site.perform("one", [], work)
     directory, _ = site.restore("one")
     assert {path.name: path.stat().st_mtime_ns for path in directory.iterdir()} == times
-
-
-times = {"old": -1_000_000_001, "then": 1_500_000_000_123_456_700, "far": 4_000_000_000_000_000_000}
 
 
 def test_bits_that_lend_rights_are_dropped(site: Site) -> None:

@@ -15,7 +15,9 @@ NOBODY = 65534
 _PR_SET_DUMPABLE = 4
 
 Node = tuple[object, ...]
-"""What is at a path: ``("directory", mode)``, ``("file", mode, content)``, ``("link", first path)``, ``("symlink", target)``."""
+"""What is at a path: ``("directory", mode)``, ``("file", mode, content)``, ``("symlink", target)``,
+and ``("link", path)``
+for one more name of the file at that path."""
 
 
 def look(directory: Path) -> Mapping[bytes, Node]:
