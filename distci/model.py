@@ -160,8 +160,6 @@ class Trigger:
     """The build that this one runs again."""
     only: Sequence[str] = ()
     """For a retry: the tasks to run; the others take over their state and workspace. Empty: all."""
-    defaults: Mapping[str, str] = field(default_factory=dict)
-    """Parameter values that the job's own trigger gives: weaker than a matrix, which is weaker than ``parameters``."""
 
 
 @dataclass(frozen=True, slots=True)
