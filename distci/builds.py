@@ -122,7 +122,7 @@ class Builds:
         >>> str(build)
         'docs/hello#1'
         """
-        trigger = Trigger("manual", actor or self._actor, parameters or {}, commit, ref)
+        trigger = Trigger("manual", actor or self._actor, parameters or {}, commit=commit, ref=ref)
         version = self._jobs.get(job)
         plan.expand(version.definition(), BuildId(job, 1), version.version, trigger)
         if not cause:
@@ -194,6 +194,7 @@ class Builds:
             RETRY_KIND,
             actor or self._actor,
             old.trigger.parameters,
+            old.trigger.presets,
             old.trigger.commit,
             old.trigger.ref,
             upstream=old.trigger.upstream,
