@@ -1,22 +1,25 @@
 """What a worker is, and the loop that every worker shares.
 
-A kind of worker is a class with a ``kind`` and one method, found by the entry-point group ``distci.workers``. Most kinds perform tasks of
-builds (:class:`Worker`): they see the task and a :class:`TaskContext`, and know nothing of tickets, tree or store. A kind whose
-tickets are no tasks (``control``) serves the claim itself (:class:`TicketWorker`).
+A kind of worker is a class with a ``kind`` and one method, found by the entry-point group ``distci.workers``. Most
+kinds perform tasks of builds (:class:`Worker`): they see the task and a :class:`TaskContext`, and know nothing of
+tickets, tree or store. A kind whose tickets are no tasks (``control``) serves the claim itself (:class:`TicketWorker`).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from distci.artifacts import Artifacts
+from distci.artifacts import Artifacts, Publication
+from distci.builds import Builds
 from distci.console import LogWriter
 from distci.errors import ClaimLost, Invalid, Missing, Unavailable
 from distci.isolation.port import Cause, Command, Ended, Isolation
@@ -26,10 +29,14 @@ from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.protocol.members import Member
 from distci.protocol.paths import build as build_path
+from distci.published import Published
+from distci.safepath import directory_beneath, remove
 from distci.secrets import Masker
 from distci.store import keys
 from distci.store.port import Store
 from distci.workspaces import Restored, Workspaces
+
+__all__ = ["Claim", "Lifecycle", "Site", "TaskContext", "Tasks", "TicketWorker", "Worker", "serve"]
 
 T = TypeVar("T")
 
@@ -47,8 +54,8 @@ class Worker(Protocol):
     def perform(self, task: Task, context: TaskContext) -> Outcome:
         """Do the task. What the task did wrong is an Outcome; an exception means that nobody knows how it ended.
 
-        ``Invalid`` and ``Missing`` errors of DistCI count as a failed task with that reason; ``Unavailable`` and whatever else
-        is raised put the ticket back for its next attempt.
+        ``Invalid`` and ``Missing`` errors of DistCI count as a failed task with that reason; ``Unavailable`` and
+        whatever else is raised put the ticket back for its next attempt.
         """
 
 
@@ -94,10 +101,11 @@ class TaskContext:
         self._live = live
         self._directory = directory
         self._deadline = monotonic() + task.timeout_s if task.timeout_s else None
-        self._masker = Masker([site.secrets[name] for name in task.secrets if name in site.secrets])
+        self._masker = Masker([site.secrets[name] for name in _named_secrets(task) if name in site.secrets])
         self._log = LogWriter(site.store, lambda offset: keys.log_chunk(live.build, task.name, claim.token, offset))
         self._workspaces = Workspaces(site.store)
         self._restored: Restored | None = None
+        self._published: Publication | None = None
 
     # For workers
 
@@ -115,7 +123,7 @@ class TaskContext:
         path = self._directory / "workspace"
         if self._restored is None:
             inputs = self._inputs()
-            self._restored = self._patiently(lambda: self._workspaces.restore(inputs, path))
+            self._restored = self.patiently(lambda: self._workspaces.restore(inputs, path))
         return path
 
     def inside(self, relative: str) -> Path:
@@ -124,6 +132,27 @@ class TaskContext:
         Raises :class:`~distci.errors.InvalidPath` when it would lie outside, be it through a symbolic link.
         """
         return directory_beneath(self.root, relative)
+
+    def script(self, text: str) -> Path:
+        """An executable file with that text, for :meth:`run`; gone when the attempt ends."""
+        return self.private_file("script", text, 0o700)
+
+    def private_file(self, name: str, text: str, mode: int = 0o600) -> Path:
+        """A file outside the workspace that other users cannot read and that is gone when the attempt ends."""
+        try:
+            data = text.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            raise Invalid(f"the {name} is not valid Unicode: {error}") from error
+        path = self._directory / name
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+            file.write(data)
+        return path
+
+    def secret(self, name: str) -> str:
+        """The value of a secret; Invalid when none of that name is set."""
+        if name not in self._site.secrets:
+            raise Invalid(f"task {self.task.name}: no secret {name!r} is set")
+        return self._site.secrets[name]
 
     def run(
         self,
@@ -176,16 +205,32 @@ class TaskContext:
 
         A build that runs another one again takes what that one had found.
         """
-        return self._patiently(lambda: self._site.lifecycle.pin(self._live, name, find))
+        return self.patiently(lambda: self._site.lifecycle.pin(self._live, name, find))
+
+    def publish(self, patterns: Sequence[str]) -> Publication:
+        """Keep the files of the workspace that match any of the patterns, as artifacts of this build.
+
+        Only once in an attempt. Raises Invalid as :meth:`~distci.artifacts.Artifacts.publish` does.
+        """
+        artifacts, root = Artifacts(self._site.store), self.root
+        self._published = self.patiently(
+            lambda: artifacts.publish(self.build, self.task.name, self.token, root, patterns)
+        )
+        return self._published
 
     @property
-    def artifacts(self) -> Artifacts:
-        """Files kept after builds."""
-        return Artifacts(self._site.store)
+    def builds(self) -> Builds:
+        """This and all other builds."""
+        return Builds(self._site.lifecycle, self._site.lifecycle.jobs)
 
     @property
-    def site(self) -> Site:
-        return self._site
+    def artifacts(self) -> Published:
+        """The files that builds have published."""
+        return Published(self.builds, self._site.store)
+
+    def patiently(self, call: Callable[[], T]) -> T:
+        """What a call that may be repeated returns; while store or tree are away this waits, until the work shall end."""
+        return outcomes.persist(call, self.stop)
 
     # For the loop
 
@@ -198,15 +243,24 @@ class TaskContext:
         if restored is None:
             return False
         key = keys.workspace(self.build, self.task.name, self.token)
-        saved = self._patiently(lambda: self._workspaces.save(root, restored, self.task.name, key))
+        saved = self.patiently(lambda: self._workspaces.save(root, restored, self.task.name, key))
         for path in saved.left_out:
             self.say(f"distci: {path} is neither file, directory nor link, and is not carried on")
         return True
+
+    @property
+    def artifact_count(self) -> int:
+        """How many files this attempt has published."""
+        return len(self._published.artifacts) if self._published else 0
 
     def close_log(self) -> int:
         """Flush the log; its size in bytes."""
         self._log.write(self._masker.flush())
         return self._log.close()
+
+    def abandon(self) -> None:
+        """Stop what still works for this attempt: it has ended, one way or another."""
+        self._log.abandon()
 
     def watch(self, done: Event) -> None:
         """Set :attr:`stop` when the build is cancelled or the claim lost; returns when ``done`` is set."""
@@ -233,10 +287,7 @@ class TaskContext:
         self.stop.set()
 
     def _secrets(self) -> dict[str, str]:
-        missing = [name for name in self.task.secrets if name not in self._site.secrets]
-        if missing:
-            raise Invalid(f"task {self.task.name}: no secret {', '.join(missing)} is set")
-        return {name: self._site.secrets[name] for name in self.task.secrets}
+        return {name: self.secret(name) for name in self.task.secrets}
 
     def _inputs(self) -> list[str]:
         """Where the workspaces are that the task's needs left, in their order."""
@@ -247,16 +298,16 @@ class TaskContext:
             if progress is None or not progress.token:
                 continue
             origin = BuildId.parse(progress.origin) if progress.origin else self.build
-            outcome = self._patiently(
-                lambda o=origin, n=need, t=progress.token: self._site.lifecycle.outcome_document(o, n, t)
-            )
+            outcome = self.patiently(partial(self._site.lifecycle.outcome_document, origin, need, progress.token))
             if outcome and outcome.get("workspace"):
                 found.append(keys.workspace(origin, need, progress.token))
         return found
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Wait for a store or tree that is away, unless the work shall end."""
-        return outcomes.persist(call, self.stop)
+
+def _named_secrets(task: Task) -> Sequence[str]:
+    """The secrets that a task has to do with: its own, and the one that it identifies itself with elsewhere."""
+    credentials = task.arguments.get("credentials")
+    return [*task.secrets, credentials] if credentials else task.secrets
 
 
 class Tasks:
@@ -294,6 +345,7 @@ class Tasks:
                 "ended_ms": self._lifecycle.now_ms(),
                 "log_bytes": context.close_log(),
                 "workspace": has_workspace,
+                "artifacts": context.artifact_count,
                 "after": claim.ticket.body.get("after", ""),
             }
             return outcomes.persist(lambda: self._lifecycle.settle(claim, name, outcome, record), claim.lost)

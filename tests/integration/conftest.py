@@ -1,0 +1,84 @@
+"""A whole system in a folder of its own: a tree, a store, and one worker process that serves every kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distci.app import DistCI, connect
+from distci.builds import BuildView
+from distci.isolation.host import HostIsolation
+from distci.process import Post, WorkerProcess
+
+KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
+BUILD_TIME_MAX_S = 60.0
+
+SECRETS = {"TOKEN": "robot:t0p-secret", "DEPLOY": "sesame-0pen"}
+"""What tasks may name."""
+
+
+class System:
+    """A connected DistCI with a running worker process, and the shortest way to a finished build."""
+
+    def __init__(self, ci: DistCI, scratch: Path) -> None:
+        self.ci = ci
+        self.scratch = scratch
+        """Where the worker process keeps what its attempts work with."""
+
+    def run(self, document: Mapping[str, Any], **trigger: Any) -> BuildView:
+        """Save a job, start a build of it, and give the build when it is archived."""
+        self.ci.jobs.put(document)
+        build = self.ci.builds.trigger(document["job"], **trigger)
+        view = self.ci.builds.wait(build, BUILD_TIME_MAX_S)
+        assert view.is_archived, f"{build} is still {view.state}"
+        return view
+
+    def run_tasks(self, *tasks: Mapping[str, Any], job: str = "team/job", **trigger: Any) -> BuildView:
+        """The same for a job of these tasks."""
+        return self.run({"job": job, "tasks": [*tasks]}, **trigger)
+
+    def log(self, view: BuildView, task: str) -> str:
+        """What a task printed."""
+        return b"".join(self.ci.builds.log(view.id, task)).decode(errors="replace")
+
+
+@pytest.fixture
+def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """Starts a :class:`System`; ``search_path``, ``secrets`` and a ``coordination`` URL may be other than usual."""
+    with ExitStack() as stack:
+
+        def start(
+            *, search_path: str = os.defpath, secrets: Mapping[str, str] = SECRETS, coordination: str | None = None
+        ) -> System:
+            ci = stack.enter_context(connect(tmp_path / "data", coordination=coordination, actor="tester"))
+            scratch = tmp_path / "scratch"
+            process = WorkerProcess(
+                ci.lifecycle,
+                ci.store,
+                HostIsolation(),
+                scratch,
+                [Post(KINDS, slots=4)],
+                search_path=search_path,
+                name="worker",
+                secrets=secrets,
+            )
+            stack.enter_context(process)
+            return System(ci, scratch)
+
+        yield start
+
+
+@pytest.fixture
+def system(start_system: Callable[..., System], coordination_url: str | None) -> System:
+    return start_system(coordination=coordination_url)
+
+
+@pytest.fixture
+def coordination_url() -> str | None:
+    """The coordination tree of :func:`system`; None for the embedded one."""
+    return None
