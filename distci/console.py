@@ -1,0 +1,166 @@
+"""Console logs: bytes as they were printed, in chunks that are named by where they begin.
+
+A chunk is written once more under the same name and with the same bytes when its upload failed, so that a repeated upload doubles
+nothing, and a log is read by putting chunks in order. Nobody needs to know how many there will be.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from threading import Condition, Thread
+
+from distci.errors import Damaged, StoreUnavailable
+from distci.store import keys
+from distci.store.port import Store
+
+CHUNK_BYTES = 1024 * 1024
+BUFFER_BYTES = 16 * 1024 * 1024
+"""What may wait for its upload; beyond that whoever prints has to wait."""
+
+FLUSH_AFTER_S = 0.25
+"""How long the first byte of a chunk waits for more: well within the second in which a follower shall see a line."""
+
+LOG_BYTES_MAX = 1024 * 1024 * 1024
+RETRY_S = 0.5
+"""Pause between uploads while the store does not answer."""
+
+
+class LogWriter:
+    """The console log of one attempt, uploaded by a thread of its own. Any thread may write."""
+
+    def __init__(
+        self,
+        store: Store,
+        chunk_key: Callable[[int], str],
+        *,
+        flush_after_s: float = FLUSH_AFTER_S,
+        bytes_max: int = LOG_BYTES_MAX,
+    ) -> None:
+        """``chunk_key`` gives the key of the chunk that begins at an offset. Beyond ``bytes_max`` output is dropped, and the log says so."""
+        self._store = store
+        self._chunk_key = chunk_key
+        self._flush_after_s = flush_after_s
+        self._left = bytes_max
+        self._dropped = 0
+        self._change = Condition()
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._offset = 0
+        self._is_closing = False
+        self._is_abandoned = False
+        self._error: Exception | None = None
+        self._uploader = Thread(target=self._upload_all, name="log upload", daemon=True)
+        self._uploader.start()
+
+    def write(self, data: bytes) -> None:
+        """Append to the log; waits while too much is waiting for the store."""
+        with self._change:
+            kept = data[: self._left]
+            self._left -= len(kept)
+            self._dropped += len(data) - len(kept)
+            if kept:
+                self._change.wait_for(self._has_room)
+                self._raise_error()
+                self._append(kept)
+
+    def close(self, timeout_s: float | None = None) -> int:
+        """Upload what is left; the size of the log in bytes. StoreUnavailable when that takes longer than ``timeout_s``."""
+        with self._change:
+            if self._dropped:
+                self._append(b"\ndistci: the log is full; %d more bytes were dropped\n" % self._dropped)
+                self._dropped = 0
+            self._is_closing = True
+            self._change.notify_all()
+        self._uploader.join(timeout_s)
+        if self._uploader.is_alive():
+            raise StoreUnavailable("the end of the log could not be stored in time")
+        self._raise_error()
+        return self._offset
+
+    def abandon(self) -> None:
+        """Stop uploading: nobody will read on. What waits is dropped."""
+        with self._change:
+            self._is_closing = self._is_abandoned = True
+            self._change.notify_all()
+        self._uploader.join()
+
+    def _append(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        self._change.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._waiting_bytes < BUFFER_BYTES or self._is_abandoned or self._error is not None
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _upload_all(self) -> None:
+        try:
+            while (chunk := self._next_chunk()) is not None:
+                self._upload(chunk)
+        except Exception as error:
+            with self._change:
+                self._error = error
+                self._change.notify_all()
+
+    def _next_chunk(self) -> bytes | None:
+        """The next bytes to store, at most a chunk; None when all is stored or nobody wants it any more."""
+        with self._change:
+            self._change.wait_for(lambda: self._waiting or self._is_closing)
+            if not self._waiting or self._is_abandoned:
+                return None
+            self._change.wait_for(
+                lambda: self._waiting_bytes >= CHUNK_BYTES or self._is_closing, timeout=self._flush_after_s
+            )
+            data = b"".join(self._waiting)
+            chunk, rest = data[:CHUNK_BYTES], data[CHUNK_BYTES:]
+            self._waiting.clear()
+            if rest:
+                self._waiting.append(rest)
+            return chunk
+
+    def _upload(self, chunk: bytes) -> None:
+        while not self._is_abandoned:
+            try:
+                self._store.put(self._chunk_key(self._offset), chunk)
+                break
+            except StoreUnavailable:
+                with self._change:
+                    self._change.wait_for(lambda: self._is_abandoned, timeout=RETRY_S)
+        with self._change:
+            self._offset += len(chunk)
+            self._waiting_bytes -= len(chunk)
+            self._change.notify_all()
+
+
+def read_log(store: Store, prefix: str, start: int = 0, is_complete: bool = False) -> Iterator[bytes]:
+    """The bytes of a log from ``start`` on, as far as they are stored. ``prefix`` is what the keys of its chunks begin with.
+
+    Raises Damaged when a log that ``is_complete`` lacks bytes in its middle; of one that still grows the rest is left for later.
+    """
+    position, after = start, ""
+    while page := store.list(prefix, after):
+        for info in page:
+            offset = keys.offset_of_chunk(info.key)
+            if offset + info.size_bytes <= position:
+                continue
+            if offset > position:
+                if is_complete:
+                    raise Damaged(f"{prefix}: bytes {position} to {offset} of the log are missing")
+                return
+            data = store.get(info.key, position - offset)
+            yield data
+            position += len(data)
+        after = page[-1].key
+
+
+def log_size(store: Store, prefix: str) -> int:
+    """How many bytes of a log are stored."""
+    size, after = 0, ""
+    while page := store.list(prefix, after):
+        size = keys.offset_of_chunk(page[-1].key) + page[-1].size_bytes
+        after = page[-1].key
+    return size

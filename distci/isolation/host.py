@@ -1,0 +1,285 @@
+"""Commands as processes of this machine, told apart from the worker by nothing but a process tree of their own.
+
+This driver keeps scripts together, not apart: they may read and write whatever the worker's user may. It is for machines whose
+operator trusts what is built there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from select import select
+from signal import SIGKILL
+from threading import Event, Thread
+from time import monotonic, sleep
+from typing import Self
+from uuid import uuid4
+
+from distci.errors import Unavailable
+from distci.isolation import supervisor
+from distci.isolation.port import Cause, Command, Ended
+
+READ_BYTES = 64 * 1024
+STOP_POLL_S = 0.05
+"""How soon a command learns, at the latest, that it shall end."""
+
+MARK = b"DISTCI_FENCE="
+"""A variable that the environment of every task's command has, and so of all that descends from it."""
+
+LOCALE = "LC_CTYPE"
+"""What Python sets in its own environment when that names no locale (PEP 538), whatever its options say."""
+
+CGROUP_FOLDER = "distci"
+
+
+class HostIsolation:
+    """Runs commands under a supervising process each, and in a control group each where these can be had."""
+
+    def __init__(self, cgroups: Path | None = None) -> None:
+        """``cgroups`` is a folder of a cgroup v2 hierarchy that we may make groups in; None: supervisors have to do."""
+        self._cgroups = cgroups
+        self._process = f"{os.getpid()}-{_started(os.getpid())}"
+
+    def run(self, command: Command, output: Callable[[bytes], None], stop: Event) -> Ended:
+        with self._cgroup(command) as cgroup, _Supervised(command, cgroup) as supervised:
+            watcher = Thread(target=supervised.watch, args=(stop,), daemon=True)
+            watcher.start()
+            try:
+                supervised.drain(output)
+            finally:
+                supervised.finish()
+                watcher.join()
+                supervised.close()
+        return supervised.ended()
+
+    def sweep(self) -> int:
+        return _sweep_cgroups(self._cgroups) + _sweep_orphans()
+
+    @contextmanager
+    def _cgroup(self, command: Command) -> Iterator[str]:
+        if self._cgroups is None:
+            yield ""
+            return
+        path = self._cgroups / f"{self._process}-{command.tag}-{uuid4().hex[:8]}"
+        path.mkdir(parents=True)
+        try:
+            yield str(path)
+        finally:
+            _remove_cgroup(path)
+
+
+def find_cgroups() -> Path | None:
+    """The folder for :class:`HostIsolation` where this process may make control groups that can be killed; None where not."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split()[0] == "cgroup2":
+            folder = Path(before.split()[4]) / CGROUP_FOLDER
+            try:
+                folder.mkdir(exist_ok=True)
+                probe = folder / f"probe-{uuid4().hex[:8]}"
+                probe.mkdir()
+                can_kill = os.access(probe / "cgroup.kill", os.W_OK)
+                probe.rmdir()
+            except OSError:
+                continue
+            if can_kill:
+                return folder
+    return None
+
+
+class _Supervised:
+    """One running supervisor and the pipes to it."""
+
+    def __init__(self, command: Command, cgroup: str) -> None:
+        self._command = command
+        self._cgroup = cgroup
+        self._deadline = monotonic() + command.timeout_s if command.timeout_s is not None else None
+        self.cause = Cause.ENDED
+        self.status: int | None = None
+        status_out, status_in = os.pipe()
+        control_out, control_in = os.pipe()
+        program = [sys.executable, "-I", "-S", "-X", "utf8", supervisor.__file__]
+        unset = "" if LOCALE in command.environment else LOCALE
+        arguments = [str(status_in), str(control_out), str(command.grace_s), cgroup, unset]
+        try:
+            self._process = subprocess.Popen(
+                [*program, *arguments, *command.argv],
+                cwd=command.directory,
+                env=dict(command.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(status_in, control_out),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(status_out)
+            os.close(control_in)
+            raise Unavailable(f"no process can be started in {command.directory}: {error.strerror}") from error
+        finally:
+            os.close(status_in)
+            os.close(control_out)
+        self._status_out, self._control_in = status_out, control_in
+        self._is_over, self._say_over = os.pipe()
+        self._word = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.wait()
+
+    def drain(self, output: Callable[[bytes], None]) -> None:
+        """Hand the output on until nobody is left who could print."""
+        assert self._process.stdout is not None
+        printed = self._process.stdout.fileno()
+        watched = [printed, self._status_out]
+        while printed in watched:
+            ready, _, _ = select(watched, (), ())
+            if printed in ready:
+                data = os.read(printed, READ_BYTES)
+                if data:
+                    output(data)
+                else:
+                    watched.remove(printed)
+            if self._status_out in ready and not self._read_word():
+                watched.remove(self._status_out)
+                if not self._word:
+                    # The supervisor itself was killed, by the script for one. Whom it held together has to be found.
+                    self._kill_leftovers()
+
+    def watch(self, stop: Event) -> None:
+        """Ask for the end when the time is up, or when the caller wants it; until :meth:`finish`."""
+        while not select([self._is_over], (), (), self._poll_s())[0]:
+            if stop.is_set():
+                self.cause = Cause.STOPPED
+            elif self._deadline is not None and monotonic() >= self._deadline:
+                self.cause = Cause.TIMED_OUT
+            else:
+                continue
+            with suppress(BrokenPipeError):
+                os.write(self._control_in, b"T")
+            return
+
+    def finish(self) -> None:
+        """End the tree if it has not ended, and take the supervisor's word."""
+        os.write(self._say_over, b".")
+        if self._process.stdout:
+            self._process.stdout.close()
+        if not self._word:
+            with suppress(BrokenPipeError):
+                os.write(self._control_in, b"K")
+        while self._read_word():
+            pass
+        self.status = int(self._word) if self._word else None
+
+    def close(self) -> None:
+        for descriptor in (self._control_in, self._status_out, self._is_over, self._say_over):
+            os.close(descriptor)
+
+    def _read_word(self) -> bool:
+        data = os.read(self._status_out, 64)
+        self._word += data
+        return bool(data)
+
+    def _poll_s(self) -> float:
+        return STOP_POLL_S if self._deadline is None else max(0.0, min(STOP_POLL_S, self._deadline - monotonic()))
+
+    def _kill_leftovers(self) -> None:
+        if self._cgroup:
+            (Path(self._cgroup) / "cgroup.kill").write_text("1")
+        _kill_marked(self._command.environment)
+
+    def ended(self) -> Ended:
+        code = -SIGKILL if self.status is None else os.waitstatus_to_exitcode(self.status)
+        return Ended(self.cause, code if code >= 0 else None, -code if code < 0 else None)
+
+
+def _remove_cgroup(path: Path) -> None:
+    """Kill whoever is still in a control group, and remove it; it takes a moment until the dead have left."""
+    with suppress(OSError):
+        (path / "cgroup.kill").write_text("1")
+    for _ in range(1000):
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            sleep(0.002)
+        else:
+            return
+
+
+def _sweep_cgroups(folder: Path | None) -> int:
+    removed = 0
+    for group in folder.iterdir() if folder and folder.is_dir() else ():
+        pid, _, rest = group.name.partition("-")
+        if group.is_dir() and pid.isdigit() and _started(int(pid)) != rest.partition("-")[0]:
+            _remove_cgroup(group)
+            removed += 1
+    return removed
+
+
+def _sweep_orphans() -> int:
+    """Kill what descends from commands whose supervisor is gone."""
+    killed = 0
+    for pid in _pids():
+        if MARK in _environment(pid) and not _is_supervised(pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, SIGKILL)
+                killed += 1
+    return killed
+
+
+def _kill_marked(environment: Mapping[str, str]) -> None:
+    """Kill what has the very fence of one command in its environment."""
+    fence = environment.get(MARK.decode().rstrip("="))
+    if not fence:
+        return
+    wanted = MARK + fence.encode() + b"\0"
+    while found := [pid for pid in _pids() if wanted in _environment(pid)]:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, SIGKILL)
+        sleep(0.001)
+
+
+def _is_supervised(pid: int) -> bool:
+    name = os.fsencode(supervisor.__file__)
+    while pid > 1:
+        try:
+            if name in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return True
+            pid = int(_stat(pid)[1])
+        except (OSError, IndexError):
+            return False
+    return False
+
+
+def _pids() -> list[int]:
+    own = os.getpid()
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != own]
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes() + b"\0"
+    except OSError:
+        return b""
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in the kernel's ticks; empty when there is none (any more)."""
+    try:
+        return _stat(pid)[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of ``/proc/PID/stat`` from the state on."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

@@ -1,0 +1,140 @@
+"""The parent of one command: holds its tree of processes together, ends it, and says how it ended.
+
+A program of its own, run as ``python -I -S -X utf8 supervisor.py STATUS CONTROL GRACE CGROUP UNSET ARGV...``, with the standard library alone and as
+little of that as possible, since every command waits for it to start. Being its descendants' subreaper, it inherits whoever
+escapes by forking twice, so that in the end nobody is left. It ends the tree when a byte comes down the ``CONTROL``
+pipe (``T``: politely), or when that is closed, which is what the kernel does when the worker dies.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+
+PR_SET_CHILD_SUBREAPER = 36
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+def main() -> None:
+    status_fd, control_fd = int(sys.argv[1]), int(sys.argv[2])
+    grace_s, cgroup, unset, argv = float(sys.argv[3]), sys.argv[4], sys.argv[5], sys.argv[6:]
+    # The interpreter may have set a variable for its own sake; the command shall not see it.
+    os.environ.pop(unset, None)
+    for pipe in (status_fd, control_fd):
+        os.set_inheritable(pipe, False)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake)
+    command = os.fork()
+    if command == 0:
+        execute(argv, cgroup)
+    # Only the tree holds the output now, so its end is the tree's end.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    status = supervise(command, control_fd, woken, grace_s)
+    kill_all(cgroup)
+    os.write(status_fd, b"%d\n" % status)
+
+
+def execute(argv: list[str], cgroup: str) -> None:
+    """Become the command, in a session and, if there is one, a control group of its own."""
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            # Those that libc keeps for itself cannot be set, and need not be.
+            if number < signal.SIGRTMIN:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.umask(0o022)
+        if cgroup:
+            with open(f"{cgroup}/cgroup.procs", "w") as members:
+                members.write("0")
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        os.write(2, f"distci: cannot run {argv[0]}: {error.strerror}\n".encode(errors="surrogateescape"))
+        os._exit(NOT_FOUND if is_missing else NOT_EXECUTABLE)
+
+
+def supervise(command: int, control_fd: int, woken: int, grace_s: float) -> int:
+    """Wait until the command has ended, ending it if asked to; its status as ``waitpid`` gives it."""
+    kill_at = None
+    watched = [control_fd, woken]
+    while True:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == command:
+                return status
+            if pid == 0:
+                break
+        wait_s = None if kill_at is None else max(0.0, kill_at - time.monotonic())
+        ready, _, _ = select.select(watched, (), (), wait_s)
+        if woken in ready:
+            os.read(woken, 512)
+        if control_fd in ready:
+            watched.remove(control_fd)
+            is_polite = os.read(control_fd, 1) == b"T"
+            kill_at = time.monotonic() + (grace_s if is_polite else 0.0)
+            for pid in descendants():
+                send(pid, signal.SIGTERM)
+                send(pid, signal.SIGCONT)
+        if kill_at is not None and time.monotonic() >= kill_at:
+            os.kill(command, signal.SIGKILL)
+            kill_at = None
+
+
+def kill_all(cgroup: str) -> None:
+    """Kill every descendant that is left. Stopping all before killing any lets nobody fork away."""
+    while True:
+        if cgroup:
+            with open(f"{cgroup}/cgroup.kill", "w") as kill:
+                kill.write("1")
+        left = descendants()
+        for sent in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in left:
+                send(pid, sent)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.001)
+
+
+def descendants() -> list[int]:
+    """All processes below this one, zombies left out."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != b"Z":
+                children.setdefault(int(fields[1]), []).append(int(name))
+    found: list[int] = []
+    waiting = [os.getpid()]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+if __name__ == "__main__":
+    main()
