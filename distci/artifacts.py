@@ -133,7 +133,7 @@ class Artifacts:
 
 
 def is_match(name: str, pattern: str) -> bool:
-    """Whether a pattern, as :meth:`Artifacts.publish` takes them, or a plain name asks for the artifact of that name."""
+    """Whether a plain name, or a pattern as :meth:`Artifacts.publish` takes them, asks for that artifact."""
     return name == pattern or _fits(name.split("/"), pattern.removeprefix("./").split("/"))
 
 

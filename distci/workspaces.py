@@ -23,6 +23,7 @@ from distci.safepath import Found, Tree, open_file, remove
 from distci.safepath import decode as decode_path
 from distci.safepath import encode as encode_path
 from distci.snapshots import (
+    DOCUMENT_BYTES_MAX,
     EMPTY,
     MODE_BITS,
     Content,
@@ -40,9 +41,6 @@ from distci.snapshots import (
 from distci.store.port import Store
 
 __all__ = ["Restored", "Saved", "Workspaces", "remove"]
-
-SNAPSHOT_BYTES_MAX = 128 * 1024 * 1024
-"""Of the object that names all files."""
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -137,8 +135,9 @@ class Workspaces:
             )
 
     def _load(self, key: str) -> tuple[Snapshot, int]:
-        data = self._store.get(key, 0, SNAPSHOT_BYTES_MAX + 1)
-        if len(data) > SNAPSHOT_BYTES_MAX:
+        # Compressed, none can be larger than the largest is otherwise.
+        data = self._store.get(key, 0, DOCUMENT_BYTES_MAX + 1)
+        if len(data) > DOCUMENT_BYTES_MAX:
             raise Damaged(f"workspace {key} is larger than any snapshot")
         return decode(data, f"workspace {key}"), len(data)
 
@@ -244,8 +243,9 @@ class _Scan:
         elif stat.S_ISDIR(mode):
             self._found[found.path] = Directory(found.path, "", mode & MODE_BITS)
         elif stat.S_ISLNK(mode):
-            target = decode_path(os.readlink(found.name, dir_fd=found.folder))
-            self._found[found.path] = Symlink(found.path, "", target)
+            with suppress(FileNotFoundError):
+                target = decode_path(os.readlink(found.name, dir_fd=found.folder))
+                self._found[found.path] = Symlink(found.path, "", target)
         else:
             self.left_out.append(found.path)
 

@@ -152,6 +152,15 @@ def test_a_walk_can_begin_below_and_end_early(root: Path) -> None:
         assert [found.path for found in tree.walk("nowhere")] == []
 
 
+def test_what_disappears_during_a_walk_is_left_out(root: Path) -> None:
+    with Tree(root) as tree:
+        paths = []
+        for found in tree.walk():
+            paths.append(found.path)
+            remove(root / "in")
+    assert paths == ["in", "out"]
+
+
 def test_a_tree_that_nests_too_deep_is_refused_by_name(tmp_path: Path) -> None:
     _nest(tmp_path, 300, "d")
     with Tree(tmp_path) as tree, pytest.raises(InvalidPath, match="deeper than 256"):
