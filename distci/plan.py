@@ -1,16 +1,18 @@
 """The planner: what a job means for one build, and what follows from each thing that happens. Pure: no I/O, no clock.
 
-``expand`` fills parameters and matrices in and spells out every task; ``begin`` and ``advance`` walk the plan. The order in
-which tasks happen to end changes nothing in where they end.
+``expand`` fills parameters and matrices in and spells out every task; ``begin`` and ``advance`` walk the plan. The
+order in which tasks happen to end changes nothing in where they end.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
+from math import prod
 
 from distci.errors import IllegalTransition, InvalidJob
 from distci.model import (
@@ -32,6 +34,12 @@ from distci.model import (
 
 TASKS_MAX = 256
 """Tasks of one build, matrices expanded: their states must fit into one node of the tree."""
+
+COMBINATIONS_MAX = 4096
+"""Combinations that the axes of one matrix may span before ``exclude`` takes some away."""
+
+VALUES_BYTES_MAX = 2048
+"""Parameter values that a trigger may give, all together: they share the build's node with the state of its tasks."""
 
 LABEL_AXIS = "label"
 """The matrix axis whose values are asked for as labels besides being filled in."""
@@ -70,11 +78,15 @@ Event = Finished | Lost | Withdrawn | Cancelled
 
 
 def expand(job: Job, build: BuildId, config: int, trigger: Trigger) -> Plan:
-    """The plan of one build; InvalidJob names every parameter that is wrong, and whatever else keeps it from being made."""
+    """The plan of one build; InvalidJob names every wrong parameter, and all else that keeps it from being made."""
     problems: list[str] = []
     parameters = dict(_parameters(job, trigger, problems))
     tasks, more = expand_tasks(job, parameters, trigger.parameters)
     problems += more
+    names = {task.name for task in tasks}
+    problems += [
+        f"only: there is no task {name!r}{did_you_mean(name, names)}" for name in trigger.only if name not in names
+    ]
     if problems:
         raise InvalidJob(f"{build} cannot be planned:", problems)
     return Plan(build, config, trigger, parameters, tasks)
@@ -88,48 +100,67 @@ def expand_tasks(
     ``asked`` are the parameters that the event or the person gave: these alone win over a matrix.
     """
     problems: list[str] = []
-    filled = {definition.name: list(variants(definition)) for definition in job.tasks}
-    total = sum(len(found) for found in filled.values())
+    filled = [
+        _filled(definition, f"tasks[{position}].matrix", problems) for position, definition in enumerate(job.tasks)
+    ]
+    total = sum(map(len, filled))
     if total > TASKS_MAX:
-        return (), [f"tasks: {total} tasks with all matrices expanded; at most {TASKS_MAX} are allowed"]
+        return (), [
+            *problems,
+            f"tasks: {total} tasks with all matrices expanded; at most {TASKS_MAX} are allowed",
+        ]
     names = {
-        definition.name: [_name(definition, values) for values in filled[definition.name]] for definition in job.tasks
+        definition.name: [_name(definition, values) for values in found]
+        for definition, found in zip(job.tasks, filled, strict=True)
     }
     tasks: dict[str, Task] = {}
     for position, definition in enumerate(job.tasks):
         where = f"tasks[{position}]"
-        if not filled[definition.name]:
-            problems.append(f"{where}.matrix: nothing is left of it")
-        needs = _needs(job, position, names, where, problems)
-        for values in filled[definition.name]:
+        if definition.name in (earlier.name for earlier in job.tasks[:position]):
+            problems.append(f"{where}.name: {definition.name!r} is the name of another task already")
+            continue
+        needs = _needs(job, position, names, problems)
+        problems += _reaction_problems(job, position)
+        for values in filled[position]:
             task = _task(job, definition, values, needs, parameters, asked or {})
             if task.name in tasks:
-                problems.append(f"{where}: two tasks would be named {task.name!r}")
+                problems.append(f"{where}.matrix: two tasks would be named {task.name!r}")
             tasks[task.name] = task
     if not tasks and not problems:
         problems.append("tasks: there is nothing to run")
-    ordered = _ordered(tasks, problems)
-    return ordered, problems
+    return _ordered(tasks, problems), problems
 
 
 def begin(plan: Plan, taken: Mapping[str, Progress] | None = None) -> Advance:
-    """The first tasks to post. ``taken`` are tasks whose end is taken over from another build."""
+    """The first tasks to post. ``taken`` are tasks whose end is taken over from another build.
+
+    What hangs on a task that runs again runs again too, whatever came of it the last time.
+    """
     known = taken or {}
-    return _settle(plan, BuildState({task.name: known.get(task.name, Progress()) for task in plan.tasks}))
+    tasks: dict[str, Progress] = {}
+    for task in plan.tasks:
+        is_kept = task.name in known and all(tasks[need].state.is_final for need in task.needs)
+        tasks[task.name] = known[task.name] if is_kept else Progress()
+    return _settle(plan, BuildState(tasks))
 
 
 def advance(plan: Plan, state: BuildState, event: Event) -> Advance:
     """What follows from an event.
 
-    Raises IllegalTransition when the event concerns a task that is not posted: then somebody else was first.
+    Raises IllegalTransition when the event cannot follow on the state: the task is not posted, its attempt has been
+    counted already, or the build is over. Then somebody else was first.
     """
     if isinstance(event, Cancelled):
+        if _is_over(state):
+            raise IllegalTransition(f"{plan.build} has ended; there is nothing to cancel")
         return _settle(plan, replace(state, is_cancelled=True))
-    task, progress = plan.task(event.task), state.tasks[event.task]
-    if progress.state is not TaskState.READY:
-        raise IllegalTransition(f"task {task.name} is {progress.state}; it cannot end now")
+    task, progress = _posted(plan, state, event.task)
     if isinstance(event, Withdrawn):
+        if not state.is_cancelled:
+            raise IllegalTransition(f"{plan.build} is not cancelled; the ticket of task {task.name} must stay")
         return _settle(plan, _with(state, task, replace(progress, state=TaskState.CANCELLED)))
+    if not event.token or event.token == progress.token:
+        raise IllegalTransition(f"attempt {event.token!r} of task {task.name} is over or never was")
     if isinstance(event, Lost):
         return _settle(plan, _with(state, task, replace(progress, state=TaskState.LOST, token=event.token)))
     ended = replace(progress, state=TaskState(event.verdict), token=event.token)
@@ -140,34 +171,58 @@ def advance(plan: Plan, state: BuildState, event: Event) -> Advance:
 
 
 def result(plan: Plan, state: BuildState) -> Result:
-    """The result of a build all of whose tasks are final."""
+    """The result of a build all of whose tasks are final.
+
+    A task that ended as cancelled though nobody cancelled the build did not do its work: such a build has not passed.
+    """
+    ends = [(task, state.tasks[task.name].state) for task in plan.tasks]
     if state.is_cancelled:
         return Result.CANCELLED
-    is_bad = any(state.tasks[task.name].state.is_bad and not task.allow_failure for task in plan.tasks)
-    return Result.FAILED if is_bad else Result.PASSED
+    if any(end.is_bad and not task.allow_failure for task, end in ends):
+        return Result.FAILED
+    return Result.CANCELLED if any(end is TaskState.CANCELLED for _, end in ends) else Result.PASSED
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """``; did you mean 'script'?`` when something known resembles the word, else what is known."""
+    close = get_close_matches(word, sorted(known), 1, 0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are: {', '.join(sorted(known))}" if known else ""
 
 
 # Walking the plan
 
 
+def _posted(plan: Plan, state: BuildState, name: str) -> tuple[Task, Progress]:
+    """A task that has a ticket, and where it stands."""
+    progress = state.tasks.get(name)
+    if progress is None:
+        raise IllegalTransition(f"{plan.build} has no task {name!r}")
+    if progress.state is not TaskState.READY:
+        raise IllegalTransition(f"task {name} is {progress.state}; it cannot end now")
+    return plan.task(name), progress
+
+
 def _settle(plan: Plan, state: BuildState) -> Advance:
     """Decide every waiting task whose needs are final; needs come first in a plan, so one pass settles all."""
+    by_name = {task.name: task for task in plan.tasks}
+    tasks = dict(state.tasks)
     ready: list[str] = []
     for task in plan.tasks:
-        if state.tasks[task.name].state is TaskState.WAITING:
-            decided = _decide(plan, state, task)
-            state = _with(state, task, Progress(decided))
+        if tasks[task.name].state is TaskState.WAITING:
+            decided = _decide(task, [(by_name[need], tasks[need].state) for need in task.needs], state.is_cancelled)
+            tasks[task.name] = Progress(decided)
             if decided is TaskState.READY:
                 ready.append(task.name)
-    is_over = all(progress.state.is_final for progress in state.tasks.values())
-    return Advance(state, tuple(ready), result(plan, state) if is_over else None)
+    settled = replace(state, tasks=tasks)
+    return Advance(settled, tuple(ready), result(plan, settled) if _is_over(settled) else None)
 
 
-def _decide(plan: Plan, state: BuildState, task: Task) -> TaskState:
+def _decide(task: Task, needs: Sequence[tuple[Task, TaskState]], is_cancelled: bool) -> TaskState:
     """The truth table of outcomes (``docs/jobs.rst``) for one waiting task."""
-    if state.is_cancelled and not (task.when is When.ALWAYS and task.on_cancel):
+    if is_cancelled and not (task.when is When.ALWAYS and task.on_cancel):
         return TaskState.CANCELLED
-    needs = [(plan.task(name), state.tasks[name].state) for name in task.needs]
     if not all(found.is_final for _, found in needs):
         return TaskState.WAITING
     if task.when is When.ALWAYS:
@@ -177,6 +232,10 @@ def _decide(plan: Plan, state: BuildState, task: Task) -> TaskState:
     if task.when is When.FAILURE:
         return TaskState.READY if has_failed else TaskState.SKIPPED
     return TaskState.SKIPPED if has_failed or has_skipped else TaskState.READY
+
+
+def _is_over(state: BuildState) -> bool:
+    return all(progress.state.is_final for progress in state.tasks.values())
 
 
 def _with(state: BuildState, task: Task, progress: Progress) -> BuildState:
@@ -189,17 +248,71 @@ def _with(state: BuildState, task: Task, progress: Progress) -> BuildState:
 def _parameters(job: Job, trigger: Trigger, problems: list[str]) -> Iterator[tuple[str, str]]:
     """Declared defaults under what the trigger gives."""
     given = {**trigger.presets, **trigger.parameters}
-    for name in given:
-        if name not in job.parameters:
-            known = ", ".join(sorted(job.parameters)) or "none"
-            problems.append(f"parameters.{name}: job {job.id} has no such parameter; it has: {known}")
+    for name, value in given.items():
+        problem = value_problem(job, name, value)
+        if problem:
+            problems.append(f"parameters.{name}: {problem}")
+    size = sum(len(f"{name}{value}".encode(errors="replace")) for name, value in given.items())
+    if size > VALUES_BYTES_MAX:
+        problems.append(f"parameters: {size} bytes of values; at most {VALUES_BYTES_MAX} can be given")
     for name, parameter in job.parameters.items():
         if name not in given and parameter.required:
             problems.append(f"parameters.{name}: a value is required")
-        value = given.get(name, parameter.default)
-        if parameter.choices and value not in parameter.choices and not (parameter.required and not value):
-            problems.append(f"parameters.{name}: {value!r} is not one of: {', '.join(parameter.choices)}")
-        yield name, value
+        yield name, given.get(name, parameter.default)
+
+
+def value_problem(job: Job, name: str, value: str) -> str:
+    """What is wrong with a value given for a parameter; empty when nothing is."""
+    if name not in job.parameters:
+        return f"job {job.id} has no such parameter{did_you_mean(name, job.parameters)}"
+    if unprintable := text_problem(value):
+        return unprintable
+    choices = job.parameters[name].choices
+    return f"{value!r} is not one of: {', '.join(choices)}" if choices and value not in choices else ""
+
+
+def text_problem(text: str) -> str:
+    """What keeps a text from being a variable of a script; empty when nothing does."""
+    if "\0" in text:
+        return "has a NUL in it"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "has half a surrogate pair in it"
+    return ""
+
+
+def _filled(definition: TaskDefinition, where: str, problems: list[str]) -> Sequence[Mapping[str, str]]:
+    """The combinations of a definition's matrix; none when there is something wrong with it."""
+    wrong = list(_matrix_problems(definition, where))
+    found = [] if wrong else list(variants(definition))
+    if not wrong and not found:
+        wrong.append(f"{where}: nothing is left of it")
+    problems += wrong
+    return found
+
+
+def _matrix_problems(definition: TaskDefinition, where: str) -> Iterator[str]:
+    # Counted, not made: a few long axes span more combinations than there is memory.
+    spanned = prod(map(len, definition.matrix.values()))
+    if spanned > COMBINATIONS_MAX:
+        yield f"{where}: spans {spanned} combinations; at most {COMBINATIONS_MAX} can be looked at"
+    for number, unwanted in enumerate(definition.exclude):
+        for axis, value in unwanted.items():
+            place = f"{where}.exclude[{number}].{axis}"
+            if axis not in definition.matrix:
+                yield f"{place}: the matrix has no such axis{did_you_mean(axis, definition.matrix)}"
+            elif value not in definition.matrix[axis]:
+                values = definition.matrix[axis]
+                yield f"{place}: {value!r} is no value of this axis{did_you_mean(value, values)}"
+    axes = definition.matrix or (definition.include[0] if definition.include else {})
+    for number, more in enumerate(definition.include):
+        for axis in axes.keys() ^ more.keys():
+            place = f"{where}.include[{number}].{axis}"
+            if axis in axes:
+                yield f"{place}: is missing; every combination names every axis"
+            else:
+                yield f"{place}: the matrix has no such axis{did_you_mean(axis, axes)}"
 
 
 def variants(definition: TaskDefinition) -> Iterator[Mapping[str, str]]:
@@ -215,32 +328,54 @@ def variants(definition: TaskDefinition) -> Iterator[Mapping[str, str]]:
     for values in combinations:
         if not any(excluded.items() <= values.items() for excluded in definition.exclude):
             yield values
-    yield from (dict(values) for values in definition.include)
+    axes = definition.matrix or definition.include[0] if definition.include else ()
+    yield from ({axis: values[axis] for axis in axes} for values in definition.include)
 
 
 def _name(definition: TaskDefinition, values: Mapping[str, str]) -> str:
     return f"{definition.name}[{','.join(values.values())}]" if values else definition.name
 
 
-def _needs(
-    job: Job, position: int, names: Mapping[str, Sequence[str]], where: str, problems: list[str]
-) -> Sequence[str]:
+def _needs(job: Job, position: int, names: Mapping[str, Sequence[str]], problems: list[str]) -> Sequence[str]:
     """The expanded names of what a task needs; without ``needs``, what stands before it."""
     definition = job.tasks[position]
     if definition.needs is None:
-        earlier = job.tasks[:position]
-        before = earlier if definition.when is not When.SUCCESS else earlier[-1:]
-        return [name for task in before for name in names[task.name]]
+        return [name for task in _before(job, position) for name in names[task.name]]
     found: list[str] = []
     expanded = {name for variants in names.values() for name in variants}
-    for need in definition.needs:
+    for number, need in enumerate(definition.needs):
         if need in names:
             found += names[need]
         elif need in expanded:
             found.append(need)
-        else:
-            problems.append(f"{where}.needs: there is no task {need!r}")
+        elif names.get(need.partition("[")[0]) != []:  # an empty one is a matrix that is wrong, and was said to be
+            where = f"tasks[{position}].needs[{number}]"
+            problems.append(f"{where}: there is no task {need!r}{did_you_mean(need, expanded | names.keys())}")
     return list(dict.fromkeys(found))
+
+
+def _before(job: Job, position: int) -> Sequence[TaskDefinition]:
+    """What a task without ``needs`` goes by: the task before it, or for a reaction all of them."""
+    earlier = job.tasks[:position]
+    return earlier[-1:] if job.tasks[position].when is When.SUCCESS else earlier
+
+
+def _reaction_problems(job: Job, position: int) -> Iterator[str]:
+    definition = job.tasks[position]
+    where = f"tasks[{position}]"
+    before = _before(job, position) if definition.needs is None else definition.needs
+    if definition.when is When.FAILURE and not before:
+        yield f"{where}.when: it can never run: it waits for a failure, but there is no task that it needs"
+    if definition.on_cancel and definition.when is not When.ALWAYS:
+        yield f"{where}.on_cancel: goes with `when: always` only"
+    if definition.needs is None and definition.when is When.SUCCESS:
+        for reaction in _before(job, position):
+            if reaction.when is not When.SUCCESS:
+                # By default it would go by the reaction alone: run after a failure that the reaction has dealt with.
+                yield (
+                    f"{where}.needs: is missing: the task before it, {reaction.name!r}, "
+                    f"runs after failures too; say what this one needs"
+                )
 
 
 def _task(
@@ -252,8 +387,9 @@ def _task(
     asked: Mapping[str, str],
 ) -> Task:
     fill = _filler(values)
-    axes = {name: value for name, value in values.items() if name.isidentifier()}
-    environment = {**job.environment, **definition.environment, **parameters, **axes, **asked}
+    declared = {**job.environment, **definition.environment}
+    # What people give is taken letter for letter: only what the job says has places to fill in.
+    environment = {name: fill(value) for name, value in declared.items()} | {**parameters, **values, **asked}
     labels = [*definition.labels, *([values[LABEL_AXIS]] if LABEL_AXIS in values else [])]
     return Task(
         name=_name(definition, values),
@@ -263,7 +399,7 @@ def _task(
         on_cancel=definition.on_cancel,
         labels=tuple(fill(label) for label in labels),
         isolation=fill(definition.isolation),
-        environment={name: fill(value) for name, value in environment.items()},
+        environment=environment,
         secrets=tuple(definition.secrets),
         timeout_s=definition.timeout_s,
         attempts=definition.attempts,
@@ -275,7 +411,7 @@ def _task(
 
 
 def _filler(values: Mapping[str, str]) -> Callable[[Json], Json]:
-    """Replaces ``{axis}`` in every string of a value. ``${axis}`` is the shell's own and stays, as do all other braces."""
+    """Replaces ``{axis}`` in every string of a value. ``${axis}`` is the shell's own and stays; so do other braces."""
     if not values:
         return lambda value: value
     names = "|".join(re.escape(name) for name in values)
