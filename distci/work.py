@@ -139,10 +139,7 @@ class TaskContext:
 
     def private_file(self, name: str, text: str, mode: int = 0o600) -> Path:
         """A file outside the workspace that other users cannot read and that is gone when the attempt ends."""
-        try:
-            data = text.encode(errors="surrogateescape")
-        except UnicodeEncodeError as error:
-            raise Invalid(f"the {name} is not valid Unicode: {error}") from error
+        data = _bytes(f"the {name}", text)
         path = self._directory / name
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             file.write(data)
@@ -163,10 +160,15 @@ class TaskContext:
     ) -> Ended:
         """Run a command in the task's isolation; its output goes to the log, or to ``output``.
 
-        The environment is that of the task's script, with ``environment`` on top.
+        The environment is that of the task's script, with ``environment`` on top. Invalid where no process can be given
+        such a text.
         """
         remaining_s = None if self._deadline is None else max(0.1, self._deadline - monotonic())
-        command = Command(argv, directory, self.environment() | dict(environment or {}), self.token, remaining_s)
+        variables = self.environment() | dict(environment or {})
+        for what, text in [*(("the command", word) for word in argv), *variables.items()]:
+            if b"\0" in _bytes(what, text):
+                raise Invalid(f"there is a NUL in {what}, which no process can be given")
+        command = Command(argv, directory, variables, self.token, remaining_s)
         return self._site.isolation.run(command, output or self.write, self.stop)
 
     def outcome_of(self, ended: Ended) -> Outcome:
@@ -229,7 +231,7 @@ class TaskContext:
         return Published(self.builds, self._site.store)
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """What a call that may be repeated returns; while store or tree are away this waits, until the work shall end."""
+        """What a call that may be repeated returns. While store or tree are away it waits, until the work shall end."""
         return outcomes.persist(call, self.stop)
 
     # For the loop
@@ -302,6 +304,14 @@ class TaskContext:
             if outcome and outcome.get("workspace"):
                 found.append(keys.workspace(origin, need, progress.token))
         return found
+
+
+def _bytes(what: str, text: str) -> bytes:
+    """What a text is to files and processes; Invalid naming ``what`` it is when that is not Unicode."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{what} is not valid Unicode") from error
 
 
 def _named_secrets(task: Task) -> Sequence[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from distci.model import Outcome, Task
+from collections.abc import Mapping
+
+from distci.model import Json, Outcome, Task
 from distci.work import TaskContext
 
 
@@ -16,7 +18,7 @@ class PublishArtifactsWorker:
 
     def perform(self, task: Task, context: TaskContext) -> Outcome:
         publication = context.publish(task.arguments["paths"])
-        published = {
+        published: Mapping[str, Json] = {
             "files": len(publication.artifacts),
             "bytes": sum(artifact.size_bytes for artifact in publication.artifacts),
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from distci.model import Outcome, Task
 from distci.work import TaskContext
 
@@ -24,7 +26,16 @@ class ShellWorker:
         if shell:
             argv = [*shell.split(), str(path)]
         elif script.startswith("#!"):
-            argv = [str(path)]
+            argv = [*_interpreter(script), str(path)]
         else:
             argv = [*SHELL, str(path)]
         return context.outcome_of(context.run(argv, directory))
+
+
+def _interpreter(script: str) -> Sequence[str]:
+    """What a script's first line names: a program, and all that follows as one argument, as execve(2) has it.
+
+    The kernel is not asked to do this: it refuses to run a file as long as any process has it open for writing, which a
+    process that another thread is just starting may have.
+    """
+    return script.partition("\n")[0].removeprefix("#!").strip().split(maxsplit=1)
