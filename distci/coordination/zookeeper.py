@@ -1,0 +1,337 @@
+"""The coordination tree in Apache ZooKeeper, through kazoo and none of its recipes.
+
+What kazoo does by default would hurt us, and why it is set otherwise here: its back-off between attempts to connect grows to an hour; its calls
+wait without limit; its ``retry`` repeats what may have happened; and it never says that a session is lost while it cannot
+connect, so doubt is told by our own clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from threading import Event, Lock, Timer
+from typing import Any
+
+from kazoo import exceptions as kazoo_errors
+from kazoo.client import KazooClient, KazooState
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import WatchedEvent, ZnodeStat
+from kazoo.retry import KazooRetry
+
+from distci.coordination.port import (
+    Check,
+    CommitResult,
+    Committed,
+    Create,
+    Node,
+    Operation,
+    Reason,
+    Refused,
+    Session,
+    SessionState,
+    Stat,
+    Unknown,
+    Write,
+    check_operations,
+)
+from distci.errors import CoordinationUnavailable, Forbidden, Invalid
+
+RECONNECT_S_MAX = 1.0
+"""Longest pause between attempts to connect."""
+
+REASONS: dict[type[Exception], Reason] = {
+    kazoo_errors.NodeExistsError: Reason.EXISTS,
+    kazoo_errors.NoNodeError: Reason.MISSING,
+    kazoo_errors.BadVersionError: Reason.VERSION,
+    kazoo_errors.NotEmptyError: Reason.NOT_EMPTY,
+    # A node below an ephemeral one: its parent cannot be.
+    kazoo_errors.NoChildrenForEphemeralsError: Reason.MISSING,
+}
+
+LOST = (
+    kazoo_errors.ConnectionLoss,
+    kazoo_errors.ConnectionClosedError,
+    kazoo_errors.SessionExpiredError,
+    kazoo_errors.OperationTimeoutError,
+    kazoo_errors.CancelledError,
+    KazooTimeoutError,
+)
+"""After these it is not known whether a request took effect."""
+
+DENIED = (kazoo_errors.NoAuthError, kazoo_errors.AuthFailedError, kazoo_errors.InvalidACLError)
+WRONG = (kazoo_errors.BadArgumentsError, kazoo_errors.InvalidCallbackError, kazoo_errors.MarshallingError)
+
+INNOCENT = (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
+"""What stands in the answer to a transaction for operations that were not the one refused."""
+
+log = logging.getLogger(__name__)
+
+
+class ZooKeeperCoordination:
+    """A coordination tree below a root in ZooKeeper, over one session that is renewed when it is lost.
+
+    Raises CoordinationUnavailable when nobody answers within ``connect_timeout_s``.
+    """
+
+    def __init__(
+        self,
+        hosts: str,
+        root: str,
+        *,
+        session_timeout_s: float = 10.0,
+        call_timeout_s: float = 10.0,
+        connect_timeout_s: float = 10.0,
+    ) -> None:
+        """``hosts`` is ``host:port,host:port``; ``root`` is the path that everything lies below, made if it is not there."""
+        self.transactions = 0
+        """Commits that were tried, for whoever counts them."""
+        self._root = "" if root == "/" else root
+        self._call_timeout_s = call_timeout_s
+        self._is_closed = False
+        retry = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": RECONNECT_S_MAX}
+        self._client = KazooClient(
+            hosts,
+            timeout=session_timeout_s,
+            connection_retry=KazooRetry(**retry),
+            command_retry=KazooRetry(**retry),
+            logger=log,
+        )
+        self._watches = _Watches()
+        self._session = _ZooKeeperSession(self._client, session_timeout_s)
+        self._client.add_listener(self._state_changed)
+        try:
+            self._client.start(timeout=connect_timeout_s)
+        except KazooTimeoutError as error:
+            self.close()
+            raise CoordinationUnavailable(f"no ZooKeeper answers at {hosts} within {connect_timeout_s:g} s") from error
+        except BaseException:
+            self.close()
+            raise
+        self._session.begin()
+        self._make_root()
+
+    @property
+    def session(self) -> Session:
+        return self._session
+
+    def read(self, path: str) -> Node | None:
+        found = self._read(self._client.get_async, path)
+        return Node(found[0], _stat(found[1])) if found else None
+
+    def children(self, path: str) -> Sequence[str]:
+        found: Sequence[str] | None = self._read(self._client.get_children_async, path)
+        return found or ()
+
+    def exists(self, path: str) -> Stat | None:
+        found = self._read(self._client.exists_async, path)
+        return _stat(found) if found else None
+
+    def watch(self, path: str, changed: Event) -> Stat | None:
+        # The same callback each time: kazoo keeps a set of them for a path, so watches do not pile up.
+        self._watches.add(self._path(path), changed)
+        found = self._read(self._client.exists_async, path, watch=self._watches.fired)
+        return _stat(found) if found else None
+
+    def sync(self) -> None:
+        self._read(self._client.sync_async, "/")
+
+    def commit(self, *operations: Operation) -> CommitResult:
+        check_operations(operations)
+        self._require_open()
+        if not self._client.connected:
+            raise CoordinationUnavailable("not connected to ZooKeeper; nothing was sent")
+        self.transactions += 1
+        request = self._client.transaction()
+        for operation in operations:
+            self._add(request, operation)
+        try:
+            results = request.commit_async().get(timeout=self._call_timeout_s)
+        except LOST as error:
+            return Unknown(f"the answer was lost: {error!r}")
+        except Exception as error:
+            raise home_of(error) from error
+        return _outcome(results)
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._session.close()
+            self._client.remove_listener(self._state_changed)
+            try:
+                self._client.stop()
+                self._client.close()
+            except (*LOST, kazoo_errors.KazooException) as error:
+                log.info("ZooKeeper session not closed in order: %r", error)
+            self._watches.fire_all()
+
+    def _read(self, call: Callable[..., Any], path: str, **options: Any) -> Any:
+        """The answer to a read, or None where there is no node."""
+        self._require_open()
+        try:
+            return call(self._path(path), **options).get(timeout=self._call_timeout_s)
+        except kazoo_errors.NoNodeError:
+            return None
+        except Exception as error:
+            raise home_of(error) from error
+
+    def _add(self, request: Any, operation: Operation) -> None:
+        path = self._path(operation.path)
+        if isinstance(operation, Create):
+            request.create(path, operation.data, ephemeral=operation.ephemeral)
+        elif isinstance(operation, Write):
+            request.set_data(path, operation.data, operation.version)
+        elif isinstance(operation, Check):
+            request.check(path, operation.version)
+        else:
+            request.delete(path, operation.version)
+
+    def _path(self, path: str) -> str:
+        return f"{self._root}{path}" if path != "/" else self._root or "/"
+
+    def _make_root(self) -> None:
+        path = ""
+        for name in self._root.strip("/").split("/"):
+            path = f"{path}/{name}"
+            try:
+                if name:
+                    self._client.create_async(path).get(timeout=self._call_timeout_s)
+            except kazoo_errors.NodeExistsError:
+                continue
+            except Exception as error:
+                self.close()
+                raise home_of(error) from error
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise CoordinationUnavailable("this session with ZooKeeper was closed")
+
+    def _state_changed(self, state: str) -> None:
+        """Runs in kazoo's connection thread: sets flags and does nothing else."""
+        self._session.changed(state)
+        if state != KazooState.CONNECTED:
+            # kazoo forgets all watches with the connection; whoever waits has to look again.
+            self._watches.fire_all()
+
+
+class _ZooKeeperSession:
+    """The session as this process may believe in it."""
+
+    def __init__(self, client: KazooClient, timeout_s: float) -> None:
+        self._client = client
+        self._asked_s = timeout_s
+        self._lock = Lock()
+        self._cut_at: float | None = None
+        self._is_lost = True
+        self._is_closed = False
+        self._doubt: Timer | None = None
+        self._listeners: list[Event] = []
+
+    @property
+    def id(self) -> int:
+        client_id = self._client.client_id
+        return int(client_id[0]) if client_id else 0
+
+    @property
+    def timeout_s(self) -> float:
+        return self._asked_s
+
+    @property
+    def state(self) -> SessionState:
+        with self._lock:
+            if self._is_closed or self._is_lost:
+                return SessionState.LOST
+            if self._cut_at is not None and time.monotonic() - self._cut_at >= self._asked_s / 3:
+                return SessionState.DOUBT
+            return SessionState.CONNECTED
+
+    def notify(self, changed: Event) -> None:
+        self._listeners.append(changed)
+
+    def begin(self) -> None:
+        self.changed(KazooState.CONNECTED)
+
+    def changed(self, state: str) -> None:
+        with self._lock:
+            if self._doubt is not None:
+                self._doubt.cancel()
+                self._doubt = None
+            if state == KazooState.CONNECTED:
+                self._cut_at, self._is_lost = None, False
+            elif state == KazooState.LOST:
+                self._is_lost = True
+            else:
+                self._cut_at = time.monotonic()
+                self._doubt = Timer(self._asked_s / 3 + 0.001, self._tell)
+                self._doubt.daemon = True
+                self._doubt.start()
+        self._tell()
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            if self._doubt is not None:
+                self._doubt.cancel()
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener.set()
+
+
+class _Watches:
+    """Who wants to know of a change of which path."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._events: dict[str, set[Event]] = defaultdict(set)
+
+    def add(self, path: str, changed: Event) -> None:
+        with self._lock:
+            self._events[path].add(changed)
+
+    def fired(self, event: WatchedEvent) -> None:
+        """kazoo's callback, in its own thread: sets flags and does nothing else."""
+        with self._lock:
+            for changed in self._events.pop(event.path, ()):
+                changed.set()
+
+    def fire_all(self) -> None:
+        with self._lock:
+            for events in self._events.values():
+                for changed in events:
+                    changed.set()
+            self._events.clear()
+
+
+def home_of(error: BaseException) -> BaseException:
+    """The error of ours that an error of kazoo is; others stay what they are."""
+    if isinstance(error, DENIED):
+        return Forbidden(f"ZooKeeper does not let us: {error!r}")
+    if isinstance(error, WRONG):
+        return Invalid(f"ZooKeeper does not take the request: {error!r}")
+    if isinstance(error, (*LOST, kazoo_errors.KazooException)):
+        return CoordinationUnavailable(f"no answer from ZooKeeper: {error!r}")
+    return error
+
+
+def _outcome(results: Sequence[Any]) -> CommitResult:
+    """What the answer to a transaction says: one culprit among many innocents, if it was refused."""
+    errors = [(index, error) for index, error in enumerate(results) if isinstance(error, Exception)]
+    if not errors:
+        return Committed()
+    for index, error in errors:
+        if isinstance(error, INNOCENT):
+            continue
+        for known, reason in REASONS.items():
+            if isinstance(error, known):
+                return Refused(index, reason)
+        if isinstance(error, LOST):
+            return Unknown(f"the answer was lost: {error!r}")
+        raise home_of(error) from error
+    raise CoordinationUnavailable(f"ZooKeeper refused a transaction without saying why: {errors[0][1]!r}")
+
+
+def _stat(found: ZnodeStat) -> Stat:
+    return Stat(found.version, found.ctime, found.mtime, found.ephemeralOwner or 0, found.numChildren)
