@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from distci import plan
@@ -41,6 +39,8 @@ from distci.model import (
 )
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
@@ -314,7 +314,7 @@ def _typed_task_problems(kind: str, task: Mapping[str, Json], place: _Path) -> I
         return
     point = _installed(kind)
     if point is None and "." not in kind:
-        known = {point.name for point in entry_points(group=WORKERS)} - {"control"} | set(BUILT_IN)
+        known = {point.name for point in _worker_points()} | set(BUILT_IN)
         yield (*place, "type"), f"there is no type of task {kind!r}{plan.did_you_mean(kind, known)}"
         return
     try:
@@ -328,7 +328,13 @@ def _typed_task_problems(kind: str, task: Mapping[str, Json], place: _Path) -> I
 
 def _installed(kind: str) -> EntryPoint | None:
     """Where the worker of that kind is found, when a third party's package has brought one."""
-    return next((point for point in entry_points(group=WORKERS, name=kind) if kind != "control"), None)
+    return next((point for point in _worker_points() if point.name == kind), None)
+
+
+def _worker_points() -> Sequence[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return [point for point in entry_points(group=WORKERS) if point.name != "control"]
 
 
 def _problems(validator: Validator, document: Json, place: _Path) -> Iterator[_Problem]:
@@ -501,6 +507,8 @@ def _trigger_types() -> Sequence[str]:
 
 @cache
 def _schema() -> Mapping[str, Any]:
+    from importlib.resources import files
+
     document: Mapping[str, Any] = json.loads(files("distci.schemas").joinpath("job.json").read_text())
     return document
 
