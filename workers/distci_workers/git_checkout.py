@@ -73,13 +73,13 @@ _SSH = (
 
 _EXPLANATIONS = (
     ("'lfs' is not a git command", "git-lfs is not installed on this worker"),
-    ("could not read (Username|Password)|Authentication failed|[Pp]ermission denied", "are `credentials` needed?"),
+    ("could not read (Username|Password)|Authentication failed|[Pp]ermission denied", "does `credentials` name the right secret?"),
     ("[Rr]epository .*not (found|exported)|[Nn]o such repository|does not appear to be a git", "no such repository"),
     ("not our ref|unable to read tree|not a tree|unadvertised object", "the repository has no such commit"),
     ("transport .* not allowed", "a submodule may not lead there"),
     ("would be overwritten by checkout", "check out into a `directory` of its own"),
 )
-"""Lines of git that tell more than its last one does, and what they mean."""
+"""Lines of git that tell more than others do, and what they mean."""
 
 
 class GitCheckoutWorker:
@@ -339,5 +339,7 @@ def _reason(printed: bytes) -> str:
         for line in told:
             if re.search(pattern, line):
                 return f"{line[:REASON_LENGTH_MAX]} ({meaning})"
-    complaints = [line for line in told if line.startswith(("fatal: ", "error: "))] or told[-1:]
-    return complaints[0][:REASON_LENGTH_MAX] if complaints else ""
+    for line, following in zip(told, [*told[1:], ""], strict=True):
+        if line.startswith(("fatal: ", "error: ")):
+            return (f"{line} {following}" if line.endswith(":") else line)[:REASON_LENGTH_MAX]
+    return told[-1][:REASON_LENGTH_MAX] if told else ""

@@ -1,0 +1,170 @@
+"""Remotes for the tests of git-checkout: repositories in folders, and servers for them on loopback."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+
+ENVIRONMENT = {
+    "PATH": os.defpath,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_ALLOW_PROTOCOL": "file:ext",
+    **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "Tester"),
+    **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "tester@example.org"),
+}
+
+
+class Remote:
+    """A repository in a folder, with a working copy to commit from."""
+
+    def __init__(self, path: Path, *options: str) -> None:
+        self.path = path
+        path.mkdir(parents=True)
+        self.git("init", "--quiet", "--initial-branch=main", *options)
+
+    def git(self, *arguments: str, **environment: str) -> str:
+        ran = subprocess.run(
+            ["git", *arguments],
+            cwd=self.path,
+            env=ENVIRONMENT | environment,
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        return ran.stdout.strip()
+
+    def commit(self, **files: str) -> str:
+        """Commit files of these names (``_`` for ``.``) and contents; the commit's id."""
+        for name, content in files.items():
+            (self.path / name.replace("_", ".")).write_text(content)
+        self.git("add", ".")
+        self.git("commit", "--quiet", "--allow-empty", "--message", "A change")
+        return self.git("rev-parse", "HEAD")
+
+
+@contextmanager
+def git_daemon(folder: Path) -> Iterator[str]:
+    """Serve the repositories of a folder by git's own protocol; what their URLs start with."""
+    port = free_port()
+    daemon = subprocess.Popen(
+        [
+            *("git", "daemon", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", f"--base-path={folder}"),
+            *("--export-all", "--informative-errors", str(folder)),
+        ],
+        env=ENVIRONMENT,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_port(port)
+        yield f"git://127.0.0.1:{port}"
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+@contextmanager
+def http_backend(folder: Path, login: str) -> Iterator[str]:
+    """Serve the repositories of a folder by HTTP to who knows ``user:password``; what their URLs start with."""
+    expected = f"Basic {base64.b64encode(login.encode()).decode()}"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") != expected:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="repositories"')
+                self.end_headers()
+                return
+            path, _, query = self.path.partition("?")
+            length = int(self.headers.get("Content-Length", "0"))
+            ran = subprocess.run(
+                ["git", "http-backend"],
+                input=self.rfile.read(length),
+                env=ENVIRONMENT
+                | {
+                    "GIT_PROJECT_ROOT": str(folder),
+                    "GIT_HTTP_EXPORT_ALL": "1",
+                    "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                    "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                    "PATH_INFO": path,
+                    "QUERY_STRING": query,
+                    "REQUEST_METHOD": self.command,
+                    "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                    "CONTENT_LENGTH": str(length),
+                },
+                capture_output=True,
+                check=True,
+            )
+            head, _, body = ran.stdout.partition(b"\r\n\r\n")
+            headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+            self.send_response(int(headers.pop("Status", "200").split()[0]))
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(Handler) as url:
+        yield url
+
+
+@contextmanager
+def plain_files(folder: Path) -> Iterator[str]:
+    """Serve a folder as mere files, which git can fetch from too; what URLs start with."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, directory=str(folder), **options)  # type: ignore[arg-type, misc]
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(Handler) as url:
+        yield url
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """A server that takes connections and never answers; what URLs start with."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"git://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int, time_max_s: float = 20) -> None:
+    deadline = monotonic() + time_max_s
+    while monotonic() < deadline:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        Event().wait(0.01)
+    raise TimeoutError(f"nobody listens on port {port}")
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
