@@ -199,7 +199,7 @@ class _Restoring:
             os.close(descriptor)
 
     def _make_links(self, tree: Tree) -> None:
-        linked: dict[str, list[str]] = {}
+        # A file gets a new time with each link, so that linked ones will be read again when the workspace is saved.
         with Tree(self._directory) as firsts:
             for entry in self._entries:
                 folder, name = tree.place(entry.path)
@@ -208,11 +208,6 @@ class _Restoring:
                 elif isinstance(entry, File) and entry.first:
                     first_folder, first_name = firsts.place(entry.first)
                     os.link(first_name, name, src_dir_fd=first_folder, dst_dir_fd=folder, follow_symlinks=False)
-                    linked.setdefault(entry.first, [entry.first]).append(entry.path)
-        for first, paths in linked.items():
-            folder, name = tree.place(first)
-            identity = _identity(os.stat(name, dir_fd=folder, follow_symlinks=False))
-            self._identities |= dict.fromkeys(paths, identity)
 
     def _settled(self, root: int) -> Mapping[str, Identity]:
         """The identities that any later write changes: those stamped by an earlier tick of the file system's clock."""

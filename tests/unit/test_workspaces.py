@@ -279,6 +279,14 @@ def test_a_change_is_seen_however_fast_and_well_hidden(site: Site) -> None:
     assert site.files("two") == dict.fromkeys(names, b"after!")
 
 
+def test_no_time_is_trusted_that_a_write_right_after_could_share(site: Site) -> None:
+    site.edit("one", [], {f"{n}": b"" for n in range(500)})
+    directory, restored = site.restore("one")
+    restored_ns = directory.stat().st_ctime_ns
+    assert all(changed_ns + 10_000_000 < restored_ns for _, _, _, changed_ns in restored.identities.values())
+    assert len(restored.identities) < 500
+
+
 def test_a_file_that_was_only_touched_has_not_changed(site: Site) -> None:
     site.edit("one", [], {"file": b"x"})
     saved = site.perform("two", ["one"], lambda directory: os.utime(directory / "file", (1, 1)))
