@@ -118,9 +118,9 @@ class Jobs:
         >>> ci.jobs.diff("docs/hello", 1, 1)
         ''
         """
-        texts = [_pretty(self.get(job, version).document) for version in (old, new)]
-        names = [f"{job} version {version}" for version in (old, new)]
-        return "\n".join(difflib.unified_diff(*texts, *names, lineterm=""))
+        before, after = (_pretty(self.get(job, version).document) for version in (old, new))
+        changes = difflib.unified_diff(before, after, f"{job} version {old}", f"{job} version {new}", lineterm="")
+        return "\n".join(changes)
 
     def rollback(self, job: str, version: int, *, actor: str = "", reason: str = "") -> JobVersion:
         """Save an old version's document as the next one."""

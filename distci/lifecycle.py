@@ -229,7 +229,7 @@ class Lifecycle:
         if live.result is None:
             raise ClaimLost(f"{build} has not ended")
         for job in self.jobs.downstream(build.job):
-            live = self._start_downstream(live, job.job)
+            live = self._start_downstream(live, job)
         self.store.put(keys.build_record(build), to_bytes(self.record(live)))
         return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
 

@@ -7,7 +7,7 @@ ceasing to be idle ride on the transactions that end and begin claims, so that t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ TRIES = 3
 
 JITTER_S = 0.01
 """Up to this long a worker waits before it lists again, after others were first with every candidate."""
+
+LEFT_TO_OTHERS_S = 1.0
+"""How long a ticket is left to the worker that was woken for it."""
 
 SAMPLE = 2
 """How many of the queue's folders are listed for one choice."""
@@ -56,6 +59,8 @@ class Claimer:
         self._is_idle = False
         self._has_backlog = False
         self._control: tuple[int, Sequence[str]] | None = None
+        self._tag = paths.worker_tag(member.name)
+        self._seen: dict[paths.Name, float] = {}
         self._folders: Sequence[str] = ()
         self._listed_at = -FOLDERS_AGE_S
         self._passed_on_at = -BATON_S
@@ -99,6 +104,10 @@ class Claimer:
             return []
         return [Create(self._idle_path, ephemeral=True)]
 
+    def went_idle(self) -> None:
+        """The hint was taken: the idle node is there."""
+        self._is_idle = True
+
     # Going idle
 
     def _claim_or_idle(self) -> Claim | None:
@@ -107,7 +116,8 @@ class Claimer:
         if self._member.is_draining or not self._go_idle():
             return None
         claim = self._claim_one()
-        if claim is None and self._woken.wait(IDLE_POLL_S * self._random.uniform(0.5, 1.5)):
+        wait_s = LEFT_TO_OTHERS_S if self._seen else IDLE_POLL_S * self._random.uniform(0.5, 1.5)
+        if claim is None and self._woken.wait(wait_s):
             self._is_idle = self._coordination.exists(self._idle_path) is not None
         return claim
 
@@ -130,11 +140,13 @@ class Claimer:
             raise CoordinationUnavailable("the session is in doubt; claiming nothing new")
         while not self._member.is_draining:
             waiting = self._waiting()
-            self._has_backlog = len(waiting) > 1
-            if not waiting:
+            mine = [name for name in waiting if name.reserved == self._tag]
+            free = self._free(waiting)
+            self._has_backlog = len(mine) + len(free) > 1
+            if not mine and not free:
                 return None
             now_ms = int(self._tickets.clock() * 1000)
-            for name in choosing.choose(waiting, now_ms, self._random, TRIES):
+            for name in choosing.choose(mine or free, now_ms, self._random, TRIES):
                 claim = self._try(waiting[name])
                 if claim is not None:
                     return claim
@@ -151,6 +163,13 @@ class Claimer:
         self._listed_at = time.monotonic()
         sample = self._sample()
         return self._list(sample) or self._list([folder for folder in self._folders if folder not in sample])
+
+    def _free(self, waiting: Iterable[paths.Name]) -> Sequence[paths.Name]:
+        """The tickets that nobody was woken for, or not recently: as long as this worker has seen them, by its own clock."""
+        now = time.monotonic()
+        reserved = [name for name in waiting if name.reserved and name.reserved != self._tag]
+        self._seen = {name: self._seen.get(name, now) for name in reserved}
+        return [name for name in waiting if not name.reserved or now - self._seen.get(name, now) >= LEFT_TO_OTHERS_S]
 
     def _sample(self) -> Sequence[str]:
         return self._random.sample(self._folders, min(len(self._folders), SAMPLE))
@@ -239,7 +258,7 @@ class Claimer:
         if not self._has_backlog or now - self._passed_on_at < BATON_S:
             return []
         self._passed_on_at = now
-        return [hint for hint in self._tickets.waking.hints([ticket]) if hint != Delete(self._idle_path)]
+        return [Delete(path) for path in self._tickets.waking.choose([ticket]).values() if path != self._idle_path]
 
     def _control_now(self) -> tuple[int, Sequence[str]]:
         """Version of ``/control`` and the kinds that are paused. A resume wakes those who wait."""

@@ -136,6 +136,8 @@ class Claim:
             except CoordinationUnavailable as error:
                 raise self._superseded() from error
             if isinstance(settled, Done) and settled.committed:
+                if settled.hinted:
+                    self._member.went_idle()
                 self._over()
                 return None
             refused = settled.result if isinstance(settled, Done) else None

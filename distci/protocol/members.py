@@ -179,6 +179,10 @@ class Member:
         """Going idle with the end of a claim."""
         return [] if self._is_draining else self._claimer.idle_hint()
 
+    def went_idle(self) -> None:
+        """That took effect."""
+        self._claimer.went_idle()
+
     def __enter__(self) -> Self:
         self.join()
         return self

@@ -16,8 +16,9 @@
     /dead/<token>                             a ticket set aside, with the reason
     /once/<day>/<digest>                      a cause that has been served
 
-A *token* is ``<ticket>.<attempt>``. A *name* is ``<priority>-<project tag>-<time>-<token>``, so that a listing of names
-says all that choosing needs and no node has to be read for it.
+A *token* is ``<ticket>.<attempt>``. A *name* is ``<priority>-<project tag>-<time>-<token>``, with ``~<worker tag>`` behind it
+when a worker was woken for the ticket, so that a listing of names says all that choosing needs and no node has to be
+read for it.
 """
 
 from __future__ import annotations
@@ -166,21 +167,29 @@ class Name:
     time_ms: int
     ticket: str
     attempt: int
+    reserved: str = ""
+    """Stands for the worker that was woken for it, which goes first for a moment; empty: anybody may."""
 
     def __str__(self) -> str:
-        return f"{self.priority}-{self.project}-{base32(self.time_ms, 9)}-{self.ticket}.{self.attempt}"
+        mark = f"~{self.reserved}" if self.reserved else ""
+        return f"{self.priority}-{self.project}-{base32(self.time_ms, 9)}-{self.ticket}.{self.attempt}{mark}"
 
     @classmethod
     def parse(cls, text: str) -> Name:
         """Take a name apart; :class:`~distci.errors.Invalid` when it is not one."""
         try:
-            priority, project, time, token = text.split("-", 3)
+            priority, project, time, rest = text.split("-", 3)
+            token, _, reserved = rest.partition("~")
             ticket, _, attempt = token.rpartition(".")
             if not ticket or len(time) != 9:
                 raise ValueError(text)
-            return cls(int(priority), project, _from_base32(time), ticket, int(attempt))
+            return cls(int(priority), project, _from_base32(time), ticket, int(attempt), reserved)
         except ValueError as error:
             raise Invalid(f"{text!r} is not the name of a waiting ticket") from error
+
+
+def worker_tag(worker_name: str) -> str:
+    return digest(worker_name, 6)
 
 
 def project_tag(project: str) -> str:

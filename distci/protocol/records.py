@@ -20,7 +20,7 @@ from distci.protocol import paths
 FORMAT = 1
 """Format of every node that this version writes."""
 
-TICKET_ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:,=+~\[\]-]{0,99}")
+TICKET_ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:,=+\[\]-]{0,99}")
 KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 BODY_BYTES_MAX = 8 * 1024
 
@@ -41,7 +41,7 @@ class Ticket:
     """
 
     id: str
-    """Chosen by whoever posts, so that posting twice is refused and not doubled. Letters, digits, ``._:,=+~[]-``."""
+    """Chosen by whoever posts, so that posting twice is refused and not doubled. Letters, digits, ``._:,=+[]-``."""
     kind: str
     body: Mapping[str, Json] = field(default_factory=dict)
     """What the worker is told: JSON, at most 8 KiB."""
@@ -62,7 +62,7 @@ class Ticket:
 
     def __post_init__(self) -> None:
         if not TICKET_ID.fullmatch(self.id):
-            raise Invalid(f"ticket id {self.id!r} must be 1 to 100 letters, digits or '._:,=+~[]-'")
+            raise Invalid(f"ticket id {self.id!r} must be 1 to 100 letters, digits or '._:,=+[]-'")
         if not KIND.fullmatch(self.kind):
             raise Invalid(f"ticket {self.id}: kind {self.kind!r} must be lower-case letters, digits, '.' or '-'")
         if not 0 <= self.priority <= 9:
@@ -75,11 +75,10 @@ class Ticket:
         """The fencing token of the attempt that claims it next, or that holds it: ``<id>.<attempt>``."""
         return paths.token(self.id, self.attempt)
 
-    @property
-    def name(self) -> str:
-        return str(
-            paths.Name(self.priority, paths.project_tag(self.project), self.posted_ms, self.id, self.attempt),
-        )
+    def name(self, reserved: str = "") -> str:
+        """Its node's name in the queue; ``reserved`` is the tag of the worker that is woken for it."""
+        tag = paths.project_tag(self.project)
+        return str(paths.Name(self.priority, tag, self.posted_ms, self.id, self.attempt, reserved))
 
     @property
     def pool(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random as random_module
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from threading import Event
@@ -110,17 +110,18 @@ class Tickets:
 
         The given operations come first, so a refusal's index refers to them.
         """
-        creates = [create for ticket in post for create in self.creates(ticket)]
-        wakes = self.waking.hints(post)
-        done = self.tree.commit(*operations, *creates, hints=(*hints, *wakes))
-        self.waking.afterwards(post, wakes, done)
+        stamped = [self.stamped(ticket) for ticket in post]
+        for is_last in (False, False, True):
+            wakes = {} if is_last else self.waking.choose(stamped)
+            creates = [self._create(ticket, wakes) for ticket in stamped]
+            deletes = [Delete(path) for path in wakes.values()]
+            done = self.tree.commit(*operations, *creates, *deletes, hints=hints)
+            first = len(operations) + len(creates)
+            if not any(done.refused_at(first + index) for index in range(len(deletes))):
+                break
+            # Somebody else woke that worker first: look again for one that is idle.
+        self.waking.afterwards(stamped, len(wakes), done)
         return done
-
-    def creates(self, ticket: Ticket) -> list[Operation]:
-        """The operations that put a ticket into the queue."""
-        posted = self.stamped(ticket)
-        bucket = paths.queue_bucket(posted.pool, posted.id, self._width(posted.pool))
-        return transactions.post(posted, bucket)
 
     def stamped(self, ticket: Ticket) -> Ticket:
         """The ticket with the time of its first posting."""
@@ -196,6 +197,11 @@ class Tickets:
         """Tokens of all claims on record."""
         for bucket in range(paths.CLAIM_BUCKETS):
             yield from self.tree.coordination.children(f"{paths.RUNNING}/{bucket}")
+
+    def _create(self, ticket: Ticket, wakes: Mapping[str, str]) -> Operation:
+        bucket = paths.queue_bucket(ticket.pool, ticket.id, self._width(ticket.pool))
+        worker = wakes.get(ticket.id, "").rpartition("/")[2]
+        return transactions.post(ticket, bucket, paths.worker_tag(worker) if worker else "")
 
     def _width(self, pool: str) -> int:
         """Over how many folders a pool is spread now."""

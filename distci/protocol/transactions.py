@@ -33,9 +33,9 @@ FENCE, OWNER = 0, 1
 """Where in a finish the fence and the removal of the heartbeat stand."""
 
 
-def post(ticket: Ticket, bucket: str) -> list[Operation]:
-    """Offer a ticket in the folder ``bucket`` of its pool."""
-    return [Create(f"{bucket}/{ticket.name}", ticket.to_bytes())]
+def post(ticket: Ticket, bucket: str, reserved: str = "") -> Operation:
+    """Offer a ticket in the folder ``bucket`` of its pool; ``reserved`` is the tag of the worker that is woken for it."""
+    return Create(f"{bucket}/{ticket.name(reserved)}", ticket.to_bytes())
 
 
 def remember(cause: str, day: int, nonce: str) -> list[Operation]:
@@ -95,12 +95,12 @@ def set_aside(token: str, reason: str, content: Json) -> list[Operation]:
 
 def park(ticket: Ticket, why: str, waits_for: Sequence[Operation] = ()) -> list[Operation]:
     """Let a ticket wait outside the queue for as long as ``waits_for`` holds."""
-    return [Create(paths.parked(why, ticket.name), ticket.to_bytes()), *waits_for]
+    return [Create(paths.parked(why, ticket.name()), ticket.to_bytes()), *waits_for]
 
 
 def park_until(ticket: Ticket, due_ms: int) -> list[Operation]:
     """Let a ticket wait outside the queue until a time, in milliseconds since 1970."""
-    return [Create(paths.parked_until(due_ms, ticket.name), ticket.to_bytes())]
+    return [Create(paths.parked_until(due_ms, ticket.name()), ticket.to_bytes())]
 
 
 def hold_version(path: str, version: int) -> list[Operation]:

@@ -3,14 +3,17 @@
 A worker that goes idle creates ``/idle/<offer>/<worker>``, watches that node alone, and *then* lists its pools once
 more. A poster that knew of no idle worker reads ``/idle`` once more *after* its commit. Both write first and read
 second, each on its own session, so at least one of them sees the other, and no wake-up is lost. Busy workers watch nothing.
+
+The ticket's name says who was woken for it. Others leave it to that worker for a moment, so that the one who was woken finds its
+ticket, and nobody fails a claim over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
-from distci.coordination.port import Delete, Operation
+from distci.coordination.port import Delete
 from distci.errors import Invalid
 from distci.protocol import paths
 from distci.protocol.records import Offer, Ticket
@@ -24,32 +27,30 @@ class Waking:
         self._tree = tree
         self._random = random
 
-    def hints(self, tickets: Iterable[Ticket]) -> list[Operation]:
-        """Deletions of one idle node for each ticket that somebody idle can do; every worker at most once."""
-        tickets = list(tickets)
+    def choose(self, tickets: Sequence[Ticket]) -> Mapping[str, str]:
+        """For each ticket that somebody idle can do, by its id, the idle node to delete; every worker at most once."""
         if not tickets:
-            return []
+            return {}
         idle = self._idle(tickets)
-        woken: set[str] = set()
+        chosen: dict[str, str] = {}
         for ticket in tickets:
             candidates = [
                 path
                 for offer, workers in idle
                 if offer.accepts(ticket.kind, ticket.labels)
                 for path in workers
-                if path not in woken
+                if path not in chosen.values()
             ]
             if candidates:
-                woken.add(self._random.choice(candidates))
-        return [Delete(path) for path in sorted(woken)]
+                chosen[ticket.id] = self._random.choice(candidates)
+        return chosen
 
-    def afterwards(self, tickets: Sequence[Ticket], hints: Sequence[Operation], done: Done) -> None:
+    def afterwards(self, tickets: Sequence[Ticket], woken: int, done: Done) -> None:
         """After a post: wake by a transaction of its own those who went idle while it was being committed."""
-        woken = len(hints) if done.hinted else 0
         if not done.committed or woken >= len(tickets):
             return
-        for hint in self.hints(tickets)[: len(tickets) - woken]:
-            self._tree.coordination.commit(hint)
+        for path in list(self.choose(tickets).values())[: len(tickets) - woken]:
+            self._tree.coordination.commit(Delete(path))
 
     def _idle(self, tickets: Sequence[Ticket]) -> list[tuple[Offer, Sequence[str]]]:
         """The offers that suit any of the tickets, each with the idle nodes below it."""

@@ -333,11 +333,20 @@ def test_d26_nodes_that_cannot_be_read_are_set_aside_and_harm_nobody(bench: Benc
     tree = bench.boss.tree.coordination
     tree.commit(Create(f"{paths.QUEUE}/x/0/garbage"), Create(f"{paths.QUEUE}/x/0/5-0000-0abcdefgh-q.1", b"\xff{"))
     bench.boss.post(Ticket("a", "x"))
-    claim = next(member.claims())
-    assert claim.token == "a.1"
-    claim.finish()
-    until(lambda: len(bench.places()) == 2)
-    assert {view.place for view in bench.boss.list()} == {"dead"}
+    finished: list[str] = []
+
+    def work() -> None:
+        for claim in member.claims():
+            claim.finish()
+            finished.append(claim.token)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    until(lambda: [place for place, _ in bench.places()] == ["dead", "dead"])
+    member.drain()
+    thread.join(10)
+    assert finished == ["a.1"]
+    assert all(view.reason for view in bench.boss.list())
 
 
 def test_a_claimed_node_that_cannot_be_read_is_set_aside(bench: Bench) -> None:
