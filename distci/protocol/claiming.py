@@ -217,7 +217,8 @@ class Claimer:
     def _commit(self, ticket: Ticket, slots: Sequence[tuple[str, int]], queued_at: str, control: int) -> Claim | None:
         claim = self._member.hold(ticket, slots)
         operations = transactions.claim(claim.running, queued_at, control)
-        hints = [*self._leave_idle_hint(), *self._baton(ticket)]
+        idle_change = self._idle_change()
+        hints = [*idle_change, *self._baton(ticket)]
         settled: Done | Truth | None = None
         try:
             settled = outcomes.settle(
@@ -230,8 +231,8 @@ class Claimer:
             if settled is None:
                 self._member.forget(claim, is_stray=True)
         if isinstance(settled, Done) and settled.committed:
-            if settled.hinted:
-                self._is_idle = False
+            if settled.hinted and idle_change:
+                self._is_idle = isinstance(idle_change[0], Create)
             self._member.settled(claim)
             return claim
         self._member.forget(claim)
@@ -248,9 +249,11 @@ class Claimer:
             # What the ticket belonged to is gone, and the ticket with it.
             self._tree.commit(Delete(queued_at))
 
-    def _leave_idle_hint(self) -> list[Operation]:
-        """Stop being idle with the claim that fills the last slot."""
-        return [Delete(self._idle_path)] if self._is_idle and self._member.is_full else []
+    def _idle_change(self) -> list[Operation]:
+        """Stop being idle with the claim that fills the last slot; stay idle, or be so again, while slots are free."""
+        if self._member.is_full:
+            return [Delete(self._idle_path)] if self._is_idle else []
+        return self.idle_hint()
 
     def _baton(self, ticket: Ticket) -> list[Operation]:
         """Wake one more worker when more is waiting than this one takes."""
