@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple, Self, cast
 
 import zstandard
 
@@ -50,7 +50,7 @@ class Packer:
         self.moved_bytes = 0
         """What went to the store so far."""
 
-    def __enter__(self) -> Packer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -162,7 +162,7 @@ class Unpacker:
         self._contents = decompressor.stream_reader(cast(BinaryIO, self._packed), read_size=CHUNK_BYTES)
         self._position = 0
 
-    def __enter__(self) -> Unpacker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

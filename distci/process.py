@@ -18,7 +18,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
-from distci.errors import Invalid, Unavailable
+from distci.errors import AlreadyExists, Invalid, Unavailable
 from distci.isolation.port import Isolation
 from distci.lifecycle import CONTROL_KIND, Lifecycle
 from distci.protocol.members import Member, workers
@@ -30,6 +30,7 @@ from distci.work import Site, Tasks, serve
 from distci.workspaces import remove
 
 GROUP = "distci.workers"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SWEEP_S = 1.0
 """How often claims without a heartbeat are looked for."""
 
@@ -67,8 +68,12 @@ class WorkerProcess:
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
 
-        Raises Invalid for a kind that is not installed.
+        Raises Invalid for a name that no worker can have, and for a kind that is not installed.
         """
+        if name and not NAME.fullmatch(name):
+            raise Invalid(
+                f"worker name {name!r} must be a letter or digit, then up to 63 letters, digits, '.', '_', '-'"
+            )
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
         self._lifecycle = lifecycle
         self._isolation = isolation
@@ -170,14 +175,22 @@ class Scratch:
         self._stack = ExitStack()
 
     def open(self) -> int:
-        """Make the folder ours, and remove those whose process is gone; how many these were."""
+        """Make the folder ours, and remove those whose process is gone; how many these were.
+
+        AlreadyExists when a live process has the folder.
+        """
         self._root.mkdir(parents=True, exist_ok=True)
         with open(self._root / "lock", "w") as one_at_a_time:
             fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
             removed = sum(self._remove_if_dead(other) for other in self._root.iterdir() if other.is_dir())
             self.folder.mkdir(exist_ok=True)
-            lock = self._stack.enter_context(open(self.folder / "lock", "w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = self._stack.enter_context((self.folder / "lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AlreadyExists(
+                    f"a worker process named {self.folder.name!r} runs on this machine already"
+                ) from None
         return removed
 
     def close(self) -> None:
@@ -192,6 +205,11 @@ class Scratch:
         except BlockingIOError:
             return False
         return True
+
+
+def installed_kinds() -> list[str]:
+    """The names of all kinds that are installed."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
 
 
 def load_kind(kind: str) -> type[Any]:

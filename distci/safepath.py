@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import count
 from operator import itemgetter
 from pathlib import Path
+from typing import Self
 
 from distci.errors import InvalidPath
 
@@ -119,7 +120,7 @@ class Tree:
         self._names: list[str] = []
         self._path: str | None = ""
 
-    def __enter__(self) -> Tree:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from distci.errors import InvalidSettings
 
@@ -72,11 +72,11 @@ class Settings:
 
     @property
     def coordination_address(self) -> Address:
-        return address(self.coordination or f"sqlite://{self.data_folder / 'coordination.sqlite'}")
+        return address(self.coordination or f"sqlite://{quote(str(self.data_folder / 'coordination.sqlite'))}")
 
     @property
     def store_address(self) -> Address:
-        return address(self.store or f"file://{self.data_folder / 'store'}")
+        return address(self.store or f"file://{quote(str(self.data_folder / 'store'))}")
 
     def problems(self) -> list[str]:
         """All that is wrong, each with the place where it was said; empty when the settings can be used."""
@@ -101,10 +101,12 @@ class Settings:
 def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str | None]) -> Settings:
     """Settings from a TOML file (if given), the environment and flags (None: not given).
 
+    The data folder is ``$XDG_DATA_HOME/distci`` or ``~/.local/share/distci`` unless one of these says otherwise.
+
     Raises InvalidSettings that names every problem: unreadable file, unknown key, unusable value.
     """
     names = [item.name for item in fields(Settings) if item.name != "origins"]
-    values: dict[str, str] = {}
+    values = _defaults(environment)
     origins: dict[str, str] = {}
     problems: list[str] = []
     if file is not None:
@@ -136,6 +138,14 @@ def address(url: str) -> Address:
     return Address(parts.scheme, parts.netloc, unquote(parts.path), dict(parse_qsl(parts.query)))
 
 
+def _defaults(environment: Mapping[str, str]) -> dict[str, str]:
+    """A data folder of the user's own, where the environment says who that is."""
+    shared = environment.get("XDG_DATA_HOME") or (
+        f"{environment['HOME']}/.local/share" if environment.get("HOME") else ""
+    )
+    return {"data": f"{shared}/distci"} if shared else {}
+
+
 def _url_problems(url: str, schemes: tuple[str, ...]) -> list[str]:
     try:
         parts = address(url)
@@ -161,6 +171,6 @@ def _read(file: Path) -> Mapping[str, object]:
 
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)", text)
-    if not match:
-        raise ValueError(f"{text!r} is not a duration; write for example 10s")
+    if not match or not float(match[1]):
+        raise ValueError(f"{text!r} is no length of time; write for example 10s")
     return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60}[match[2]]

@@ -6,6 +6,7 @@ escapes by forking twice, so that in the end nobody is left. It ends the tree wh
 pipe (``T``: politely), or when that is closed, which is what the kernel does when the worker dies.
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -130,10 +131,8 @@ def descendants() -> list[int]:
 
 
 def send(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 if __name__ == "__main__":

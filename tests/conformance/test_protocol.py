@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from random import Random
 from typing import Protocol
 
 import pytest
 
 from distci.coordination.port import Coordination, Create, Delete, Operation, Write
-from distci.errors import ClaimLost, Conflict, Invalid, NoSuchTicket, VersionConflict
+from distci.errors import ClaimLost, Invalid, NoSuchTicket, VersionConflict
 from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, paths
 from distci.testing import CutCoordination, LossyCoordination
 
@@ -167,7 +166,8 @@ def test_a_kept_ticket_needs_no_transaction_of_its_own(bench: Bench) -> None:
     bench.boss.post(Ticket("a", "x"))
     claim = next(member.claims())
     kept = claim.finish(follow=[Ticket("b", "x"), Ticket("c", "x")], keep=True)
-    assert kept is not None and kept.token == "b.1"
+    assert kept is not None
+    assert kept.token == "b.1"
     assert bench.places() == [("running", "b.1"), ("waiting", "c.1")]
     kept.finish()
 
@@ -395,7 +395,8 @@ def test_slots_are_how_many_claims_a_worker_holds_at_once(bench: Bench) -> None:
     taken: list[Claim] = []
     fifth = threading.Thread(target=lambda: taken.append(next(claims)))
     fifth.start()
-    assert len(member.held) == 4 and [place for place, _ in bench.places()].count("running") == 4
+    assert len(member.held) == 4
+    assert [place for place, _ in bench.places()].count("running") == 4
     held[0].finish()
     fifth.join(10)
     assert len(taken) == 1
@@ -422,7 +423,8 @@ def test_draining_ends_the_claims_and_leaves_what_is_held(bench: Bench) -> None:
     thread.start()
     member.drain()
     thread.join(10)
-    assert not thread.is_alive() and rest == []
+    assert not thread.is_alive()
+    assert rest == []
     held.finish()
     assert member.wait_until_empty(5)
 
@@ -482,7 +484,8 @@ def test_permits_are_never_exceeded_and_are_handed_on(bench: Bench) -> None:
         member.drain()
     for thread in threads:
         thread.join()
-    assert len(set(done)) == 12 and max(holders) <= 2
+    assert len(set(done)) == 12
+    assert max(holders) <= 2
     assert bench.boss.tree.coordination.children(paths.permit_folder("db")) in ((), [])
 
 

@@ -8,8 +8,6 @@ import multiprocessing
 import os
 import resource
 import socket
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
@@ -27,7 +25,7 @@ import boto3.exceptions
 import botocore.exceptions
 import pytest
 import s3transfer.exceptions
-from store_server import Address, Answer, BadNetwork, bad_network, new_bucket
+from conformance.store_server import Address, Answer, BadNetwork, bad_network, new_bucket
 
 from distci.errors import Damaged, DistCIError, Forbidden, Invalid, NoSuchObject, StoreUnavailable
 from distci.store.directory import DirectoryStore
@@ -38,20 +36,6 @@ MIB = 1024 * 1024
 WAIT_S = 60
 
 spawn = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = _free_port()
-    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        _wait_for(lambda: _accepts(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.fixture
@@ -617,7 +601,7 @@ def test_a_prefix_that_keys_cannot_have_is_refused(prefix: str) -> None:
         S3Store("bucket", prefix, region="us-east-1")
 
 
-@pytest.mark.parametrize("bucket_name, endpoint", [("bucket", "nonsense"), ("no bucket", "http://127.0.0.1:9")])
+@pytest.mark.parametrize(("bucket_name", "endpoint"), [("bucket", "nonsense"), ("no bucket", "http://127.0.0.1:9")])
 def test_settings_that_cannot_work_are_invalid(bucket_name: str, endpoint: str) -> None:
     with pytest.raises(Invalid):
         Address(endpoint, bucket_name).open().get("a")

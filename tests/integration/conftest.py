@@ -13,6 +13,7 @@ import pytest
 from distci.app import DistCI, connect
 from distci.builds import BuildView
 from distci.isolation.host import HostIsolation
+from distci.model import TaskState
 from distci.process import Post, WorkerProcess
 
 KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
@@ -41,6 +42,15 @@ class System:
     def run_tasks(self, *tasks: Mapping[str, Any], job: str = "team/job", **trigger: Any) -> BuildView:
         """The same for a job of these tasks."""
         return self.run({"job": job, "tasks": [*tasks]}, **trigger)
+
+    def failure(self, view: BuildView, task: str = "source") -> str:
+        """Why a task failed."""
+        assert view.task(task).state is TaskState.FAILED
+        return view.task(task).reason
+
+    def leftovers(self) -> list[str]:
+        """What attempts that have ended left on disk."""
+        return [str(path.relative_to(self.scratch)) for path in self.scratch.glob("*/*") if path.name != "lock"]
 
     def log(self, view: BuildView, task: str) -> str:
         """What a task printed."""

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
-from time import monotonic
+from threading import Thread
+
+from waiting import wait_until
 
 ENVIRONMENT = {
     "PATH": os.defpath,
@@ -64,7 +65,7 @@ def git_daemon(folder: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for_port(port)
+        wait_until(lambda: is_open(port))
         yield f"git://127.0.0.1:{port}"
     finally:
         daemon.terminate()
@@ -148,14 +149,9 @@ def free_port() -> int:
         return port
 
 
-def wait_for_port(port: int, time_max_s: float = 20) -> None:
-    deadline = monotonic() + time_max_s
-    while monotonic() < deadline:
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        Event().wait(0.01)
-    raise TimeoutError(f"nobody listens on port {port}")
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

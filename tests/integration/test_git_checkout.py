@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distci_workers.git_checkout import Source, check_ref, transport_of
-from git_remotes import Remote, free_port, git_daemon, http_backend, plain_files, silent_server
+from integration.git_remotes import Remote, free_port, git_daemon, http_backend, plain_files, silent_server
+from waiting import wait_until
 
 from distci.builds import BuildView
 from distci.errors import Invalid, InvalidJob
 from distci.model import TaskState, Trigger
+from distci_workers.git_checkout import Source, check_ref, transport_of
 
 SHOW = "git -C src log -1 --format=%H && git -C src status --porcelain && ls -A src"
 
@@ -55,11 +56,6 @@ def checkout(repository: str | Remote, **arguments: Any) -> dict[str, Any]:
 
 def shell(script: str, **arguments: Any) -> dict[str, Any]:
     return {"name": "look", "type": "shell", "script": script, **arguments}
-
-
-def reason(view: BuildView, task: str = "source") -> str:
-    assert view.task(task).state is TaskState.FAILED
-    return view.task(task).reason
 
 
 def commit_of(view: BuildView, task: str = "source") -> str:
@@ -244,14 +240,14 @@ class TestSubmodules:
         with git_daemon(remote.path.parent) as base:
             view = system.run_tasks(checkout(f"{base}/hello", submodules=True))
 
-        assert reason(view) == "fatal: transport 'file' not allowed (a submodule may not lead there)"
+        assert system.failure(view) == "fatal: transport 'file' not allowed (a submodule may not lead there)"
 
     def test_run_no_programs(self, system: Any, remote: Remote, library: Remote, tmp_path: Path) -> None:
         self.add(remote, f"ext::touch {tmp_path}/canary")
 
         view = system.run_tasks(checkout(remote, submodules=True))
 
-        assert "not allowed" in reason(view)
+        assert "not allowed" in system.failure(view)
         assert not (tmp_path / "canary").exists()
 
 
@@ -278,9 +274,10 @@ class TestLargeFiles:
         programs.mkdir()
         (programs / "git").symlink_to("/usr/bin/git")
 
-        view = start_system(search_path=str(programs)).run_tasks(checkout(remote, lfs=True))
+        system = start_system(search_path=str(programs))
+        view = system.run_tasks(checkout(remote, lfs=True))
 
-        assert "git-lfs is not installed on this worker" in reason(view)
+        assert "git-lfs is not installed on this worker" in system.failure(view)
 
 
 class TestCredentials:
@@ -308,10 +305,10 @@ class TestCredentials:
     ) -> None:
         view = system.run_tasks(checkout(private, **credentials))
 
-        assert "does `credentials` name the right secret?" in reason(view)
+        assert "does `credentials` name the right secret?" in system.failure(view)
 
     def test_one_that_is_not_set_is_named(self, system: Any, private: str) -> None:
-        assert reason(system.run_tasks(checkout(private, credentials="NOBODY"))) == (
+        assert system.failure(system.run_tasks(checkout(private, credentials="NOBODY"))) == (
             "task source: no secret 'NOBODY' is set"
         )
 
@@ -322,7 +319,7 @@ class TestCredentials:
 
         assert "t0p-secret" not in system.log(view, "source") + system.log(view, "look")
         assert not _files_with(b"t0p-secret", tmp_path)
-        assert _left_in(system.scratch) == []
+        assert system.leftovers() == []
 
     def test_a_private_key_is_used_for_ssh_and_gone_afterwards(
         self, start_system: Callable[..., Any], remote: Remote, tmp_path: Path
@@ -353,7 +350,7 @@ for last; do :; done; exec sh -c "$last"
         assert (tmp_path / "mode").read_text() == "600\n"
         assert {"IdentitiesOnly=yes", "BatchMode=yes", "git@example.org"} <= set(arguments)
         assert not Path(arguments[arguments.index("-i") + 1]).exists()
-        assert _left_in(system.scratch) == []
+        assert system.leftovers() == []
 
     @pytest.mark.parametrize(
         ("repository", "problem"),
@@ -364,7 +361,7 @@ for last; do :; done; exec sh -c "$last"
         ],
     )
     def test_that_do_not_fit_the_repository_are_refused(self, system: Any, repository: str, problem: str) -> None:
-        assert reason(system.run_tasks(checkout(repository, credentials="TOKEN"))) == problem
+        assert system.failure(system.run_tasks(checkout(repository, credentials="TOKEN"))) == problem
 
 
 class TestFailures:
@@ -386,14 +383,14 @@ class TestFailures:
     ) -> None:
         prepare = shell("mkdir -p taken/.git blocked; echo mine > blocked/hello.txt")
 
-        assert expected in reason(system.run_tasks(prepare, checkout(url, **arguments)))
+        assert expected in system.failure(system.run_tasks(prepare, checkout(url, **arguments)))
 
     def test_an_ambiguous_name_is_not_guessed_at(self, system: Any, remote: Remote) -> None:
         remote.git("branch", "v2", "main")
 
         view = system.run_tasks(checkout(remote, ref="v2"))
 
-        assert reason(view).endswith("; write refs/heads/v2 or refs/tags/v2")
+        assert system.failure(view).endswith("; write refs/heads/v2 or refs/tags/v2")
 
     def test_of_a_repository_that_is_not_there(self, system: Any, remote: Remote) -> None:
         with git_daemon(remote.path.parent) as base:
@@ -401,8 +398,8 @@ class TestFailures:
                 checkout(f"{base}/nope"), checkout("/nowhere", name="local", needs=[]), job="team/nope"
             )
 
-        assert reason(view) == "fatal: remote error: no such repository: /nope (no such repository)"
-        assert reason(view, "local") == (
+        assert system.failure(view) == "fatal: remote error: no such repository: /nope (no such repository)"
+        assert system.failure(view, "local") == (
             "fatal: '/nowhere' does not appear to be a git repository (no such repository)"
         )
 
@@ -411,28 +408,28 @@ class TestFailures:
 
         view = system.run_tasks(checkout(f"git://127.0.0.1:{port}/hello"))
 
-        assert "Connection refused" in reason(view)
+        assert "Connection refused" in system.failure(view)
 
     def test_of_a_repository_without_commits(self, system: Any, tmp_path: Path) -> None:
-        assert reason(system.run_tasks(checkout(Remote(tmp_path / "empty")))).endswith("has no ref 'HEAD'")
+        assert system.failure(system.run_tasks(checkout(Remote(tmp_path / "empty")))).endswith("has no ref 'HEAD'")
 
     def test_b09_a_silent_server_is_left_when_the_time_is_up(self, system: Any) -> None:
         with silent_server() as base:
             view = system.run_tasks(checkout(f"{base}/hello", timeout="300ms"))
 
         assert view.task("source").state is TaskState.TIMED_OUT
-        assert _left_in(system.scratch) == []
+        assert system.leftovers() == []
 
     def test_b09_a_silent_server_is_left_when_the_build_is_cancelled(self, system: Any) -> None:
         with silent_server() as base:
             system.ci.jobs.put({"job": "team/job", "tasks": [checkout(f"{base}/hello")]})
             build = system.ci.builds.trigger("team/job")
-            _wait_until(lambda: any(task.state is TaskState.RUNNING for task in system.ci.builds.get(build).tasks))
+            wait_until(lambda: any(task.state is TaskState.RUNNING for task in system.ci.builds.get(build).tasks))
             system.ci.builds.cancel(build)
             view = system.ci.builds.wait(build, 30)
 
         assert view.task("source").state is TaskState.CANCELLED
-        assert _left_in(system.scratch) == []
+        assert system.leftovers() == []
 
 
 class TestHostility:
@@ -541,7 +538,7 @@ class TestHostility:
 
         view = system.run_tasks(shell(trap), checkout(remote))
 
-        assert "already" in reason(view)
+        assert "already" in system.failure(view)
         assert not (tmp_path / "canary").exists()
 
     def test_neither_hooks_nor_configuration_of_the_machine_or_the_job_are_used(
@@ -580,25 +577,8 @@ class TestHostility:
 def test_d33_nothing_of_an_attempt_is_left_on_disk(system: Any, remote: Remote) -> None:
     system.run_tasks(checkout(remote), shell("chmod -R 0 src; exit 3"))
 
-    assert _left_in(system.scratch) == []
-
-
-def _left_in(scratch: Path) -> list[str]:
-    """What attempts left: all but the locks of living processes."""
-    return [
-        path.name for folder in scratch.iterdir() if folder.is_dir() for path in folder.iterdir() if path.name != "lock"
-    ]
+    assert system.leftovers() == []
 
 
 def _files_with(data: bytes, folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if stat.S_ISREG(path.lstat().st_mode) and data in path.read_bytes()]
-
-
-def _wait_until(is_so: Callable[[], bool]) -> None:
-    from threading import Event
-    from time import monotonic
-
-    deadline = monotonic() + 30
-    while not is_so():
-        assert monotonic() < deadline
-        Event().wait(0.02)

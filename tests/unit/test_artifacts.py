@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from trees import NOBODY, nobody
+from unit.trees import NOBODY, nobody
 
 from distci.artifacts import FILES_MAX, Artifact, Artifacts, is_match
 from distci.errors import Damaged, DistCIError, Invalid, InvalidDocument, InvalidPath, NoSuchArtifact, StoreUnavailable

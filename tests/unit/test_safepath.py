@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trees import NOBODY, nobody
+from unit.trees import NOBODY, nobody
 
 from distci.errors import InvalidPath
 from distci.safepath import Tree, check_path, directory_beneath, remove

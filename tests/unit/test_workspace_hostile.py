@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from trees import look
+from unit.trees import look
 
 from distci.errors import Damaged, Invalid, InvalidDocument
 from distci.store import keys

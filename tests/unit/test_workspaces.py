@@ -16,7 +16,7 @@ from typing import BinaryIO
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trees import NOBODY, Node, look, make, nobody, trees
+from unit.trees import NOBODY, Node, look, make, nobody, trees
 
 from distci.errors import Damaged, Invalid, NoSuchObject, StoreUnavailable
 from distci.packs import PACK_BYTES_MAX, Packer, Unpacker
@@ -307,7 +307,7 @@ def test_restoring_reads_no_pack_for_a_small_part_of_it(site: Site) -> None:
     chance = random.Random(1)
     files = {f"{n}": chance.randbytes(100_000) for n in range(10)}
     site.edit("one", [], files)
-    site.edit("two", ["one"], {name: None for name in list(files)[1:]})
+    site.edit("two", ["one"], dict.fromkeys(list(files)[1:]))
     directory, restored = site.restore("two")
     site.workspaces.save(directory, restored, "three", "snapshots/three")
     _, restored = site.restore("three")

@@ -103,7 +103,7 @@ def _in_order(nodes: Mapping[bytes, Node]) -> Mapping[bytes, Node]:
     for original, paths in groups.items():
         first, *others = sorted(paths)
         ordered[first] = nodes[original]
-        ordered |= {path: ("link", first) for path in others}
+        ordered |= dict.fromkeys(others, ("link", first))
     return ordered
 
 

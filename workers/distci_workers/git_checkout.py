@@ -73,7 +73,10 @@ _SSH = (
 
 _EXPLANATIONS = (
     ("'lfs' is not a git command", "git-lfs is not installed on this worker"),
-    ("could not read (Username|Password)|Authentication failed|[Pp]ermission denied", "does `credentials` name the right secret?"),
+    (
+        "could not read (Username|Password)|Authentication failed|[Pp]ermission denied",
+        "does `credentials` name the right secret?",
+    ),
     ("[Rr]epository .*not (found|exported)|[Nn]o such repository|does not appear to be a git", "no such repository"),
     ("not our ref|unable to read tree|not a tree|unadvertised object", "the repository has no such commit"),
     ("transport .* not allowed", "a submodule may not lead there"),

@@ -1,0 +1,146 @@
+"""The command line: everything that the library does, from a terminal.
+
+Each group of commands is a module of its own beside this one, under its own name, and is imported when it is asked for: ``distci --help`` and
+completion answer before any back end's library could have been loaded.
+
+What a command raises ends here: one clear message on stderr (an object with ``--json``), and the exit code of the error's class. 0 is passed,
+1 a failed build or a defect, 2 invalid use, 3 a cancelled build, 4 unavailable, 5 missing, 6 denied, 7 a conflict, 124 not in time, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from distci.cli.command import Group, Invocation
+
+COMMANDS = {
+    "run": "Run a job here and now.",
+    "up": "Run a whole system in this process.",
+    "job": "Save, read, compare and check jobs.",
+    "build": "Start, follow, cancel and repeat builds.",
+    "artifact": "List and fetch what builds published.",
+    "worker": "Run workers; see and drain those there are.",
+    "ticket": "Look at the work that waits, runs or was set aside.",
+    "check": "See whether this machine and its back ends are fit.",
+    "bench": "Measure this system against its own back ends.",
+    "completion": "Complete commands in bash, zsh or fish.",
+}
+"""Every command, in the order of the help page, with its first line there."""
+
+INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """The program ``distci``."""
+    cli.main(prog_name="distci")
+
+
+class Root(Group):
+    """Imports a command when it is asked for, and turns how it ended into a message and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"distci.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
+
+    def main(  # type: ignore[override]  # it ends the program in any case
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        **extra: Any,
+    ) -> NoReturn:
+        invocation = extra.setdefault("obj", Invocation())
+        extra["standalone_mode"] = False
+        sys.exit(self._ended(invocation, lambda: super(Root, self).main(args, prog_name, complete_var, **extra)))
+
+    def _ended(self, invocation: Invocation, call: Callable[[], int | None]) -> int:
+        """The exit code that a call comes to, its error reported."""
+        try:
+            code = call() or 0
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; what is left is not to be flushed into a closed pipe at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except click.Abort:
+            click.echo("distci: interrupted", err=True)
+            return INTERRUPTED
+        except Exception as error:
+            return report(error, invocation)
+
+
+def report(error: Exception, invocation: Invocation) -> int:
+    """Say what went wrong, for people or as JSON; the exit code that it means."""
+    from distci.errors import DistCIError
+
+    if isinstance(error, click.ClickException):
+        if not invocation.is_json:
+            error.show()
+            return error.exit_code
+        return _say(error, error.format_message(), error.exit_code, invocation)
+    if isinstance(error, DistCIError):
+        return _say(error, str(error), error.exit_code, invocation)
+    if invocation.verbosity:
+        import traceback
+
+        traceback.print_exception(error)
+    hint = "" if invocation.verbosity else "; run with -v for the traceback"
+    return _say(error, f"unexpected {type(error).__name__}: {error}{hint}", 1, invocation)
+
+
+def _say(error: Exception, message: str, code: int, invocation: Invocation) -> int:
+    if invocation.is_json:
+        import json
+
+        problems: Sequence[str] = getattr(error, "problems", ())
+        document = {"error": type(error).__name__, "message": message, "problems": [*problems], "exit_code": code}
+        message = json.dumps(document)
+    else:
+        message = f"distci: {message}"
+    click.echo(message, err=True)
+    return code
+
+
+def _show_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from distci import __version__
+
+        click.echo(f"distci {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    examples=(
+        "distci run job.json                       a whole job, here and now",
+        "distci up                                 a whole system on this machine",
+        "distci job put job.json",
+        "distci build trigger team/hello --follow",
+    ),
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Print the version."
+)
+def cli() -> None:
+    """Continuous integration with no master.
+
+    With nothing configured, everything is kept in a folder of yours (~/.local/share/distci). Options of the system
+    may stand before or after the command.
+    """

@@ -1,0 +1,50 @@
+"""``distci artifact``: the files that builds published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from distci.cli.build import build_argument
+from distci.cli.command import Group, Invocation, json_option
+from distci.cli.output import print_json, print_line, print_table, size
+from distci.model import BuildId
+
+
+@click.group(cls=Group, examples=("distci artifact list team/hello#12", "distci artifact get team/hello#12"))
+def artifact() -> None:
+    """List and fetch what builds published."""
+
+
+@artifact.command("list", examples=("distci artifact list team/hello#12 --json | jq .sha256",))
+@build_argument
+@json_option
+@click.pass_obj
+def list_(invocation: Invocation, wanted: BuildId) -> None:
+    """List the artifacts of a build, by name."""
+    with invocation.connect() as system:
+        found = system.artifacts.list(wanted)
+    if invocation.is_json:
+        for item in found:
+            print_json(item)
+        return
+    print_table(("NAME", "SIZE", "SHA-256"), [(item.name, size(item.size_bytes), item.sha256) for item in found])
+
+
+@artifact.command(
+    examples=(
+        "distci artifact get team/hello#12 --directory dist",
+        "distci artifact get team/hello#12 'dist/*.whl' report.xml",
+    )
+)
+@build_argument
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--directory", default=".", metavar="DIR", help="Where to; made if it is not there.  [here]")
+@json_option
+@click.pass_obj
+def get(invocation: Invocation, wanted: BuildId, names: tuple[str, ...], directory: str) -> None:
+    """Fetch artifacts of a build, checked against their digests: all, or those of these names or patterns."""
+    with invocation.connect() as system:
+        for path in system.artifacts.download(wanted, Path(directory), names):
+            print_json({"path": str(path)}) if invocation.is_json else print_line(str(path))

@@ -1,0 +1,217 @@
+"""``distci build``: builds from their trigger to their record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from distci.cli import following
+from distci.cli.command import Group, Invocation, json_option, parameter_option
+from distci.cli.output import duration, moment, print_facts, print_json, print_line, print_table
+from distci.model import BuildId
+
+if TYPE_CHECKING:
+    from distci.app import DistCI
+    from distci.builds import BuildView
+
+LISTED = 20
+
+wait_option = click.option("--wait", "-w", is_flag=True, help="Wait for its end, and exit with its result.")
+follow_option = click.option("--follow", "-f", is_flag=True, help="Print its logs as they come, then as --wait.")
+
+
+build_argument = click.argument("wanted", metavar="BUILD", callback=lambda ctx, param, value: BuildId.parse(value))
+
+
+@click.group(
+    cls=Group,
+    examples=("distci build trigger team/hello --follow", "distci build show team/hello#12"),
+)
+def build() -> None:
+    """Start, follow, cancel and repeat builds.
+
+    A build is written JOB#NUMBER. Those who wait for one exit with its result: 0 passed, 1 failed, 3 cancelled.
+    """
+
+
+@build.command(
+    examples=(
+        "distci build trigger team/hello",
+        "distci build trigger team/hello --parameter LEVEL=full --follow",
+        "distci build trigger team/hello --commit 4f2a9c1e... --cause delivery-17 --wait",
+    )
+)
+@click.argument("job")
+@parameter_option
+@click.option("--commit", default="", metavar="SHA", help="The commit to check out.")
+@click.option("--ref", default="", help="The ref that the commit was seen on.")
+@click.option(
+    "--cause", default="", metavar="TEXT", help="What made you ask; asked again within a day: the same build."
+)
+@wait_option
+@follow_option
+@json_option
+@click.pass_obj
+def trigger(
+    invocation: Invocation,
+    job: str,
+    parameters: Mapping[str, str],
+    commit: str,
+    ref: str,
+    cause: str,
+    wait: bool,
+    follow: bool,
+) -> int:
+    """Start a build of JOB and print which one it is."""
+    with invocation.connect() as system:
+        started = system.builds.trigger(job, parameters, commit=commit, ref=ref, cause=cause)
+        return _go_on(system, invocation, started, wait=wait, follow=follow)
+
+
+@build.command("list", examples=("distci build list team/hello", "distci build list team/hello --limit 100 --json"))
+@click.argument("job")
+@click.option("--limit", type=click.IntRange(1), default=LISTED, show_default=True, help="How many at most.")
+@json_option
+@click.pass_obj
+def list_(invocation: Invocation, job: str, limit: int) -> None:
+    """List a job's builds, the newest first."""
+    with invocation.connect() as system:
+        views = system.builds.list(job, limit)
+        if invocation.is_json:
+            for view in views:
+                print_json(view)
+            return
+        print_table(
+            ("BUILD", "STATE", "STARTED", "TIME", "CAUSE", "REASON"),
+            [(view.id, view.state, moment(view.created_ms), _took(view), _cause(view), view.reason) for view in views],
+        )
+
+
+@build.command(examples=("distci build show team/hello#12", "distci build show team/hello#12 --json | jq .state"))
+@build_argument
+@json_option
+@click.pass_obj
+def show(invocation: Invocation, wanted: BuildId) -> None:
+    """Show a build and its tasks as they stand."""
+    with invocation.connect() as system:
+        view = system.builds.get(wanted)
+    if invocation.is_json:
+        print_json(view)
+        return
+    print_facts(
+        {
+            "build": view.id,
+            "state": view.state,
+            "reason": view.reason,
+            "cause": _cause(view),
+            "parameters": ", ".join(f"{name}={value}" for name, value in view.trigger.parameters.items()),
+            "commit": view.trigger.commit,
+            "ref": view.trigger.ref,
+            "job version": view.config,
+            "started": moment(view.created_ms),
+            "ended": moment(view.finished_ms),
+            "time": _took(view),
+            "started builds": ", ".join(view.downstream),
+        }
+    )
+    click.echo()
+    following.print_tasks(view)
+
+
+@build.command(
+    examples=("distci build log team/hello#12", "distci build log team/hello#12 test > test.log", "... --follow")
+)
+@build_argument
+@click.argument("task", required=False)
+@click.option("--follow", "-f", is_flag=True, help="Go on until the build has ended.")
+@json_option
+@click.pass_obj
+def log(invocation: Invocation, wanted: BuildId, task: str | None, follow: bool) -> None:
+    """Print what the tasks of a build printed; of one TASK, byte for byte."""
+    with invocation.connect() as system:
+        view = system.builds.get(wanted)
+        if task is not None and view.tasks:
+            view.task(task)
+        chosen = [task] if task is not None else []
+        if follow:
+            following.print_logs(system, wanted, chosen, is_json=invocation.is_json)
+            return
+        printer = following.log_printer(view, chosen, invocation.is_json)
+        for name in chosen or [item.name for item in view.tasks]:
+            for data in system.builds.log(wanted, name):
+                printer.write(name, view.task(name).token, data)
+        printer.end()
+
+
+@build.command(examples=("distci build cancel team/hello#12 --reason 'wrong branch'",))
+@build_argument
+@click.option("--reason", default="", help="Why, for the record.")
+@json_option
+@click.pass_obj
+def cancel(invocation: Invocation, wanted: BuildId, reason: str) -> None:
+    """Ask a build to end. What waits ends at once, what runs is stopped."""
+    with invocation.connect() as system:
+        system.builds.cancel(wanted, reason)
+        view = system.builds.get(wanted)
+    print_json(view) if invocation.is_json else print_line(f"{wanted} {view.state}")
+
+
+@build.command(examples=("distci build retry team/hello#12 --failed --wait",))
+@build_argument
+@click.option("--failed", is_flag=True, help="Take over the tasks that passed; run the others only.")
+@wait_option
+@follow_option
+@json_option
+@click.pass_obj
+def retry(invocation: Invocation, wanted: BuildId, failed: bool, wait: bool, follow: bool) -> int:
+    """Run a build that is over once more, as a new build of the same version, parameters and commits."""
+    with invocation.connect() as system:
+        started = system.builds.retry(wanted, only_failed=failed)
+        return _go_on(system, invocation, started, wait=wait, follow=follow)
+
+
+@build.command("wait", examples=("distci build wait team/hello#12 --timeout 10m",))
+@build_argument
+@click.option("--timeout", metavar="DURATION", help="Such as 90s or 10m; exits with 124 when it has passed.")
+@json_option
+@click.pass_obj
+def wait_(invocation: Invocation, wanted: BuildId, timeout: str | None) -> int:
+    """Wait for a build's end, and exit with its result."""
+    from distci.documents import seconds
+
+    timeout_s = None if timeout is None else seconds(timeout)
+    with invocation.connect() as system:
+        return following.wait(system, wanted, timeout_s=timeout_s, is_json=invocation.is_json)
+
+
+def _go_on(system: DistCI, invocation: Invocation, started: BuildId, *, wait: bool, follow: bool) -> int:
+    """What comes after a build was started: its name alone, or its end."""
+    _warn_if_nobody_serves(system)
+    if wait or follow:
+        return following.wait(system, started, follow=follow, is_json=invocation.is_json)
+    print_json({"id": started}) if invocation.is_json else print_line(str(started))
+    return 0
+
+
+def _warn_if_nobody_serves(system: DistCI) -> None:
+    from distci.protocol.members import workers
+
+    if not any(workers(system.tickets)):
+        click.echo("distci: no worker is live; `distci up` or `distci worker run KIND` starts one", err=True)
+
+
+def _took(view: BuildView) -> str:
+    return duration(view.finished_ms - view.created_ms) if view.finished_ms else ""
+
+
+def _cause(view: BuildView) -> str:
+    trigger = view.trigger
+    if trigger.retry_of is not None:
+        what = f"retry of {trigger.retry_of}"
+    elif trigger.upstream is not None:
+        return f"after {trigger.upstream}"
+    else:
+        what = trigger.kind
+    return f"{what} by {trigger.actor}" if trigger.actor else what

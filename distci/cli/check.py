@@ -1,0 +1,203 @@
+"""``distci check``: whether this machine and its back ends are fit for DistCI; everything that is wrong at once."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+import click
+
+from distci.cli.command import Command, Invocation, json_option
+from distci.cli.output import print_json, print_line, print_table
+from distci.errors import DistCIError, Invalid, InvalidSettings, Unavailable
+
+if TYPE_CHECKING:
+    from distci.coordination.port import Coordination
+    from distci.settings import Settings
+    from distci.store.port import Store
+
+CLOCK_DIFFERENCE_MAX_S = 2.0
+OPEN_FILES_MIN = 1024
+FREE_BYTES_MIN = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    state: str
+    """``ok``, ``problem``, or ``note`` for what is no problem by itself."""
+    detail: str
+    remedy: str = ""
+    exit_code: int = 0
+
+
+@click.command(cls=Command, examples=("distci check", "distci check --coordination zookeeper://zk1:2181/distci --json"))
+@json_option
+@click.pass_obj
+def check(invocation: Invocation) -> int:
+    """See whether this machine and its back ends are fit. Each problem comes with what to do about it.
+
+    Exits with 0 when there is none, 4 when a back end cannot be reached, 2 otherwise.
+    """
+    findings = list(look(invocation))
+    if invocation.is_json:
+        for finding in findings:
+            print_json(finding)
+    else:
+        print_table(("WHAT", "STATE", "DETAIL"), [(item.subject, item.state, item.detail) for item in findings])
+        for finding in findings:
+            if finding.remedy:
+                print_line(f"{finding.subject}: {finding.remedy}")
+    codes = {finding.exit_code for finding in findings}
+    return Unavailable.exit_code if Unavailable.exit_code in codes else max(codes)
+
+
+def look(invocation: Invocation) -> Iterator[Finding]:
+    """Look at everything, whatever is wrong with the rest."""
+    yield from _open_files()
+    yield from _kinds()
+    try:
+        settings = invocation.settings()
+    except InvalidSettings as error:
+        for problem in error.problems:
+            yield _problem("settings", problem, "correct it; until then the back ends cannot be looked at")
+        return
+    yield Finding("settings", "ok", _sources(settings))
+    yield from _commands(settings)
+    yield from _data_folder(settings)
+    yield from _coordination(settings)
+    yield from _store(settings)
+
+
+def _problem(subject: str, detail: str, remedy: str, exit_code: int = Invalid.exit_code) -> Finding:
+    return Finding(subject, "problem", detail, remedy, exit_code)
+
+
+def _sources(settings: Settings) -> str:
+    return ", ".join(settings.origins.values()) or "none given; embedded back ends in the data folder"
+
+
+def _open_files() -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES_MIN:
+        yield _problem("open files", f"at most {soft}", f"raise the limit to {OPEN_FILES_MIN}: ulimit -n, LimitNOFILE=")
+    else:
+        yield Finding("open files", "ok", "no limit" if soft == resource.RLIM_INFINITY else f"at most {soft} of {hard}")
+
+
+def _kinds() -> Iterator[Finding]:
+    from distci.process import installed_kinds, load_kind
+
+    for kind in installed_kinds():
+        try:
+            load_kind(kind)
+        except Exception as error:
+            yield _problem(f"kind {kind}", f"cannot be loaded: {error}", "install its package anew, or remove it")
+        else:
+            yield Finding(f"kind {kind}", "ok", "installed")
+
+
+def _commands(settings: Settings) -> Iterator[Finding]:
+    for name, needed_by in (("sh", "shell tasks"), ("git", "git-checkout tasks")):
+        found = shutil.which(name, path=settings.search_path)
+        if found:
+            yield Finding(name, "ok", found)
+        else:
+            remedy = f"install it, or name its folder in search_path; {needed_by} need it"
+            yield _problem(name, f"not in {settings.search_path}", remedy)
+
+
+def _data_folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            file.write(b"distci")
+            file.flush()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        yield _problem("data folder", f"{folder}: {error.strerror}", "make it writable, or name another with --data")
+        return
+    if free < FREE_BYTES_MIN:
+        yield _problem("data folder", f"{folder}: {free >> 20} MiB left", "make room, or name another with --data")
+    else:
+        yield Finding("data folder", "ok", f"{folder}, {free >> 30} GiB free")
+
+
+def _coordination(settings: Settings) -> Iterator[Finding]:
+    from distci.app import open_coordination
+
+    yield from _back_end("coordination", lambda: _tree_findings(open_coordination(settings)))
+
+
+def _tree_findings(coordination: Coordination) -> Iterator[Finding]:
+    from distci.protocol import Tickets
+    from distci.protocol.members import workers
+
+    try:
+        tickets = Tickets(coordination)
+        yield Finding("coordination", "ok", f"session timeout {coordination.session.timeout_s:g} s")
+        yield _clock(coordination)
+        live = list(workers(tickets))
+    finally:
+        coordination.close()
+    kinds = sorted({kind for view in live for kind in view.offer.kinds})
+    if live:
+        yield Finding("workers", "ok", f"{len(live)} live: {', '.join(kinds)}")
+    else:
+        yield Finding("workers", "note", "none is live", "start some: distci up, or distci worker run KIND")
+
+
+def _clock(coordination: Coordination) -> Finding:
+    """Our clock beside the tree's, by the time that it gives a node of ours."""
+    from distci.coordination.port import Create, Delete
+
+    path = f"/check-{uuid.uuid4().hex}"
+    before = time.time()
+    coordination.commit(Create(path, ephemeral=True))
+    middle = (before + time.time()) / 2
+    stat = coordination.exists(path)
+    coordination.commit(Delete(path))
+    if stat is None:
+        return _problem("clock", "the tree kept no node of ours", "see whether we may write there")
+    difference_s = middle - stat.created_ms / 1000
+    detail = f"{abs(difference_s):.1f} s {'ahead of' if difference_s > 0 else 'behind'} the coordination tree's"
+    if abs(difference_s) > CLOCK_DIFFERENCE_MAX_S:
+        return _problem("clock", detail, "let NTP or chrony set it: times on record and the order of queues follow it")
+    return Finding("clock", "ok", detail)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    from distci.app import open_store
+
+    yield from _back_end("store", lambda: _store_findings(open_store(settings)))
+
+
+def _store_findings(store: Store) -> Iterator[Finding]:
+    from distci.store import keys
+
+    store.list(keys.JOBS, limit=1)
+    problems = store.probe() if hasattr(store, "probe") else ()
+    for problem in problems:
+        yield _problem("store", problem, "use a server and settings that do")
+    if not problems:
+        yield Finding("store", "ok", "reads and lists")
+
+
+def _back_end(subject: str, look_at: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings, and one more when the back end gives an error instead of the rest."""
+    try:
+        yield from look_at()
+    except Unavailable as error:
+        remedy = "see whether it runs, and whether the URL is right"
+        yield _problem(subject, str(error), remedy, Unavailable.exit_code)
+    except (DistCIError, OSError) as error:
+        yield _problem(subject, str(error), "see to the cause, or name another in the settings")

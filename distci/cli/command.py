@@ -1,0 +1,183 @@
+"""What every command has in common: which system it works on, ``--json``, examples in its help, a number that it exits with.
+
+A command's function may return the exit code; None is 0. What it raises is reported in one place, :mod:`distci.cli`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from getpass import getuser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from distci.app import DistCI
+    from distci.settings import Settings
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+SYSTEM_FILE = Path("/etc/distci/distci.toml")
+
+
+@dataclass
+class Invocation:
+    """What one call of the program was told, before or after the name of its command."""
+
+    flags: dict[str, str | None] = field(default_factory=dict)
+    config: str | None = None
+    verbosity: int = 0
+    is_json: bool = False
+
+    def settings(self) -> Settings:
+        """Settings from file, environment and flags; InvalidSettings names all that is wrong with them."""
+        from distci import settings
+
+        loaded = settings.load(self._file(), os.environ, self.flags)
+        return loaded if loaded.actor else replace(loaded, actor=_user())
+
+    def connect(self) -> DistCI:
+        """The system to work on. Close it when done."""
+        from distci.app import DistCI
+
+        return DistCI(self.settings())
+
+    def _file(self) -> Path | None:
+        if self.config:
+            return Path(self.config)
+        folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+        return next((file for file in (Path(folder, "distci/distci.toml"), SYSTEM_FILE) if os.path.exists(file)), None)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep the value of an option that many commands share; the one closest to the command's own name counts."""
+    invocation = context.ensure_object(Invocation)
+    if parameter.name in ("coordination", "store", "data"):
+        if value is not None:
+            invocation.flags[parameter.name] = value
+    elif value:
+        setattr(invocation, str(parameter.name), value)
+
+
+def _shared(*names: str, **attributes: Any) -> click.Option:
+    return click.Option(names, expose_value=False, callback=_remember, **attributes)
+
+
+VERBOSITY = _shared("-v", "--verbose", "verbosity", count=True, help="Log to stderr what is done; twice for more.")
+CONFIG = _shared("--config", metavar="FILE", envvar="DISTCI_CONFIG", help="Settings to go by.  [DISTCI_CONFIG]")
+DATA = _shared("--data", metavar="DIR", help="Folder of the embedded back ends and of scratch space.  [DISTCI_DATA]")
+BACK_ENDS = (
+    _shared("--coordination", metavar="URL", help="The coordination tree.  [DISTCI_COORDINATION]"),
+    _shared("--store", metavar="URL", help="The object store.  [DISTCI_STORE]"),
+)
+SYSTEM = (*BACK_ENDS, DATA, CONFIG, VERBOSITY)
+SHARED = frozenset(SYSTEM)
+
+json_option = click.option(
+    "--json",
+    "is_json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember,
+    help="Print JSON: one object a line.",
+)
+
+
+class Command(click.Command):
+    """A command on a system, with examples of its use."""
+
+    shared: Sequence[click.Option] = SYSTEM
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+        self.params += self.shared
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from distci.cli import logs
+
+        logs.begin(ctx.ensure_object(Invocation).verbosity)
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The command's own options first, those that many share below."""
+        write_options(self.get_params(ctx), ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(self.examples, formatter)
+
+
+class LocalCommand(Command):
+    """A command that needs no system."""
+
+    shared = (VERBOSITY,)
+
+
+class Group(click.Group):
+    """Commands on one sort of thing."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+        self.params += SYSTEM
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        write_options(self.get_params(ctx), ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(self.examples, formatter)
+
+
+def write_options(parameters: Sequence[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """The options of a help page, in two sections."""
+    own = [parameter for parameter in parameters if parameter not in SHARED]
+    shared = [parameter for parameter in parameters if parameter in SHARED]
+    for title, members in (("Options", own), ("System", shared)):
+        records = [record for member in members if (record := member.get_help_record(ctx))]
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    """The examples of a help page, as they are typed."""
+    if examples:
+        with formatter.section("Examples"):
+            for example in examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def pair(text: str) -> tuple[str, str]:
+    """``NAME=VALUE`` taken apart; what is wrong with it as click's BadParameter, which repeats the name at most."""
+    name, mark, value = text.partition("=")
+    if not mark:
+        raise click.BadParameter(f"{name!r} has no value; write NAME=VALUE.")
+    if not name:
+        raise click.BadParameter("there is a value without a name; write NAME=VALUE.")
+    return name, value
+
+
+parameter_option = click.option(
+    "--parameter",
+    "-p",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=lambda ctx, param, values: dict(map(pair, values)),
+    help="A parameter of the job; may be repeated.",
+)
+
+
+def _user() -> str:
+    """Who asks, for the record; nobody where the machine knows no name for us."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return ""

@@ -1,0 +1,157 @@
+"""Watching a build to its end: its logs as they come, its summary, the exit code that its result means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from distci.cli.output import duration, print_bytes, print_json, print_line, print_table
+from distci.model import BuildId, Result
+
+if TYPE_CHECKING:
+    from distci.app import DistCI
+    from distci.builds import BuildView, TaskView
+
+EXIT_CODES = {Result.PASSED: 0, Result.FAILED: 1, Result.CANCELLED: 3}
+NOT_IN_TIME = 124
+"""As ``timeout`` of the coreutils ends."""
+
+LINE_BYTES_MAX = 64 * 1024
+"""A longer line is printed in parts."""
+
+
+def wait(
+    system: DistCI, build: BuildId, *, follow: bool = False, timeout_s: float | None = None, is_json: bool = False
+) -> int:
+    """Wait for a build, with its logs if wanted, and print how it ended; the exit code."""
+    try:
+        if follow:
+            print_logs(system, build, is_json=is_json)
+        view = system.builds.wait(build, timeout_s)
+    except KeyboardInterrupt:
+        click.echo(f"\ndistci: {build} goes on; `distci build cancel {build}` ends it", err=True)
+        raise
+    if view.result is None:
+        click.echo(f"distci: {build} is still {view.state}", err=True)
+        return NOT_IN_TIME
+    print_end(view, is_json)
+    return EXIT_CODES[view.result]
+
+
+def print_end(view: BuildView, is_json: bool) -> None:
+    """The whole view as JSON, or a line for people."""
+    if is_json:
+        print_json(view)
+        return
+    reason = f": {view.reason}" if view.reason else ""
+    print_line(f"{view.id} {view.state} after {duration(view.finished_ms - view.created_ms)}{reason}")
+
+
+def print_tasks(view: BuildView) -> None:
+    """A table of a build's tasks."""
+    print_table(
+        ("TASK", "STATE", "TIME", "WORKER", "REASON"),
+        [(task.name, task.state, time_of(task), task.worker or task.origin, task.reason) for task in view.tasks],
+    )
+
+
+def time_of(task: TaskView) -> str:
+    """How long the task's last attempt took; empty while there is none that has ended."""
+    last = task.attempts[-1] if task.attempts else {}
+    if "started_ms" not in last or "ended_ms" not in last:
+        return ""
+    return duration(last["ended_ms"] - last["started_ms"])
+
+
+def print_logs(system: DistCI, build: BuildId, tasks: Sequence[str] = (), *, is_json: bool = False) -> None:
+    """All that the build's tasks print, until it has its result."""
+    printer: LogPrinter | None = None
+    for piece in system.builds.follow(build, tasks):
+        printer = printer or log_printer(system.builds.get(build), tasks, is_json)
+        printer.write(piece.task, piece.token, piece.data)
+    if printer is not None:
+        printer.end()
+
+
+class LogPrinter(Protocol):
+    """Prints the logs of tasks such that one can tell whose they are."""
+
+    def write(self, task: str, token: str, data: bytes) -> None:
+        """Some more of the log of an attempt at a task."""
+
+    def end(self) -> None:
+        """Print what was kept back."""
+
+
+def log_printer(view: BuildView, tasks: Sequence[str] = (), is_json: bool = False) -> LogPrinter:
+    """One task: its bytes as they are. Tasks one after the other: each below a heading. Tasks side by side: each line by itself."""
+    if is_json or (len(tasks) != 1 and may_overlap(view.tasks)):
+        return Lines(is_json)
+    return Sections(has_headings=len(tasks) != 1 and len(view.tasks) > 1)
+
+
+class Sections:
+    """Logs below headings, or one log byte for byte."""
+
+    def __init__(self, has_headings: bool) -> None:
+        self._has_headings = has_headings
+        self._token = ""
+        self._is_line_open = False
+
+    def write(self, task: str, token: str, data: bytes) -> None:
+        if self._has_headings and token != self._token:
+            self.end()
+            print_line(f"== {task}{_again(token)} ==")
+        self._token = token
+        print_bytes(data)
+        self._is_line_open = not data.endswith(b"\n")
+
+    def end(self) -> None:
+        if self._has_headings and self._is_line_open:
+            click.echo()
+        self._is_line_open = False
+
+
+class Lines:
+    """Logs line by line, each with the name of its task."""
+
+    def __init__(self, is_json: bool) -> None:
+        self._is_json = is_json
+        self._open: dict[tuple[str, str], bytes] = {}
+
+    def write(self, task: str, token: str, data: bytes) -> None:
+        *lines, rest = (self._open.pop((task, token), b"") + data).split(b"\n")
+        for line in lines:
+            self._print(task, token, line)
+        if len(rest) > LINE_BYTES_MAX:
+            self._print(task, token, rest)
+        elif rest:
+            self._open[task, token] = rest
+
+    def end(self) -> None:
+        for (task, token), rest in self._open.items():
+            self._print(task, token, rest)
+        self._open.clear()
+
+    def _print(self, task: str, token: str, line: bytes) -> None:
+        if self._is_json:
+            print_json({"task": task, "token": token, "line": line.decode(errors="replace")})
+        else:
+            print_bytes(f"[{task}{_again(token)}] ".encode() + line + b"\n")
+
+
+def may_overlap(tasks: Sequence[TaskView]) -> bool:
+    """Whether some two of the tasks may run at once: neither needs the other, by however many steps."""
+    before: dict[str, set[str]] = {}
+    for position, task in enumerate(tasks):
+        before[task.name] = {*task.needs, *(name for need in task.needs for name in before.get(need, ()))}
+        if len(before[task.name]) < position:
+            return True
+    return False
+
+
+def _again(token: str) -> str:
+    attempt = token.rpartition(".")[2]
+    return "" if attempt in ("", "1") else f", attempt {attempt}"

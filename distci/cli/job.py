@@ -1,0 +1,176 @@
+"""``distci job``: definitions and their versions."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from distci.cli.command import Group, Invocation, LocalCommand, json_option
+from distci.cli.output import moment, print_json, print_line, print_table
+from distci.errors import Invalid
+from distci.model import Json
+
+
+@click.group(
+    cls=Group,
+    examples=("distci job put job.json --reason 'run the slow tests at night'", "distci job history team/hello"),
+)
+def job() -> None:
+    """Save, read, compare and check jobs.
+
+    A job is a JSON document. Every version of it is kept, with who changed it, when and why.
+    """
+
+
+@job.command(examples=("distci job put job.json", "distci job put - --expect 3 < job.json"))
+@click.argument("file")
+@click.option("--expect", type=click.IntRange(0), metavar="VERSION", help="Only if this version is in force (0: none).")
+@click.option("--reason", default="", help="Why, for the history.")
+@json_option
+@click.pass_obj
+def put(invocation: Invocation, file: str, expect: int | None, reason: str) -> None:
+    """Save the job in FILE (- for standard input) as its next version."""
+    document = read_document(file)
+    with invocation.connect() as system:
+        saved = system.jobs.put(document, expected=expect, actor=system.settings.actor, reason=reason)
+    _print_warnings(document)
+    print_json(saved) if invocation.is_json else print_line(f"{saved.job} version {saved.version}")
+
+
+@job.command(examples=("distci job get team/hello > job.json", "distci job get team/hello --version 2"))
+@click.argument("name", metavar="JOB")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="An earlier version.")
+@json_option
+@click.pass_obj
+def get(invocation: Invocation, name: str, version: int | None) -> None:
+    """Print a job's document; with --json, its version, author and reason around it."""
+    with invocation.connect() as system:
+        found = system.jobs.get(name, version)
+    if invocation.is_json:
+        print_json(found)
+    else:
+        click.echo(json.dumps(found.document, indent=2, ensure_ascii=False))
+
+
+@job.command("list", examples=("distci job list", "distci job list team/"))
+@click.argument("prefix", default="")
+@json_option
+@click.pass_obj
+def list_(invocation: Invocation, prefix: str) -> None:
+    """List the jobs whose id starts with PREFIX."""
+    with invocation.connect() as system:
+        for name in system.jobs.list(prefix):
+            print_json({"job": name}) if invocation.is_json else print_line(name)
+
+
+@job.command(examples=("distci job history team/hello", "distci job history team/hello --json | jq .reason"))
+@click.argument("name", metavar="JOB")
+@json_option
+@click.pass_obj
+def history(invocation: Invocation, name: str) -> None:
+    """List a job's versions, the newest first."""
+    with invocation.connect() as system:
+        versions = list(system.jobs.history(name))
+    if invocation.is_json:
+        for version in versions:
+            print_json(version)
+        return
+    print_table(
+        ("VERSION", "CHANGED", "BY", "REASON"),
+        [
+            (
+                item.version,
+                moment(int(item.changed_s * 1000)),
+                item.actor,
+                " ".join(filter(None, ("(deleted)" if item.is_deleted else "", item.reason))),
+            )
+            for item in versions
+        ],
+    )
+
+
+@job.command(examples=("distci job diff team/hello", "distci job diff team/hello 2 5"))
+@click.argument("name", metavar="JOB")
+@click.argument("old", type=click.IntRange(1), required=False)
+@click.argument("new", type=click.IntRange(1), required=False)
+@json_option
+@click.pass_obj
+def diff(invocation: Invocation, name: str, old: int | None, new: int | None) -> None:
+    """Show what changed between two versions: the last two, or OLD and NEW (the latest by default)."""
+    with invocation.connect() as system:
+        to = new or next(system.jobs.history(name)).version
+        since = old or max(1, to - 1)
+        text = system.jobs.diff(name, since, to)
+    if invocation.is_json:
+        print_json({"job": name, "old": since, "new": to, "diff": text})
+    elif text:
+        click.echo(text)
+
+
+@job.command(examples=("distci job rollback team/hello 2 --reason 'version 3 hangs'",))
+@click.argument("name", metavar="JOB")
+@click.argument("version", type=click.IntRange(1))
+@click.option("--reason", default="", help="Why, for the history.")
+@json_option
+@click.pass_obj
+def rollback(invocation: Invocation, name: str, version: int, reason: str) -> None:
+    """Save an old version of a job as its next one."""
+    with invocation.connect() as system:
+        saved = system.jobs.rollback(name, version, actor=system.settings.actor, reason=reason)
+    if invocation.is_json:
+        print_json(saved)
+    else:
+        print_line(f"{saved.job} version {saved.version}, as version {version} was")
+
+
+@job.command(examples=("distci job delete team/hello --reason 'moved to team/world'",))
+@click.argument("name", metavar="JOB")
+@click.option("--expect", type=click.IntRange(1), metavar="VERSION", help="Only if this version is in force.")
+@click.option("--reason", default="", help="Why, for the history.")
+@json_option
+@click.pass_obj
+def delete(invocation: Invocation, name: str, expect: int | None, reason: str) -> None:
+    """Take a job out of force. Its history and its builds stay, and a rollback brings it back."""
+    with invocation.connect() as system:
+        system.jobs.delete(name, expected=expect, actor=system.settings.actor, reason=reason)
+    print_json({"job": name, "is_deleted": True}) if invocation.is_json else print_line(f"{name} deleted")
+
+
+@job.command(cls=LocalCommand, examples=("distci job lint job.json", "distci job lint - < job.json"))
+@click.argument("file")
+@json_option
+@click.pass_obj
+def lint(invocation: Invocation, file: str) -> None:
+    """Check the job in FILE (- for standard input) without saving it. Everything that is wrong is told at once."""
+    from distci import documents
+
+    document = read_document(file)
+    definition = documents.job_from_json(document)
+    if invocation.is_json:
+        print_json({"job": definition.id, "warnings": documents.warnings_for(document)})
+        return
+    _print_warnings(document)
+    print_line(f"{definition.id} is a valid job")
+
+
+def read_document(file: str) -> Json:
+    """The JSON of a file, or of standard input for ``-``; Invalid when it cannot be read, InvalidDocument when it is no JSON."""
+    from distci import documents
+
+    most = documents.DOCUMENT_BYTES_MAX + 1
+    try:
+        if file == "-":
+            return documents.read_json(sys.stdin.buffer.read(most), "standard input")
+        with open(file, "rb") as stream:
+            return documents.read_json(stream.read(most), file)
+    except (OSError, ValueError) as error:
+        raise Invalid(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _print_warnings(document: Json) -> None:
+    from distci import documents
+
+    for warning in documents.warnings_for(document):
+        click.echo(f"distci: warning: {warning}", err=True)

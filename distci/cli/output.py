@@ -1,0 +1,127 @@
+"""Printing: tables for people, plain columns for pipes, JSON for programs.
+
+rich is imported only when there is a terminal to print on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import click
+
+from distci.model import BuildId, Json
+
+STYLES = {
+    "passed": "green",
+    "reused": "green",
+    "failed": "red",
+    "timed-out": "red",
+    "lost": "red",
+    "dead": "red",
+    "problem": "red",
+    "cancelled": "yellow",
+    "cancelling": "yellow",
+    "note": "yellow",
+    "running": "cyan",
+    "planning": "cyan",
+}
+"""Colours of the words that a state may be."""
+
+
+def print_json(value: object) -> None:
+    """One JSON value, on a line of its own."""
+    click.echo(json.dumps(to_json(value), ensure_ascii=False).encode(errors="backslashreplace"))
+
+
+def to_json(value: Any) -> Json:
+    """The JSON form of what the library returns: records become objects, builds are written ``job#number``."""
+    if isinstance(value, BuildId):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value):
+        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [to_json(item) for item in value]
+    return value
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows below titles; nothing at all where there are no rows."""
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
+    if not texts:
+        return
+    if sys.stdout.isatty():
+        _print_rich(titles, texts)
+        return
+    _print_columns([titles, *texts])
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Names and values, one pair a line; those without a value are left out."""
+    _print_columns([(name, printable(str(value))) for name, value in facts.items() if value not in ("", None, 0)])
+
+
+def print_bytes(data: bytes) -> None:
+    """Bytes as they are."""
+    click.echo(data, nl=False)
+
+
+def print_line(text: str) -> None:
+    """A line whose parts may come from anybody."""
+    click.echo(printable(text))
+
+
+def printable(text: str) -> str:
+    """The text without what would move the cursor, colour the terminal or break the line."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def moment(ms: int) -> str:
+    """A time in milliseconds since 1970 as the clock on the wall shows it; empty for 0."""
+    return datetime.fromtimestamp(ms / 1000).strftime("%Y-%m-%d %H:%M:%S") if ms else ""
+
+
+def duration(ms: float) -> str:
+    """So many milliseconds, for people."""
+    seconds = max(0.0, ms) / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def size(count: float) -> str:
+    """So many bytes, for people."""
+    if count < 1024:
+        return f"{count:.0f} bytes"
+    units = ("KiB", "MiB", "GiB", "TiB")
+    power = min(int(count).bit_length() // 10, len(units))
+    return f"{count / 1024**power:.1f} {units[power - 1]}"
+
+
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _print_rich(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
+    Console().print(table)

@@ -1,0 +1,139 @@
+"""``distci run``: one job, here and now, by the same planner, protocol and workers as everywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING
+
+import click
+
+from distci.cli import following, serving
+from distci.cli.command import CONFIG, DATA, VERBOSITY, Command, Invocation, json_option, pair, parameter_option
+from distci.cli.job import read_document
+from distci.cli.output import print_line
+from distci.errors import Invalid
+
+if TYPE_CHECKING:
+    from distci.app import DistCI
+    from distci.builds import BuildView
+    from distci.model import BuildId
+    from distci.settings import Settings
+
+CANCELLING = "cancelling the build; once more to leave at once"
+
+
+class RunCommand(Command):
+    """A command that brings its own back ends."""
+
+    shared = (DATA, CONFIG, VERBOSITY)
+
+
+@click.command(
+    cls=RunCommand,
+    examples=(
+        "distci run job.json",
+        "distci run job.json --parameter LEVEL=full --secret TOKEN",
+        "distci run - --data ./ci < job.json",
+    ),
+)
+@click.argument("file")
+@parameter_option
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    callback=lambda ctx, param, values: dict(map(_secret, values)),
+    help="Without VALUE: the environment variable of that name.",
+)
+@click.option("--keep", is_flag=True, help="Keep the temporary folder, with log and artifacts.")
+@click.option("--slots", type=click.IntRange(1), help="Tasks at once.  [as many as processors, at least 2]")
+@json_option
+@click.pass_obj
+def run(
+    invocation: Invocation,
+    file: str,
+    parameters: Mapping[str, str],
+    secrets: Mapping[str, str],
+    keep: bool,
+    slots: int | None,
+) -> int:
+    """Run the job in FILE (- for standard input) on this machine, with nothing else needed.
+
+    Everything happens in a temporary folder, or in --data DIR. Exits with the result: 0 passed, 1 failed, 3
+    cancelled. Ctrl-C cancels the build and waits for its end; a second one leaves at once.
+    """
+    from distci.app import DistCI
+    from distci.process import installed_kinds
+
+    document = read_document(file)
+    with _folder(invocation, keep) as folder, DistCI(_settings(invocation, folder)) as system:
+        job = system.jobs.put(document, actor=system.settings.actor).job
+        process = serving.worker_process(system, installed_kinds(), slots or serving.slots_here(), secrets=secrets)
+        with process:
+            build = system.builds.trigger(job, parameters)
+            view = _to_the_end(system, build, invocation.is_json)
+        is_kept = keep or invocation.flags.get("data") is not None
+        _print_summary(system, view, folder if is_kept else None, invocation.is_json)
+    return following.EXIT_CODES[view.result] if view.result else following.NOT_IN_TIME
+
+
+def _secret(text: str) -> tuple[str, str]:
+    if "=" in text:
+        return pair(text)
+    if text not in os.environ:
+        raise click.BadParameter(f"there is no environment variable {text!r}; set it, or write NAME=VALUE.")
+    return text, os.environ[text]
+
+
+@contextmanager
+def _folder(invocation: Invocation, keep: bool) -> Iterator[Path]:
+    """Where the embedded back ends live; gone afterwards unless it is wanted."""
+    for back_end in ("coordination", "store"):
+        if invocation.flags.get(back_end) is not None:
+            raise Invalid(
+                f"--{back_end}: `distci run` needs no back ends; `distci build trigger` starts builds on them"
+            )
+    data = invocation.flags.get("data")
+    if data is not None:
+        yield Path(data).absolute()
+    elif keep:
+        yield Path(mkdtemp(prefix="distci-run-"))
+    else:
+        with TemporaryDirectory(prefix="distci-run-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+
+def _settings(invocation: Invocation, folder: Path) -> Settings:
+    """What is configured, except for the back ends."""
+    return replace(invocation.settings(), coordination="", store="", data=str(folder))
+
+
+def _to_the_end(system: DistCI, build: BuildId, is_json: bool) -> BuildView:
+    from distci.cli.interrupts import interrupts
+
+    with interrupts(lambda: system.builds.cancel(build, "interrupted"), CANCELLING):
+        following.print_logs(system, build, is_json=is_json)
+        return system.builds.wait(build)
+
+
+def _print_summary(system: DistCI, view: BuildView, kept: Path | None, is_json: bool) -> None:
+    if not is_json:
+        click.echo()
+        following.print_tasks(view)
+        click.echo()
+    following.print_end(view, is_json)
+    artifacts = system.artifacts.list(view.id)
+    if is_json:
+        return
+    if kept is not None:
+        print_line(f"log:       distci build log {view.id} --data {kept}")
+        if artifacts:
+            print_line(f"artifacts: distci artifact get {view.id} --data {kept}")
+    elif artifacts:
+        print_line(f"{len(artifacts)} artifacts went with the temporary folder; --keep or --data DIR keeps them")

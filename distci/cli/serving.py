@@ -1,0 +1,76 @@
+"""Worker processes as the command line starts them: which kinds, how many slots, which secrets, until when."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distci.errors import Invalid
+
+if TYPE_CHECKING:
+    from distci.app import DistCI
+    from distci.process import Post, WorkerProcess
+
+CONTROL_SLOTS = 2
+DRAINING = "taking nothing more, finishing what runs; once more to leave it"
+
+
+def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: Any) -> WorkerProcess:
+    """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind."""
+    from distci.app import open_isolation
+    from distci.process import WorkerProcess
+
+    settings = system.settings
+    return WorkerProcess(
+        system.lifecycle,
+        system.store,
+        open_isolation(),
+        settings.data_folder / "scratch",
+        _posts(kinds, slots),
+        search_path=settings.search_path,
+        build_url=settings.build_url,
+        **options,
+    )
+
+
+def serve(process: WorkerProcess) -> None:
+    """Serve until somebody drains the workers or a signal comes; then finish what is held."""
+    from distci.cli.interrupts import interrupts
+
+    with process, interrupts(process.drain, DRAINING):
+        process.wait()
+
+
+def slots_here() -> int:
+    """As many slots as this process may use processors, and two at least."""
+    return max(2, len(os.sched_getaffinity(0)))
+
+
+def read_secrets(file: str | None) -> Mapping[str, str]:
+    """Secrets from a TOML file of names and texts; none without a file. Invalid names the file, never a value."""
+    if file is None:
+        return {}
+    try:
+        secrets = tomllib.loads(Path(file).read_text())
+    except OSError as error:
+        raise Invalid(f"{file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        # The cause may quote a line, and with it a secret.
+        raise Invalid(f"{file}: not TOML; write NAME = 'value', one a line") from None
+    wrong = [name for name, value in secrets.items() if not isinstance(value, str)]
+    if wrong:
+        raise Invalid(f"{file}: {', '.join(wrong)} must be a text in quotes")
+    return secrets
+
+
+def _posts(kinds: Sequence[str], slots: int) -> list[Post]:
+    """Control has slots of its own: it must not wait until some long task is done."""
+    from distci.lifecycle import CONTROL_KIND
+    from distci.process import Post
+
+    tasks = tuple(kind for kind in dict.fromkeys(kinds) if kind != CONTROL_KIND)
+    posts = [Post((CONTROL_KIND,), CONTROL_SLOTS)] if CONTROL_KIND in kinds else []
+    return [*posts, Post(tasks, slots)] if tasks else posts

@@ -1,0 +1,80 @@
+"""``distci ticket``: what waits, runs, is parked or was set aside."""
+
+from __future__ import annotations
+
+import click
+
+from distci.cli.command import Group, Invocation, json_option
+from distci.cli.output import moment, print_facts, print_json, print_line, print_table
+
+
+@click.group(cls=Group, examples=("distci ticket list --place dead", "distci ticket requeue 7f3k2m"))
+def ticket() -> None:
+    """Look at the work that waits, runs or was set aside."""
+
+
+@ticket.command("list", examples=("distci ticket list", "distci ticket list --place waiting --json"))
+@click.option("--place", type=click.Choice(["waiting", "running", "parked", "dead"]), help="Only those that are there.")
+@json_option
+@click.pass_obj
+def list_(invocation: Invocation, place: str | None) -> None:
+    """List all live tickets."""
+    with invocation.connect() as system:
+        views = [view for view in system.tickets.list() if place in (None, view.place)]
+    if invocation.is_json:
+        for view in views:
+            print_json(view)
+        return
+    print_table(
+        ("TICKET", "PLACE", "KIND", "LABELS", "POSTED", "WORKER", "REASON"),
+        [
+            (
+                view.token,
+                view.place,
+                view.ticket.kind if view.ticket else "?",
+                " ".join(view.ticket.labels) if view.ticket else "",
+                moment(view.ticket.posted_ms) if view.ticket else "",
+                view.worker,
+                view.reason,
+            )
+            for view in views
+        ],
+    )
+
+
+@ticket.command(examples=("distci ticket show 7f3k2m", "distci ticket show 7f3k2m.2 --json"))
+@click.argument("name", metavar="TICKET")
+@json_option
+@click.pass_obj
+def show(invocation: Invocation, name: str) -> None:
+    """Show one live ticket, by its id or token."""
+    with invocation.connect() as system:
+        view = system.tickets.show(name)
+    if invocation.is_json:
+        print_json(view)
+        return
+    held = view.ticket
+    print_facts({"ticket": view.token, "place": view.place, "worker": view.worker, "reason": view.reason})
+    if held is not None:
+        print_facts(
+            {
+                "kind": held.kind,
+                "labels": " ".join(held.labels),
+                "priority": held.priority,
+                "project": held.project,
+                "attempt": f"{held.attempt} of {held.attempts}",
+                "posted": moment(held.posted_ms),
+                **{f"body: {name}": value for name, value in held.body.items()},
+            }
+        )
+
+
+@ticket.command(examples=("distci ticket requeue 7f3k2m",))
+@click.argument("name", metavar="TICKET")
+@json_option
+@click.pass_obj
+def requeue(invocation: Invocation, name: str) -> None:
+    """Put a ticket that was set aside back into the queue, with its attempts counted anew."""
+    with invocation.connect() as system:
+        fresh = system.tickets.requeue(name)
+    print_json(fresh) if invocation.is_json else print_line(f"{fresh.token} waits again")

@@ -1,0 +1,60 @@
+"""``distci up``: a whole system in one process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from distci.cli import serving
+from distci.cli.command import Command, Invocation
+from distci.cli.worker import secrets_option
+
+if TYPE_CHECKING:
+    from distci.settings import Address, Settings
+
+
+@click.command(cls=Command, examples=("distci up", "distci up --data /var/lib/distci --slots 8"))
+@click.option("--slots", type=click.IntRange(1), help="Tasks at once.  [as many as processors, at least 2]")
+@secrets_option
+@click.pass_obj
+def up(invocation: Invocation, slots: int | None, secret_file: str | None) -> None:
+    """Run workers of every kind in this process, on the configured back ends or on embedded ones.
+
+    SIGTERM or Ctrl-C lets it finish what runs; a second one ends it at once.
+    """
+    from distci.cli import logs
+    from distci.process import installed_kinds
+
+    logs.begin(invocation.verbosity, is_service=True)
+    secrets = serving.read_secrets(secret_file)
+    kinds = installed_kinds()
+    slots = slots or serving.slots_here()
+    with invocation.connect() as system:
+        process = serving.worker_process(system, kinds, slots, secrets=secrets)
+        click.echo(_welcome(system.settings, kinds, slots))
+        serving.serve(process)
+
+
+def _welcome(settings: Settings, kinds: list[str], slots: int) -> str:
+    told = "".join(
+        f" --{name} {getattr(settings, name)}" for name in ("coordination", "store", "data") if _is_flag(settings, name)
+    )
+    return f"""\
+DistCI serves {", ".join(kinds)}: {slots} tasks at once.
+  coordination  {_shown(settings.coordination_address)}
+  store         {_shown(settings.store_address)}
+  data          {settings.data_folder}
+Try from another terminal:
+  distci job put job.json{told}
+  distci build trigger JOB --follow{told}
+Ctrl-C finishes what runs and ends."""
+
+
+def _is_flag(settings: Settings, name: str) -> bool:
+    return settings.origins.get(name, "").startswith("--")
+
+
+def _shown(address: Address) -> str:
+    """A back end's URL without what may be secret in it."""
+    return f"{address.scheme}://{address.host.rpartition('@')[2]}{address.path}"

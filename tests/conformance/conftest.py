@@ -1,0 +1,68 @@
+"""Coordination trees to hold the adapters and the protocol to their promises on."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+
+from distci.coordination.port import Coordination
+from distci.coordination.sqlite import SqliteCoordination
+from distci.coordination.zookeeper import ZooKeeperCoordination
+
+SESSION_TIMEOUT_S = 10.0
+
+
+class SqliteCluster:
+    """A fresh SQLite tree."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def connect(self, session_timeout_s: float = SESSION_TIMEOUT_S) -> SqliteCoordination:
+        return SqliteCoordination(self.path, session_timeout_s=session_timeout_s)
+
+    def expire(self, coordination: Coordination) -> None:
+        """End a session as the tree does when its time is over, behind its owner's back."""
+        owner = coordination.session.id
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as tree:
+            tree.execute("BEGIN IMMEDIATE")
+            tree.execute("DELETE FROM nodes WHERE owner = ?", (owner,))
+            tree.execute("DELETE FROM sessions WHERE id = ?", (owner,))
+            tree.execute("COMMIT")
+
+
+class ZooKeeperCluster:
+    """A fresh root in a ZooKeeper."""
+
+    def __init__(self, hosts: str) -> None:
+        self.hosts = hosts
+        self.root = f"/conformance/{uuid.uuid4().hex}"
+
+    def connect(self, session_timeout_s: float = SESSION_TIMEOUT_S) -> ZooKeeperCoordination:
+        return ZooKeeperCoordination(self.hosts, self.root, session_timeout_s=session_timeout_s)
+
+    def expire(self, coordination: Coordination) -> None:
+        """End a session by taking it over and closing it."""
+        client = getattr(coordination, "real", coordination)._client
+        thief = KazooClient(self.hosts, client_id=client.client_id)
+        thief.start()
+        thief.stop()
+        thief.close()
+
+
+Cluster = SqliteCluster | ZooKeeperCluster
+
+
+@pytest.fixture(params=["sqlite", "zookeeper"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    """An empty coordination tree of each kind."""
+    if request.param == "sqlite":
+        yield SqliteCluster(tmp_path / "tree.sqlite")
+    else:
+        yield ZooKeeperCluster(request.getfixturevalue("zookeeper_hosts"))

@@ -1,0 +1,42 @@
+"""Fixtures of all tests: the real services, each with a corner of its own for every test."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from services import shared
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shared.begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shared.end()
+
+
+@pytest.fixture(scope="session")
+def zookeeper_hosts() -> str:
+    """A ZooKeeper server that all tests share."""
+    return shared.zookeeper_hosts()
+
+
+@pytest.fixture(scope="session")
+def zookeeper_ensemble_hosts() -> str:
+    """Three ZooKeeper servers that all tests share."""
+    return shared.zookeeper_ensemble_hosts()
+
+
+@pytest.fixture
+def zookeeper_url(zookeeper_hosts: str) -> str:
+    """A root of its own in the shared ZooKeeper."""
+    return f"zookeeper://{zookeeper_hosts}/tests/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> str:
+    """An S3 server that all tests share."""
+    return shared.s3_endpoint()

@@ -1,0 +1,26 @@
+"""An S3 endpoint: moto's server, which keeps objects in memory and takes any credentials."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from services.daemon import Daemon, accepts, free_ports
+
+
+class S3Server:
+    """One server process."""
+
+    def __init__(self, folder: Path) -> None:
+        [port] = free_ports(1)
+        program = Path(sys.executable).with_name("moto_server")
+        self._daemon = Daemon("s3", [str(program), "-H", "127.0.0.1", "-p", str(port)], folder)
+        self._daemon.wait_until_ready(lambda: accepts(port))
+        self.endpoint = f"http://127.0.0.1:{port}"
+
+    @property
+    def pids(self) -> list[int]:
+        return [self._daemon.pid]
+
+    def stop(self) -> None:
+        self._daemon.stop()

@@ -1,0 +1,415 @@
+"""What is read from JSON, and what is refused, with the place and a hint."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from distci import documents, plan
+from distci.errors import InvalidDocument, InvalidJob
+from distci.model import BuildId, BuildState, Job, Json, Outcome, Progress, TaskState, Trigger
+
+DOCS = Path(__file__).parents[2] / "docs" / "jobs.rst"
+
+REMOTE = "https://git.example.org/hello.git"
+
+
+def shell(name: str = "t", **keys: Json) -> dict[str, Json]:
+    return {"name": name, "type": "shell", "script": "true", **keys}
+
+
+def job(*tasks: Json, **keys: Json) -> dict[str, Json]:
+    return {"job": "team/hello", "tasks": list(tasks or [shell()]), **keys}
+
+
+def problems(document: Json) -> tuple[str, ...]:
+    with pytest.raises(InvalidJob) as refused:
+        documents.job_from_json(document)
+    return refused.value.problems
+
+
+def example() -> dict[str, Json]:
+    """The job that the documentation shows."""
+    block = re.search(r"\.\. code-block:: json\n\n((?:    .*\n|\n)+)", DOCS.read_text())
+    assert block
+    return json.loads(block[1])  # type: ignore[no-any-return]
+
+
+# JSON itself
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b'{"a": 1, "a": 2}', "the key 'a' is there twice"),
+        (b"[NaN]", "NaN is not a number"),
+        (b"[Infinity]", "Infinity is not a number"),
+        (b"[1e999]", "1e999 is not a number"),
+        (b'{\n  "a": }', "line 2, column 8"),
+        (b"\xff", "can't decode byte 0xff"),
+        (b'["\\ud800"]', "surrogates"),
+        (b"", "line 1, column 1"),
+        (b"[" * 100_000, "recursion"),
+        (b"[" * 70 + b"]" * 70, "deeper than 64"),
+        (b"9" * 5000, "digits"),
+        (b" " * (documents.DOCUMENT_BYTES_MAX + 1), "too many"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+def test_what_is_not_strict_json_is_refused_by_name(data: bytes, told: str) -> None:
+    with pytest.raises(InvalidDocument, match=told) as refused:
+        documents.read_json(data, "the thing")
+    assert str(refused.value).startswith("the thing: ")
+
+
+@pytest.mark.parametrize("data", ['{"a": ["\\u00e4", 1.5, null]}', b'{"a": ["\xc3\xa4", 1.5, null]}'])
+def test_json_is_read_from_text_and_bytes(data: str | bytes) -> None:
+    assert documents.read_json(data, "it") == {"a": ["ä", 1.5, None]}
+
+
+# Jobs
+
+
+def test_the_example_of_the_documentation_is_a_job_that_can_be_planned() -> None:
+    made = plan.expand(documents.job_from_json(example()), BuildId("team/hello", 1), 1, Trigger())
+    assert "test[3.11,arch=amd64]" in {task.name for task in made.tasks}
+
+
+def test_a_job_of_three_lines_is_enough() -> None:
+    assert documents.job_from_json(job()).tasks[0].arguments == {"script": "true"}
+
+
+def test_a_document_says_all_that_a_definition_holds() -> None:
+    read = documents.job_from_json(
+        job(
+            shell("a"),
+            shell("b", needs=["a"], when="always", on_cancel=True, timeout="10m", attempts=2, retries=1, priority=0),
+            environment={"A": "1"},
+            triggers=[{"type": "cron", "schedule": "0 3 * * *"}, {"type": "job", "job": "team/lib", "on": "always"}],
+        )
+    )
+    assert isinstance(read, Job)
+    second = read.tasks[1]
+    assert (second.needs, second.on_cancel, second.timeout_s) == (("a",), True, 600.0)
+    assert (second.attempts, second.retries, second.priority) == (2, 1, 0)
+    assert [trigger.job for trigger in read.triggers] == ["team/lib"]
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"), [("1s", 1.0), ("90s", 90.0), ("10m", 600.0), ("2h", 7200.0), ("1d", 86400.0)]
+)
+def test_durations_have_a_unit(duration: str, seconds: float) -> None:
+    assert documents.job_from_json(job(shell(timeout=duration))).tasks[0].timeout_s == seconds
+
+
+GIT = {"name": "g", "type": "git-checkout", "repository": REMOTE}
+COPY = {"name": "c", "type": "copy-artifacts", "job": "team/lib"}
+LEVEL = {"LEVEL": {"default": "fast", "choices": ["fast", "full"]}}
+
+WRONG: list[tuple[Json, str]] = [
+    # the document
+    ([], "the document: [] is not of type object"),
+    (None, "the document: null is not of type object"),
+    ({"tasks": [shell()]}, "job: is missing"),
+    ({"job": "a"}, "tasks: is missing"),
+    ({"job": "a", "tasks": []}, "tasks: "),
+    ({"job": "a", "tasks": {}}, "tasks: {} is not of type array"),
+    (job(format=2), "format: 2 is not one of: 1"),
+    (job(task=[]), "task: unknown key; did you mean 'tasks'?"),
+    (job() | {"job": "../etc"}, 'job: "../etc" is not allowed here'),
+    (job() | {"job": "a/b/c/d/e"}, "job: "),
+    (job() | {"job": "a\n"}, "job: "),
+    (job(**{"a b": 1}), '["a b"]: unknown key'),
+    # what no script can be given
+    (job(shell(script="a\0b")), "tasks[0].script: has a NUL in it"),
+    (job(shell(script="\ud800")), "tasks[0].script: has half a surrogate pair in it"),
+    (job(shell(attempts=float("nan"))), "tasks[0].attempts: nan is not JSON"),
+    (job(shell(labels=("a",))), "tasks[0].labels: tuple is not JSON"),
+    (job(shell(environment={1: "x"})), "tasks[0].environment: the key 1 is no text"),
+    # keys and values of tasks
+    (job(shell(scirpt="x")), "tasks[0].scirpt: unknown key; did you mean 'script'?"),
+    (job({"name": "t", "type": "shell"}), "tasks[0].script: is missing"),
+    (job({"type": "shell", "script": "x"}), "tasks[0].name: is missing"),
+    (job({"name": "t", "script": "x"}), "tasks[0].type: is missing"),
+    (job(shell(type="shel")), "tasks[0].type: there is no type of task 'shel'; did you mean 'shell'?"),
+    (job(shell(type="control")), "tasks[0].type: there is no type of task 'control'"),
+    (job(shell(type={})), "tasks[0].type: {} is not of type string"),
+    (job("t"), 'tasks[0]: "t" is not of type object'),
+    (job(shell("a[1]")), 'tasks[0].name: "a[1]" is not allowed here'),
+    (job(shell("a\n")), 'tasks[0].name: "a\\n" is not allowed here'),
+    (job(shell(timeout=90)), "tasks[0].timeout: 90 is not of type string"),
+    (job(shell(timeout="90")), 'tasks[0].timeout: "90" is not allowed here'),
+    (job(shell(timeout="0s")), 'tasks[0].timeout: "0s" is not allowed here'),
+    (job(shell(timeout="9" * 5000 + "s")), "tasks[0].timeout: "),
+    (job(shell(priority=10)), "tasks[0].priority: "),
+    (job(shell(attempts=0)), "tasks[0].attempts: "),
+    (job(shell(when="sucess")), 'tasks[0].when: "sucess" is not one of: success, failure, always; did you mean'),
+    (job(shell(on_cancel=True)), "tasks[0].on_cancel: goes with `when: always` only"),
+    (job(shell(labels=["a b"])), 'tasks[0].labels[0]: "a b" is not allowed here'),
+    (job(shell(secrets=["a-b"])), 'tasks[0].secrets[0]: "a-b" is not allowed here'),
+    (job(shell(isolation={"type": "jail"})), "tasks[0].isolation.type: "),
+    (job(shell(**{"if": {"branch": ["x"]}})), "tasks[0].if.branch: unknown key; did you mean 'branches'?"),
+    (job(shell(**{"if": {"parameters": {"A": [1]}}})), "tasks[0].if.parameters.A: "),
+    # paths and options
+    (job(shell(directory="/etc")), 'tasks[0].directory: "/etc" is not allowed here'),
+    (job(shell(directory="a/../b")), 'tasks[0].directory: "a/../b" is not allowed here'),
+    (job(shell(directory="..")), 'tasks[0].directory: ".." is not allowed here'),
+    (job(shell(directory="a\n")), "tasks[0].directory: "),
+    (job({"name": "p", "type": "publish-artifacts", "paths": ["../x"]}), 'tasks[0].paths[0]: "../x" is not allowed'),
+    (job({"name": "p", "type": "publish-artifacts", "paths": []}), "tasks[0].paths: "),
+    (job(GIT | {"repository": "--upload-pack=x"}), "tasks[0].repository: "),
+    (job(GIT | {"ref": "-x"}), 'tasks[0].ref: "-x" is not allowed here'),
+    (job(COPY | {"build": "lst-passed"}), "tasks[0].build: "),
+    # variables
+    (job(environment={"DISTCI_X": "1"}), "environment.DISTCI_X: this variable is set by DistCI itself"),
+    (job(shell(environment={"CI": "1"})), "tasks[0].environment.CI: this variable is set by DistCI itself"),
+    (job(parameters={"DISTCI": {}}), "parameters.DISTCI: this variable is set by DistCI itself"),
+    (job(shell(matrix={"CI": ["1"]})), "tasks[0].matrix.CI: this variable is set by DistCI itself"),
+    (job(shell(secrets=["CI"])), "tasks[0].secrets.CI: this variable is set by DistCI itself"),
+    (job(environment={"A-B": "1"}), 'environment.A-B: "A-B" cannot be a name here'),
+    (job(environment={"A": 1}), "environment.A: 1 is not of type string"),
+    (job(parameters=LEVEL, environment={"LEVEL": "x"}), "environment.LEVEL: is a parameter of the job already"),
+    (job(parameters={"L": {"default": "fst", "choices": ["fast"]}}), "parameters.L.default: 'fst' is not one of"),
+    (job(parameters={"L": {"default": "x", "required": True}}), "parameters.L.default: is never used"),
+    # matrices
+    (job(shell(matrix={"v": []})), "tasks[0].matrix.v: "),
+    (job(shell(matrix={"v": ["a,b"]})), 'tasks[0].matrix.v[0]: "a,b" is not allowed here'),
+    (job(shell(matrix={"v": ["1", "2"], "max": 1})), "tasks[0].matrix: 2 combinations; at most 1"),
+    (job(shell(matrix={"v": ["1"], "exclude": [{"v": "1"}]})), "tasks[0].matrix: nothing is left of it"),
+    (job(shell(matrix={"v": ["1"], "exclude": [{"w": "1"}]})), "tasks[0].matrix.exclude[0].w: the matrix has no such"),
+    (job(shell(matrix={"v": ["1"], "exclude": [{"v": "2"}]})), "tasks[0].matrix.exclude[0].v: '2' is no value"),
+    (job(shell(matrix={"v": ["1"], "include": [{"w": "1"}]})), "tasks[0].matrix.include[0].v: is missing"),
+    (job(shell(matrix={"v": ["1"], "include": [{"v": "1"}]})), "tasks[0].matrix: two tasks would be named 't[1]'"),
+    (job(shell(matrix={f"a{n}": [str(m) for m in range(20)] for n in range(9)})), "tasks[0].matrix: spans"),
+    (job(shell(matrix={"v": [str(n) for n in range(150)]}), shell("u", matrix={"v": [str(n) for n in range(150)]})), "tasks: 300 tasks"),
+    (job(shell(matrix={"v": ["x" * 70], "w": ["y" * 70]})), "tasks[0].matrix: the name"),
+    (job(shell(directory="{d}", matrix={"d": ["../x"]})), 'tasks[0].directory: "../x" is not allowed here'),
+    (job(GIT | {"ref": "{r}", "matrix": {"r": ["-x"]}}), 'tasks[0].ref: "-x" is not allowed here'),
+    (job(shell(matrix={"label": ["a b"]})), 'tasks[0].labels[0]: "a b" is not allowed here'),
+    (job(*[shell("n" * 60 + str(n), needs=[]) for n in range(200)]), "tasks: the state of 200 tasks"),
+    (job(shell(script="x" * 2_000_000, matrix={"v": ["1", "2"]})), "tasks: with all matrices expanded they take"),
+    # how tasks hang together
+    (job(shell("a"), shell("a")), "tasks[1].name: 'a' is the name of another task already"),
+    (job(shell("test"), shell("b", needs=["tset"])), "tasks[1].needs[0]: there is no task 'tset'; did you mean 'test'?"),
+    (job(shell("t", matrix={"v": ["1"]}), shell("b", needs=["t[2]"])), "tasks[1].needs[0]: there is no task 't[2]'"),
+    (job(shell("a", needs=["a"])), "tasks: they need each other in a circle: a -> a"),
+    (job(shell("a", needs=["b"]), shell("b", needs=["a"])), "tasks: they need each other in a circle: "),
+    (job(shell("a", when="failure")), "tasks[0].when: it can never run"),
+    (job(shell("a"), shell("b", when="failure", needs=[])), "tasks[1].when: it can never run"),
+    (job(shell("a"), shell("b", when="always"), shell("c")), "tasks[2].needs: is missing: the task before it, 'b'"),
+    # triggers
+    (job(triggers=[{"type": "gitub"}]), "triggers[0].type: there is no type of trigger 'gitub'; did you mean 'github'?"),
+    (job(triggers=[{"type": "github", "repo": "x"}]), "triggers[0].repository: is missing"),
+    (job(triggers=[{"type": "git-poll", "repository": "-x"}]), 'triggers[0].repository: "-x" is not allowed here'),
+    (job(triggers=[{"type": "job", "job": "team/hello"}]), "triggers[0].job: the job would start itself"),
+    (job(triggers=[{"type": "job", "job": "a//b"}]), "triggers[0].job: job id 'a//b'"),
+    (job(triggers=[{"type": "job", "job": "b", "parameters": {"X": "1"}}]), "triggers[0].parameters.X: job team/hello has"),
+    (job(concurrency={"group": "a", "policy": "wait"}), "concurrency.policy: "),
+    (job(retention={"builds": 0}), "retention.builds: "),
+    (job(definition={"path": "../x"}), "definition.path: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "told"), WRONG, ids=[told for _, told in WRONG])
+def test_a_wrong_job_is_refused_with_the_place_and_a_hint(document: Json, told: str) -> None:
+    assert any(problem.startswith(told) for problem in problems(document)), problems(document)
+
+
+def test_all_problems_are_told_at_once_each_with_its_place() -> None:
+    told = problems(
+        job(
+            shell("a", scirpt="x", needs=["b"], timeout="soon"),
+            shell("b", needs=["a"], directory="/"),
+            environment={"CI": "no"},
+            triggers=[{"type": "cron"}, {"type": "job", "job": "team/hello"}],
+        )
+    )
+    places = [problem.partition(": ")[0] for problem in told]
+    assert sorted(places) == sorted(
+        [
+            "tasks[0].scirpt",
+            "tasks[0].timeout",
+            "tasks[1].directory",
+            "tasks",
+            "environment.CI",
+            "triggers[0].schedule",
+            "triggers[1].job",
+        ]
+    )
+
+
+@pytest.mark.parametrize("depth", [100, 5000])
+def test_a_deep_document_is_refused_and_breaks_nothing(depth: int) -> None:
+    deep: Json = {}
+    for _ in range(depth):
+        deep = {"x": deep}
+    assert "deeper than 64" in problems(job(shell(isolation=deep)))[0]
+
+
+# Kinds of others
+
+
+class Deploy:
+    kind = "deploy"
+    schema = {  # noqa: RUF012
+        "required": ["target"],
+        "properties": {"target": {"type": "string", "description": "Where to."}},
+    }
+
+
+@pytest.fixture
+def _deploy_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("deploy", f"{__name__}:Deploy", documents.WORKERS)
+    broken = EntryPoint("broken", "no_such_module_anywhere:Worker", documents.WORKERS)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point, broken])
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+
+
+@pytest.mark.usefixtures("_deploy_installed")
+def test_the_keys_of_an_installed_kind_are_checked() -> None:
+    assert documents.job_from_json(job({"name": "d", "type": "deploy", "target": "x"})).tasks[0].type == "deploy"
+    assert problems(job({"name": "d", "type": "deploy", "traget": "x"})) == (
+        "tasks[0].target: is missing",
+        "tasks[0].traget: unknown key; did you mean 'target'?",
+    )
+
+
+@pytest.mark.usefixtures("_deploy_installed")
+def test_a_kind_that_cannot_be_loaded_is_a_problem_of_its_task_alone() -> None:
+    assert problems(job({"name": "d", "type": "broken"}))[0].startswith(
+        "tasks[0].type: the package that brings 'broken' cannot be loaded"
+    )
+
+
+def test_a_kind_with_a_dot_may_be_planned_where_it_is_not_installed_and_a_warning_says_so() -> None:
+    document = job({"name": "d", "type": "org.example.deploy", "target": "x"})
+    assert documents.job_from_json(document).tasks[0].arguments == {"target": "x"}
+    assert documents.warnings_for(document) == [
+        "tasks[0].type: org.example.deploy is not installed here; its own keys are not checked"
+    ]
+
+
+# What is accepted, but not acted on
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (job(concurrency={"group": "a"}), "concurrency"),
+        (job(retention={"days": 9}), "retention"),
+        (job(definition={"path": ".distci.json"}), "definition"),
+        (job(triggers=[{"type": "cron", "schedule": "0 3 * * *"}]), "triggers[0]"),
+        (job(shell(**{"if": {"branches": ["main"]}})), "tasks[0].if"),
+        (job(shell(resources=["board"])), "tasks[0].resources"),
+        (job(shell(reuse=True)), "tasks[0].reuse"),
+        (job(shell(reports={"junit": ["x.xml"]})), "tasks[0].reports"),
+        (job(shell(isolation={"type": "container", "image": "x"})), "tasks[0].isolation"),
+    ],
+    ids=str,
+)
+def test_a_key_that_nothing_acts_on_yet_is_named(document: dict[str, Json], place: str) -> None:
+    documents.job_from_json(document)
+    assert [warning.partition(": ")[0] for warning in documents.warnings_for(document)] == [place]
+
+
+def test_a_job_that_is_wholly_acted_on_has_no_warnings() -> None:
+    assert documents.warnings_for(job(shell(isolation={"type": "host"}), triggers=[{"type": "job", "job": "b"}])) == []
+
+
+# The schemas
+
+
+@pytest.mark.parametrize("name", ["job", "plan", "outcome", "state"])
+def test_each_schema_is_a_schema_that_says_what_it_is(name: str) -> None:
+    schema = json.loads(files("distci.schemas").joinpath(f"{name}.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"urn:distci:schema:{name}"
+    assert schema["description"]
+
+
+def test_the_keys_common_to_all_tasks_are_those_of_the_schema() -> None:
+    definitions = json.loads(files("distci.schemas").joinpath("job.json").read_text())["$defs"]
+    assert definitions["task-other"]["properties"].keys() == documents.COMMON_KEYS | {"name", "type"}
+    assert {f"task-{kind}" for kind in documents.BUILT_IN} < definitions.keys()
+
+
+def valid(name: str, document: Json) -> None:
+    schema = json.loads(files("distci.schemas").joinpath(f"{name}.json").read_text())
+    Draft202012Validator(schema).validate(document)
+
+
+def test_what_is_written_is_what_the_schemas_describe() -> None:
+    trigger = Trigger(
+        "retry", "me", {"LEVEL": "full"}, upstream=BuildId("a", 1), retry_of=BuildId("b", 2), only=["tell"]
+    )
+    made = plan.expand(documents.job_from_json(example()), BuildId("team/hello", 1), 1, trigger)
+    valid("plan", json.loads(documents.plan_to_bytes(made)))
+    valid("outcome", documents.outcome_to_json(Outcome.failed("exit status 1", commit="abc")))
+    taken = Progress(TaskState.REUSED, 2, "x.1", "team/hello#1")
+    state = BuildState({"a": taken, "b": Progress()}, is_cancelled=True)
+    valid("state", documents.state_to_json(state))
+
+
+# Our own documents
+
+
+@pytest.mark.parametrize(
+    ("read", "document"),
+    [
+        (documents.trigger_from_json, {}),
+        (documents.trigger_from_json, []),
+        (documents.trigger_from_json, {"kind": 1}),
+        (documents.trigger_from_json, {"kind": "m", "upstream": "nonsense"}),
+        (documents.trigger_from_json, {"kind": "m", "only": "abc"}),
+        (documents.trigger_from_json, {"kind": "m", "parameters": {"A": 1}}),
+        (documents.outcome_from_json, None),
+        (documents.outcome_from_json, {"verdict": "splendid"}),
+        (documents.state_from_json, {"tasks": []}),
+        (documents.state_from_json, {"tasks": {"a": []}}),
+        (documents.state_from_json, {"tasks": {"a": ["z"]}}),
+        (documents.state_from_json, {"tasks": {"a": ["p", 1]}}),
+        (documents.state_from_json, {"tasks": {"a": ["p", "x", 1, 0]}}),
+        (documents.state_from_json, {"tasks": {"a": ["p", "x", 1, -1, 5]}}),
+        (documents.plan_from_bytes, b"[]"),
+        (documents.plan_from_bytes, b"{"),
+        (documents.plan_from_bytes, b'{"format": 1}'),
+    ],
+)
+def test_a_damaged_document_is_refused(read: Callable[[Json], object], document: Json) -> None:
+    with pytest.raises(InvalidDocument):
+        read(document)
+
+
+@pytest.mark.parametrize(
+    ("read", "document"),
+    [
+        (documents.trigger_from_json, {"format": 9}),
+        (documents.outcome_from_json, {"format": 9}),
+        (documents.state_from_json, {"format": 9}),
+        (documents.plan_from_bytes, b'{"format": 9}'),
+    ],
+)
+def test_another_format_is_refused_politely(read: Callable[[Json], object], document: Json) -> None:
+    with pytest.raises(InvalidDocument, match="format 9; this version reads format 1"):
+        read(document)
+
+
+def test_the_state_of_a_task_takes_few_bytes() -> None:
+    ended = Progress(TaskState.PASSED, 1, "0123456789abcdefghjk.1")
+    document = documents.state_to_json(BuildState({f"task{number:03}": ended for number in range(200)}))
+    assert len(json.dumps(document, separators=(",", ":"))) <= 200 * 44
+
+
+def test_importing_documents_does_not_import_jsonschema() -> None:
+    code = "import sys, distci.documents; sys.exit('jsonschema' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
