@@ -49,7 +49,7 @@ class ZooKeeperCluster:
 
     def expire(self, coordination: Coordination) -> None:
         """End a session by taking it over and closing it."""
-        client = getattr(coordination, "real", coordination)._client
+        client = vars(getattr(coordination, "real", coordination))["_client"]
         thief = KazooClient(self.hosts, client_id=client.client_id)
         thief.start()
         thief.stop()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -23,7 +24,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "jobs.rst"
 REMOTE = "https://git.example.org/hello.git"
 
 
-def shell(name: str = "t", **keys: Json) -> dict[str, Json]:
+def shell(name: Any = "t", **keys: Json) -> dict[str, Json]:
     return {"name": name, "type": "shell", "script": "true", **keys}
 
 
