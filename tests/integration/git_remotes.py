@@ -127,7 +127,7 @@ def plain_files(folder: Path) -> Iterator[str]:
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *arguments: object, **options: object) -> None:
-            super().__init__(*arguments, directory=str(folder), **options)  # type: ignore[arg-type, misc]
+            super().__init__(*arguments, directory=str(folder), **options)  # type: ignore[arg-type]
 
         def log_message(self, *_: object) -> None:
             pass

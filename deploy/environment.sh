@@ -1,0 +1,59 @@
+# Sourced by the commands that make what they need: Debian packages, and a virtual environment in the checkout.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+environment=$root/.venv
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "$(basename "$0"): $*"; exit 1; }
+
+# require_packages PACKAGE...: install the Debian packages that are missing, or say how.
+require_packages() {
+    local package missing=() as_root=()
+    for package; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local install=(apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}")
+    if ! command -v apt-get >/dev/null; then
+        fail "please install what Debian calls ${missing[*]}, then start this again"
+    elif [ "$(id -u)" -ne 0 ]; then
+        sudo -n true 2>/dev/null || fail "please run:  sudo apt-get install --no-install-recommends ${missing[*]}"
+        as_root=(sudo -n)
+    fi
+    say "installing ${missing[*]} ..."
+    export DEBIAN_FRONTEND=noninteractive
+    # Lists of packages may be missing or too old: the first failure may mean no more than that.
+    "${as_root[@]}" "${install[@]}" >/dev/null 2>&1 && return
+    { "${as_root[@]}" apt-get update && "${as_root[@]}" "${install[@]}"; } >&2 || fail "could not install ${missing[*]}"
+}
+
+# find_python: the interpreter to make the environment with.
+find_python() {
+    local candidate
+    for candidate in python3.11 python3 python3.12 python3.13; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    require_packages python3
+    command -v python3
+}
+
+# make_environment [EXTRA]: DistCI from this checkout, with its dependencies; used again until what it is made from changes.
+make_environment() {
+    local extra=${1:-} python stamp
+    python=$(find_python)
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed; $python is older"
+    stamp=$({ "$python" --version; echo "$root"; cat "$root/setup.cfg" "$root/pyproject.toml"; } | sha256sum | cut -d' ' -f1)
+    # An environment with the extra has all that one without it has.
+    if [ ! -f "$environment/made-from-$stamp-$extra" ] && { [ -n "$extra" ] || ! compgen -G "$environment/made-from-$stamp-*" >/dev/null; }; then
+        "$python" -c 'import ensurepip, venv' 2>/dev/null || require_packages python3-venv
+        say "making the virtual environment $environment ..."
+        rm -f "$environment"/made-from-*
+        "$python" -m venv "$environment"
+        "$environment/bin/pip" install --quiet --disable-pip-version-check --upgrade 'setuptools>=77' --editable "$root${extra:+[$extra]}" || fail "pip could not install what is needed"
+        touch "$environment/made-from-$stamp-$extra"
+    fi
+    export PATH=$environment/bin:$PATH
+}
