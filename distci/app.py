@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from distci.settings import Settings, load
+from distci.settings import Settings, find_file, load
 
 if TYPE_CHECKING:
     from distci.coordination.port import Coordination
@@ -28,6 +28,8 @@ def connect(
 ) -> DistCI:
     """A system to work with: by its back ends' URLs, by its data folder (embedded back ends), or by ready settings.
 
+    With no argument it is the one that the settings file and the environment name, as for the command line.
+
     Raises InvalidSettings for what cannot be understood and Unavailable for what cannot be reached. Close it when done, or
     use it as a context manager.
 
@@ -41,9 +43,12 @@ def connect(
             "data": os.fspath(data) if data else None,
             "coordination": coordination,
             "store": store,
-            "actor": actor,
+            "actor": actor or None,
         }
-        settings = load(None, {}, flags)
+        if any((data, coordination, store)):
+            settings = load(None, {}, flags)
+        else:
+            settings = load(find_file(os.environ), os.environ, flags)
     return DistCI(settings)
 
 

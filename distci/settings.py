@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from distci.errors import InvalidSettings
 
+SYSTEM_FILE = Path("/etc/distci/distci.toml")
 PREFIX = "DISTCI_"
 COORDINATION_SCHEMES = ("zookeeper", "sqlite")
 STORE_SCHEMES = ("s3", "file")
@@ -130,6 +131,14 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     if problems:
         raise InvalidSettings("these settings cannot be used:", problems)
     return settings
+
+
+def find_file(environment: Mapping[str, str]) -> Path | None:
+    """The settings file of a user or a machine: ``DISTCI_CONFIG``, the user's own, or the system's; None where there is none."""
+    if environment.get("DISTCI_CONFIG"):
+        return Path(environment["DISTCI_CONFIG"])
+    folder = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME', '')}/.config"
+    return next((file for file in (Path(folder, "distci/distci.toml"), SYSTEM_FILE) if file.exists()), None)
 
 
 def address(url: str) -> Address:

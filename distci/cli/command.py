@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-SYSTEM_FILE = Path("/etc/distci/distci.toml")
-
 
 @dataclass
 class Invocation:
@@ -46,10 +44,9 @@ class Invocation:
         return DistCI(self.settings())
 
     def _file(self) -> Path | None:
-        if self.config:
-            return Path(self.config)
-        folder = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-        return next((file for file in (Path(folder, "distci/distci.toml"), SYSTEM_FILE) if os.path.exists(file)), None)
+        from distci import settings
+
+        return Path(self.config) if self.config else settings.find_file(os.environ)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
