@@ -125,6 +125,6 @@ def open_store(settings: Settings) -> Store:
 
 def open_isolation() -> Isolation:
     """Where the commands of tasks run on this machine."""
-    from distci.isolation.host import HostIsolation
+    from distci.isolation.host import HostIsolation, find_cgroups
 
-    return HostIsolation()
+    return HostIsolation(find_cgroups())

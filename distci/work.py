@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +21,10 @@ from typing import Protocol, TypeVar
 from distci.artifacts import Artifacts, Publication
 from distci.builds import Builds
 from distci.console import LogWriter
-from distci.errors import ClaimLost, Invalid, Missing, Unavailable
+from distci.errors import ClaimLost, Damaged, Invalid, Missing, NoSuchObject, Unavailable
 from distci.isolation.port import Cause, Command, Ended, Isolation
 from distci.lifecycle import Lifecycle, LiveBuild, build_of
-from distci.model import BuildId, Outcome, Plan, Task, Verdict
+from distci.model import BuildId, Json, Outcome, Plan, Task, Verdict
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.protocol.members import Member
@@ -122,8 +122,12 @@ class TaskContext:
         """The workspace, as the task's needs left it."""
         path = self._directory / "workspace"
         if self._restored is None:
-            inputs = self._inputs()
-            self._restored = self.patiently(lambda: self._workspaces.restore(inputs, path))
+            inputs = [keys.workspace(*attempt) for attempt, outcome in self._inputs() if outcome.get("workspace")]
+            try:
+                self._restored = self.patiently(lambda: self._workspaces.restore(inputs, path))
+            except NoSuchObject as error:
+                # Whoever saved it said so after it was there: this is no fault of the task.
+                raise Damaged(f"a workspace that {self.task.name} needs is gone: {error}") from error
         return path
 
     def inside(self, relative: str) -> Path:
@@ -194,13 +198,19 @@ class TaskContext:
             "DISTCI_TASK": self.task.name,
             "DISTCI_ATTEMPT": str(self._claim.ticket.attempt),
             "DISTCI_FENCE": self.token,
-            "DISTCI_COMMIT": trigger.commit,
+            "DISTCI_COMMIT": trigger.commit or self.commit,
             "DISTCI_REF": trigger.ref,
             "DISTCI_URL": self._site.url.replace("{build}", str(self.build)),
             "DISTCI_WORKSPACE": str(self._directory / "workspace"),
         }
         minimum = {"PATH": self._site.search_path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb"}
         return minimum | dict(self.task.environment) | self._secrets() | own
+
+    @property
+    def commit(self) -> str:
+        """The commit that this task works on: what the first of its needs that knows one had checked out; empty when none does."""
+        known = (str(_details(outcome).get("commit") or outcome.get("commit") or "") for _, outcome in self._inputs())
+        return next(filter(None, known), "")
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         """What the first task of this build that asked found under ``name``; found now if none has yet.
@@ -291,19 +301,22 @@ class TaskContext:
     def _secrets(self) -> dict[str, str]:
         return {name: self.secret(name) for name in self.task.secrets}
 
-    def _inputs(self) -> list[str]:
-        """Where the workspaces are that the task's needs left, in their order."""
+    def _inputs(self) -> Iterator[tuple[tuple[BuildId, str, str], Mapping[str, Json]]]:
+        """The attempts at the task's needs that count, and their outcomes, in the order of the needs."""
         state = self._live.state
-        found = []
         for need in self.task.needs:
             progress = state.tasks[need] if state else None
             if progress is None or not progress.token:
                 continue
-            origin = BuildId.parse(progress.origin) if progress.origin else self.build
-            outcome = self.patiently(partial(self._site.lifecycle.outcome_document, origin, need, progress.token))
-            if outcome and outcome.get("workspace"):
-                found.append(keys.workspace(origin, need, progress.token))
-        return found
+            attempt = (BuildId.parse(progress.origin) if progress.origin else self.build, need, progress.token)
+            outcome = self.patiently(partial(self._site.lifecycle.outcome_document, *attempt))
+            if outcome:
+                yield attempt, outcome
+
+
+def _details(outcome: Mapping[str, Json]) -> Mapping[str, Json]:
+    details = outcome.get("details")
+    return details if isinstance(details, Mapping) else {}
 
 
 def _bytes(what: str, text: str) -> bytes:
@@ -347,7 +360,7 @@ class Tasks:
             outcome = self._perform(task, context, live)
             if context.stopped_by is not None and claim.lost.is_set():
                 raise ClaimLost(f"claim {claim.token} was lost while its task ran")
-            has_workspace = outcome.verdict is not Verdict.CANCELLED and context.save()
+            outcome, has_workspace = self._save(outcome, context)
             record = {
                 "worker": claim.running.worker,
                 "attempt": claim.ticket.attempt,
@@ -355,6 +368,7 @@ class Tasks:
                 "ended_ms": self._lifecycle.now_ms(),
                 "log_bytes": context.close_log(),
                 "workspace": has_workspace,
+                "commit": context.commit,
                 "artifacts": context.artifact_count,
                 "after": claim.ticket.body.get("after", ""),
             }
@@ -364,6 +378,16 @@ class Tasks:
             context.abandon()
             watcher.join()
             remove(directory)
+
+    def _save(self, outcome: Outcome, context: TaskContext) -> tuple[Outcome, bool]:
+        """Keep the workspace, unless nobody can want it; one that cannot be kept is the task's failure."""
+        if outcome.verdict is Verdict.CANCELLED:
+            return outcome, False
+        try:
+            return outcome, context.save()
+        except Invalid as error:
+            context.say(f"distci: the workspace cannot be kept: {error}")
+            return Outcome.failed(f"the workspace cannot be kept: {error}"), False
 
     def _perform(self, task: Task, context: TaskContext, live: LiveBuild) -> Outcome:
         if live.is_cancelled and not task.on_cancel:

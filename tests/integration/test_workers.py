@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.git_remotes import Remote
 from waiting import wait_until
 
 from distci.artifacts import Artifact
@@ -107,6 +108,22 @@ class TestShell:
 
         assert "'out'" in system.failure(view, "try")
         assert not (tmp_path / "canary").exists()
+
+    def test_a_workspace_that_cannot_be_carried_on_fails_the_task_that_made_it(self, system: Any) -> None:
+        deep = "i=0; while [ $i -lt 1200 ]; do mkdir d; cd d; i=$((i + 1)); done"
+        view = system.run_tasks(shell(deep), shell("true", name="next"))
+
+        assert "the workspace cannot be kept" in system.failure(view, "make")
+        assert view.task("next").state is TaskState.SKIPPED
+
+    def test_the_commit_is_known_to_all_tasks_after_its_checkout(self, system: Any, tmp_path: Path) -> None:
+        remote = Remote(tmp_path / "remotes" / "hello")
+        commit = remote.commit(file="text")
+        source = {"name": "source", "type": "git-checkout", "repository": f"file://{remote.path}"}
+        tell = "echo $DISTCI_COMMIT"
+        view = system.run_tasks(source, shell(tell), shell(tell, name="later"), shell(tell, name="apart", needs=[]))
+
+        assert [system.log(view, name) for name in ("make", "later", "apart")] == [f"{commit}\n", f"{commit}\n", "\n"]
 
 
 class TestPublishing:
