@@ -66,7 +66,8 @@ class Jobs:
         version = latest.version if latest else 0
         if expected is not None and expected != (0 if latest and latest.is_deleted else version):
             raise VersionConflict(f"job {definition.id} is at version {version} now, not {expected}; read it again")
-        if latest and not latest.is_deleted and latest.document == document:
+        # As text, since order says something: that of a matrix's axes is in the names of tasks.
+        if latest and not latest.is_deleted and json.dumps(latest.document) == json.dumps(document):
             return latest
         self._index(definition)
         return self._write(JobVersion(definition.id, version + 1, document, actor, reason, self._clock()))
@@ -164,7 +165,7 @@ class Jobs:
             "changed_s": change.changed_s,
             "deleted": change.is_deleted,
         }
-        data = json.dumps(document, ensure_ascii=False, sort_keys=True).encode()
+        data = json.dumps(document, ensure_ascii=False).encode()
         if not self._store.put_if_absent(keys.job_version(change.job, change.version), data):
             raise VersionConflict(f"somebody else made version {change.version} of job {change.job}; read it again")
         return change
