@@ -289,7 +289,7 @@ class Builds:
             return None
         tasks = [_task_view(task) for task in record["tasks"]]
         result = Result(record["result"])
-        return _view(build, result, result, record, tasks, True)
+        return _view(build, str(result), result, record, tasks, True)
 
 
 def _view(
