@@ -6,20 +6,24 @@ operator trusts what is built there.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import termios
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from math import ceil
 from pathlib import Path
-from select import select
+from select import POLLIN, poll
 from signal import SIGKILL
 from threading import Event, Thread
 from time import monotonic, sleep
 from typing import Self
 from uuid import uuid4
 
-from distci.errors import Unavailable
+from distci.errors import Invalid, Unavailable
 from distci.isolation import supervisor
 from distci.isolation.port import Cause, Command, Ended
 
@@ -33,6 +37,9 @@ MARK = b"DISTCI_FENCE="
 LOCALE = "LC_CTYPE"
 """What Python sets in its own environment when that names no locale (PEP 538), whatever its options say."""
 
+SUPERVISOR = os.fsencode(os.path.join("", *supervisor.__name__.split("."))) + b".py\0"
+"""How the path of every installation's supervisor ends, as a command line has it."""
+
 CGROUP_FOLDER = "distci"
 
 
@@ -45,6 +52,7 @@ class HostIsolation:
         self._process = f"{os.getpid()}-{_started(os.getpid())}"
 
     def run(self, command: Command, output: Callable[[bytes], None], stop: Event) -> Ended:
+        _check(command)
         with self._cgroup(command) as cgroup, _Supervised(command, cgroup) as supervised:
             watcher = Thread(target=supervised.watch, args=(stop,), daemon=True)
             watcher.start()
@@ -103,8 +111,8 @@ class _Supervised:
         status_out, status_in = os.pipe()
         control_out, control_in = os.pipe()
         program = [sys.executable, "-I", "-S", "-X", "utf8", supervisor.__file__]
-        unset = "" if LOCALE in command.environment else LOCALE
-        arguments = [str(status_in), str(control_out), str(command.grace_s), cgroup, unset]
+        locale = f"{LOCALE}={command.environment[LOCALE]}" if LOCALE in command.environment else LOCALE
+        arguments = [str(status_in), str(control_out), str(command.grace_s), cgroup, locale]
         try:
             self._process = subprocess.Popen(
                 [*program, *arguments, *command.argv],
@@ -119,6 +127,8 @@ class _Supervised:
         except OSError as error:
             os.close(status_out)
             os.close(control_in)
+            if error.errno == errno.E2BIG:
+                raise Invalid("the command and its environment are more than a process can be given") from error
             raise Unavailable(f"no process can be started in {command.directory}: {error.strerror}") from error
         finally:
             os.close(status_in)
@@ -134,27 +144,36 @@ class _Supervised:
         self._process.wait()
 
     def drain(self, output: Callable[[bytes], None]) -> None:
-        """Hand the output on until nobody is left who could print."""
+        """Hand the output on until the supervisor has said that nobody is left, or cannot say anything any more.
+
+        The end of the output is no sign of that: a command may close it long before it ends.
+        """
         assert self._process.stdout is not None
         printed = self._process.stdout.fileno()
-        watched = [printed, self._status_out]
-        while printed in watched:
-            ready, _, _ = select(watched, (), ())
-            if printed in ready:
+        watched = {printed, self._status_out}
+        while self._status_out in watched:
+            ready = _readable(watched)
+            if self._status_out in ready and not self._read_word():
+                watched.remove(self._status_out)
+            elif printed in ready:
                 data = os.read(printed, READ_BYTES)
                 if data:
                     output(data)
                 else:
                     watched.remove(printed)
-            if self._status_out in ready and not self._read_word():
-                watched.remove(self._status_out)
-                if not self._word:
-                    # The supervisor itself was killed, by the script for one. Whom it held together has to be found.
-                    self._kill_leftovers()
+        if not self._word:
+            # The supervisor itself was killed, by the script for one. Whom it held together has to be found.
+            self._kill_leftovers()
+        # Whoever could print is dead. Should one have escaped nevertheless, what it prints from now on is not awaited.
+        left = _readable_bytes(printed)
+        while left:
+            data = os.read(printed, min(left, READ_BYTES))
+            output(data)
+            left -= len(data)
 
     def watch(self, stop: Event) -> None:
         """Ask for the end when the time is up, or when the caller wants it; until :meth:`finish`."""
-        while not select([self._is_over], (), (), self._poll_s())[0]:
+        while not _readable([self._is_over], self._poll_s()):
             if stop.is_set():
                 self.cause = Cause.STOPPED
             elif self._deadline is not None and monotonic() >= self._deadline:
@@ -199,13 +218,44 @@ class _Supervised:
         return Ended(self.cause, code if code >= 0 else None, -code if code < 0 else None)
 
 
+def _check(command: Command) -> None:
+    """Raise Invalid for what no process can be given."""
+    if not command.argv:
+        raise Invalid("there is no command")
+    for text in (*command.argv, *command.environment, *command.environment.values()):
+        try:
+            data = os.fsencode(text)
+        except UnicodeEncodeError as error:
+            raise Invalid("the command or its environment is not valid Unicode") from error
+        if b"\0" in data:
+            raise Invalid("there is a NUL in the command or its environment, which no process can be given")
+    for name in command.environment:
+        if not name or "=" in name:
+            raise Invalid(f"no variable can be named {name!r}")
+
+
+def _readable(descriptors: Collection[int], timeout_s: float | None = None) -> Collection[int]:
+    """Those of the descriptors that can be read or are at their end. They may be above 1023, unlike those of select(2)."""
+    waiting = poll()
+    for descriptor in descriptors:
+        waiting.register(descriptor, POLLIN)
+    return [descriptor for descriptor, _ in waiting.poll(None if timeout_s is None else ceil(timeout_s * 1000))]
+
+
+def _readable_bytes(pipe: int) -> int:
+    """How many bytes wait in a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def _remove_cgroup(path: Path) -> None:
     """Kill whoever is still in a control group, and remove it; it takes a moment until the dead have left."""
     with suppress(OSError):
         (path / "cgroup.kill").write_text("1")
     for _ in range(1000):
         try:
-            path.rmdir()
+            # The command may have made groups below its own.
+            for folder, _, _ in os.walk(path, topdown=False):
+                os.rmdir(folder)
         except FileNotFoundError:
             return
         except OSError:
@@ -249,10 +299,9 @@ def _kill_marked(environment: Mapping[str, str]) -> None:
 
 
 def _is_supervised(pid: int) -> bool:
-    name = os.fsencode(supervisor.__file__)
     while pid > 1:
         try:
-            if name in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if SUPERVISOR in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return True
             pid = int(_stat(pid)[1])
         except (OSError, IndexError):

@@ -83,6 +83,8 @@ class Isolation(Protocol):
         ``output`` is called from one thread at a time; if it raises, the tree is killed and the error passes on.
         Setting ``stop`` ends the tree: politely first, after ``grace_s`` by force. A command that cannot be started
         ends with exit status 127 (not found) or 126 (not executable) and a line of output that says why.
+
+        Raises Invalid for what no process can be given (a NUL, or too much), Unavailable where none can be started.
         """
 
     def sweep(self) -> int:

@@ -1,12 +1,13 @@
 """The parent of one command: holds its tree of processes together, ends it, and says how it ended.
 
-A program of its own, run as ``python -I -S -X utf8 supervisor.py STATUS CONTROL GRACE CGROUP UNSET ARGV...``, with the standard library alone and as
+A program of its own, run as ``python -I -S -X utf8 supervisor.py STATUS CONTROL GRACE CGROUP LOCALE ARGV...``, with the standard library alone and as
 little of that as possible, since every command waits for it to start. Being its descendants' subreaper, it inherits whoever
 escapes by forking twice, so that in the end nobody is left. It ends the tree when a byte comes down the ``CONTROL``
 pipe (``T``: politely), or when that is closed, which is what the kernel does when the worker dies.
 """
 
 import ctypes
+import math
 import os
 import select
 import signal
@@ -21,9 +22,12 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 def main() -> None:
     status_fd, control_fd = int(sys.argv[1]), int(sys.argv[2])
-    grace_s, cgroup, unset, argv = float(sys.argv[3]), sys.argv[4], sys.argv[5], sys.argv[6:]
-    # The interpreter may have set a variable for its own sake; the command shall not see it.
-    os.environ.pop(unset, None)
+    grace_s, cgroup, locale, argv = float(sys.argv[3]), sys.argv[4], sys.argv[5], sys.argv[6:]
+    # The interpreter may have set a variable for its own sake; the command shall see it as it was given, or not at all.
+    name, is_given, value = locale.partition("=")
+    os.environ.pop(name, None)
+    if is_given:
+        os.environ[name] = value
     for pipe in (status_fd, control_fd):
         os.set_inheritable(pipe, False)
     libc = ctypes.PyDLL(None)
@@ -85,7 +89,10 @@ def execute(argv: list[str]) -> None:
 def supervise(command: int, control_fd: int, woken: int, grace_s: float) -> int:
     """Wait until the command has ended, ending it if asked to; its status as ``waitpid`` gives it."""
     kill_at = None
-    watched = [control_fd, woken]
+    # Unlike select(2), this takes descriptors above 1023, which those of a worker with many connections are.
+    waiting = select.poll()
+    for watched in (control_fd, woken):
+        waiting.register(watched, select.POLLIN)
     while True:
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -93,12 +100,12 @@ def supervise(command: int, control_fd: int, woken: int, grace_s: float) -> int:
                 return status
             if pid == 0:
                 break
-        wait_s = None if kill_at is None else max(0.0, kill_at - time.monotonic())
-        ready, _, _ = select.select(watched, (), (), wait_s)
+        wait_ms = None if kill_at is None else max(0, math.ceil((kill_at - time.monotonic()) * 1000))
+        ready = [descriptor for descriptor, _ in waiting.poll(wait_ms)]
         if woken in ready:
             os.read(woken, 512)
         if control_fd in ready:
-            watched.remove(control_fd)
+            waiting.unregister(control_fd)
             is_polite = os.read(control_fd, 1) == b"T"
             kill_at = time.monotonic() + (grace_s if is_polite else 0.0)
             for pid in descendants():
