@@ -1,0 +1,1 @@
+"""Figures, not tests: they are read by people, and depend on the machine."""

@@ -1,0 +1,243 @@
+"""What DistCI promises about speed, measured on this machine; see ``tests/benchmarks/run --help``."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from services.zookeeper import ZooKeeperServers
+from waiting import wait_until
+
+import distci
+from distci import bench
+from distci.app import open_coordination
+from distci.model import Result
+from distci.protocol.members import workers
+from distci.settings import Settings
+
+PROGRAM = str(Path(sys.executable).with_name("distci"))
+KINDS = ("control", "git-checkout", "shell", "publish-artifacts")
+BUILDS = 11
+STARTS = 15
+IDLE_S = 45.0
+
+
+def main(parts: Sequence[str]) -> int:
+    known: dict[str, Callable[[Path], None]] = {"start": start, "builds": builds, "tickets": tickets, "idle": idle}
+    if unknown := [part for part in parts if part not in known]:
+        print(f"no part {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
+        return 2
+    print(
+        f"load {os.getloadavg()[0]:.2f} on {os.cpu_count()} processors, {distci.__version__}, Python {sys.version.split()[0]}"
+    )
+    for part in parts or known:
+        with tempfile.TemporaryDirectory(prefix="distci-benchmark-") as folder:
+            known[part](Path(folder))
+    print(f"load {os.getloadavg()[0]:.2f}")
+    return 0
+
+
+def show(what: str, figure: str, limit: str) -> None:
+    print(f"{what:56} {figure:>24}   ({limit})", flush=True)
+
+
+# Builds
+
+
+def builds(folder: Path) -> None:
+    """A checkout of a small local repository, two shell tasks, a publish; from trigger to final state."""
+    document = _trivial(folder)
+    with ExitStack() as stack:
+        embedded = folder / "embedded"
+        ci = stack.enter_context(distci.connect(embedded))
+        stack.enter_context(_process(["up", "--data", str(embedded)], folder))
+        wait_until(lambda: len(list(workers(ci.tickets))) == 2)
+        seconds, transactions = _build_repeatedly(ci, document, None)
+        show("trivial build, embedded, median of 10", f"{seconds:.2f} s", "at most 0.7 s")
+    with ExitStack() as stack:
+        servers = ZooKeeperServers(_made(folder / "servers"))
+        stack.callback(servers.stop)
+        back_ends = {"coordination": f"zookeeper://{servers.hosts}/bench", "store": f"file://{folder / 'store'}"}
+        ci = stack.enter_context(distci.connect(**back_ends))
+        flags = [word for name, url in back_ends.items() for word in (f"--{name}", url)]
+        for kind in KINDS:
+            stack.enter_context(_process(["worker", "run", kind, *flags, "--data", str(folder / kind)], folder))
+        wait_until(lambda: len(list(workers(ci.tickets))) == len(KINDS))
+        seconds, transactions = _build_repeatedly(ci, document, servers)
+        show("trivial build, ZooKeeper, a process a kind, median of 10", f"{seconds:.2f} s", "at most 1.5 s")
+        show(
+            "its coordination transactions, by the server's zxid", f"{transactions:.1f}", "at most 4 tasks * 2 + 5 = 13"
+        )
+
+
+def _build_repeatedly(
+    ci: distci.DistCI, document: dict[str, object], servers: ZooKeeperServers | None
+) -> tuple[float, float]:
+    """Seconds and transactions of one build, when the workers have done one before."""
+    ci.jobs.put(document)
+    seconds, transactions = [], []
+    for _ in range(BUILDS):
+        before, started = _zxid(servers), time.perf_counter()
+        build = ci.builds.trigger(str(document["job"]))
+        view = ci.builds.wait(build, 60)
+        seconds.append(time.perf_counter() - started)
+        transactions.append(_zxid(servers) - before)
+        if view.result is not Result.PASSED:
+            raise SystemExit(f"{build} {view.state}: {[(task.name, task.state, task.reason) for task in view.tasks]}")
+    return statistics.median(seconds[1:]), statistics.median(transactions[1:])
+
+
+def _trivial(folder: Path) -> dict[str, object]:
+    repository = _made(folder / "repository")
+    (repository / "file").write_text("text\n")
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "--message", "A file"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    return {
+        "job": "trivial",
+        "tasks": [
+            {"name": "source", "type": "git-checkout", "repository": f"file://{repository}"},
+            {"name": "make", "type": "shell", "script": "cp file made"},
+            {"name": "test", "type": "shell", "script": "cmp file made"},
+            {"name": "publish", "type": "publish-artifacts", "paths": ["made"]},
+        ],
+    }
+
+
+# Tickets
+
+
+def tickets(folder: Path) -> None:
+    """Tickets beside raw transactions on the same server, waking, and a crowd."""
+    servers = ZooKeeperServers(_made(folder / "servers"))
+    try:
+        settings = Settings(coordination=f"zookeeper://{servers.hosts}/{uuid.uuid4().hex}")
+        for concurrency in (1, 4):
+            ratios = [
+                bench.cycle(lambda: open_coordination(settings), 400 * concurrency, concurrency).ratio for _ in range(3)
+            ]
+            show(
+                f"ticket cycle, {concurrency} at once, share of raw transactions",
+                f"{statistics.median(ratios):.2f}",
+                "at least 0.50",
+            )
+        wake = bench.wake(lambda: open_coordination(settings), 100)
+        show("idle worker wakes, post to claim", f"p50 {wake.p50_ms:.1f} p99 {wake.p99_ms:.1f} ms", "within 50 ms")
+        before = _zxid(servers)
+        crowd = bench.crowd(lambda: open_coordination(settings), 50, 1000)
+        written = _zxid(servers) - before
+        show("50 workers, 1,000 tickets: claims tried a ticket", f"{crowd.claims_tried_per_ticket:.2f}", "at most 1.3")
+        show(
+            "... quorum writes a ticket, by the server's zxid",
+            f"{written / 1000:.2f}",
+            "at most 4.0, sessions included",
+        )
+        show("... tickets a second", f"{1000 / crowd.seconds:.0f}", "no limit")
+    finally:
+        servers.stop()
+
+
+# Idle
+
+
+def idle(folder: Path) -> None:
+    """Writes and memory of processes that wait for work."""
+    servers = ZooKeeperServers(_made(folder / "servers"))
+    with ExitStack() as stack:
+        stack.callback(servers.stop)
+        back_ends = {"coordination": f"zookeeper://{servers.hosts}/bench", "store": f"file://{folder / 'store'}"}
+        flags = [word for name, url in back_ends.items() for word in (f"--{name}", url)]
+        ci = stack.enter_context(distci.connect(**back_ends))
+        worker = stack.enter_context(_process(["worker", "run", "shell", *flags, "--data", str(folder / "w")], folder))
+        whole = stack.enter_context(_process(["up", "--data", str(folder / "up")], folder))
+        wait_until(lambda: len(list(workers(ci.tickets))) == 1)
+        with distci.connect(folder / "up") as other:
+            wait_until(lambda: len(list(workers(other.tickets))) == 2)
+        # Joining and its aftermath are over when nothing has been written for a while.
+        _wait_until_quiet(servers)
+        before = _zxid(servers)
+        end = time.monotonic() + IDLE_S
+        wait_until(lambda: time.monotonic() > end, IDLE_S + 10)
+        show(f"coordination writes of an idle worker in {IDLE_S:g} s", f"{_zxid(servers) - before}", "at most 2")
+        show("memory of an idle shell worker", f"{_resident_mib(worker):.0f} MiB", "at most 70 MB")
+        show("memory of `distci up`, every kind, idle", f"{_resident_mib(whole):.0f} MiB", "at most 200 MB")
+
+
+def _wait_until_quiet(servers: ZooKeeperServers) -> None:
+    seen, since = _zxid(servers), time.monotonic()
+
+    def is_quiet() -> bool:
+        nonlocal seen, since
+        now = _zxid(servers)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > 5
+
+    wait_until(is_quiet)
+
+
+def _resident_mib(process: subprocess.Popen[bytes]) -> float:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+# Start
+
+
+def start(folder: Path) -> None:
+    """How long people wait for nothing."""
+    bare, importing, using, helping = _milliseconds(
+        [sys.executable, "-c", "pass"],
+        [sys.executable, "-c", "import distci"],
+        [sys.executable, "-c", "from distci import DistCI, connect"],
+        [PROGRAM, "--help"],
+    )
+    show("import distci", f"{importing - bare:.0f} ms", "under 120 ms, beyond Python's own start")
+    show("from distci import DistCI, connect", f"{using - bare:.0f} ms", "no limit")
+    show("distci --help, whole process", f"{helping:.0f} ms", "under 250 ms")
+
+
+def _milliseconds(*commands: Sequence[str]) -> list[float]:
+    """The median time that each command takes, all of them in turn; files that they compile are there by then."""
+    taken: list[list[float]] = [[] for _ in commands]
+    for _ in range(STARTS):
+        for command, times in zip(commands, taken, strict=True):
+            started = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            times.append(1000 * (time.perf_counter() - started))
+    return [statistics.median(times[1:]) for times in taken]
+
+
+@contextmanager
+def _process(arguments: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / f"{uuid.uuid4().hex}.log").open("wb") as log:
+        process = subprocess.Popen([PROGRAM, *arguments], stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _zxid(servers: ZooKeeperServers | None) -> int:
+    """The number of the last write that the server saw; 0 without a server."""
+    found = re.search(r"Zxid: 0x([0-9a-f]+)", servers.ask(0, "srvr")) if servers else None
+    return int(found[1], 16) & 0xFFFFFFFF if found else 0
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
