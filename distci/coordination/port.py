@@ -10,11 +10,13 @@ Promises that hold for every adapter:
 * Absent and unreachable are never confused: ``None`` and ``()`` mean that the tree was read.
 
 Paths are absolute within the root that the adapter was opened on, ``/``-separated, without a trailing
-slash. A node's parent must exist before it; ephemeral nodes have no children.
+slash; :class:`distci.errors.Invalid` is raised for any other. A node's parent must exist before it; ephemeral nodes
+have no children.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,6 +28,15 @@ from distci.errors import Invalid
 NODE_BYTES_MAX = 16 * 1024
 """Most bytes that one node may hold. ZooKeeper cuts the connection at 1 MiB a request; we stay far below,
 since a transaction carries several nodes and every reader of a node pays for its size."""
+
+TRANSACTION_BYTES_MAX = 1_000_000
+"""Most bytes that one transaction may carry, with ``OPERATION_BYTES`` for each operation besides its path and data."""
+
+OPERATION_BYTES = 256
+"""More than an operation's header, access list and the root of the tree take on the wire."""
+
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[^/\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\U0010ffff]+)+")
+"""Names without the characters that ZooKeeper does not take: control characters, and what UTF-16 writes as surrogates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +100,23 @@ class Check:
 Operation = Create | Write | Delete | Check
 
 
+def check_path(path: str) -> None:
+    """For adapters: refuse a path that names no node (:class:`~distci.errors.Invalid`)."""
+    if not _PATH.fullmatch(path):
+        raise Invalid(f"{path!r} is not the path of a node")
+
+
 def check_operations(operations: Sequence[Operation]) -> None:
-    """For adapters: refuse, before anything is sent, bytes that a node may not hold (:class:`~distci.errors.Invalid`)."""
+    """For adapters: refuse what no tree may hold before anything is sent (:class:`~distci.errors.Invalid`)."""
+    carried = 0
     for operation in operations:
+        check_path(operation.path)
         data = operation.data if isinstance(operation, Create | Write) else b""
         if len(data) > NODE_BYTES_MAX:
             raise Invalid(f"{operation.path}: {len(data)} bytes are too many for a node; at most {NODE_BYTES_MAX} fit")
+        carried += OPERATION_BYTES + len(operation.path.encode()) + len(data)
+    if carried > TRANSACTION_BYTES_MAX:
+        raise Invalid(f"{carried} bytes are too many for a transaction; at most {TRANSACTION_BYTES_MAX} fit")
 
 
 class Reason(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from distci.coordination.port import (
     Unknown,
     Write,
     check_operations,
+    check_path,
 )
 from distci.errors import CoordinationUnavailable, InvalidDocument
 
@@ -33,6 +35,9 @@ APPLICATION_ID = 0x44697374
 
 POLL_S = 0.01
 """How often the file is looked at for commits of other processes while somebody watches: some 5 microseconds a look."""
+
+IDLE_LOOK_S = 1.0
+"""How often the thread that looks sees whether it is to end, while nobody watches: closing may cross the last watch's firing."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS nodes (
@@ -44,9 +49,21 @@ CREATE INDEX IF NOT EXISTS nodes_by_owner ON nodes (owner) WHERE owner != 0;
 CREATE TABLE IF NOT EXISTS sessions (
     id INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, expires_s REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS deletions (number INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL UNIQUE);
+"""
+
+DELETIONS_KEPT = 10_000
+"""How many deletions are remembered, for watches to tell a node that came and went, or was made anew, from one untouched."""
+
+MARK = """
+SELECT (SELECT version FROM nodes WHERE path = :path), (SELECT created_ms FROM nodes WHERE path = :path),
+    (SELECT number FROM deletions WHERE path = :path)
 """
 
 STAT = "version, created_ms, modified_ms, owner, (SELECT count(*) FROM nodes AS child WHERE child.parent = nodes.path)"
+
+
+log = logging.getLogger(__name__)
 
 
 def boottime() -> float:
@@ -77,9 +94,11 @@ class SqliteCoordination:
         self._path = path
         self._clock = clock
         self._lock = RLock()
+        self._wait_s = call_timeout_s / 2
+        """Half of a call's time is for waiting for other threads, half for other processes."""
         self._is_closed = Event()
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        self._database = self._open(call_timeout_s)
+        self._database = self._open()
         self._watches = _Watches()
         self._session = _SqliteSession(session_timeout_s, clock)
         with self._transaction():
@@ -87,8 +106,9 @@ class SqliteCoordination:
             self._begin_session()
         self._renewer = Thread(target=self._renew, name="coordination session", daemon=True)
         self._poller = Thread(target=self._poll, name="coordination watches", daemon=True)
-        self._renewer.start()
-        self._poller.start()
+        self._teller = Thread(target=self._tell_of_doubt, name="coordination doubt", daemon=True)
+        for thread in (self._renewer, self._poller, self._teller):
+            thread.start()
 
     @property
     def session(self) -> Session:
@@ -99,6 +119,7 @@ class SqliteCoordination:
         return Node(row[0], Stat(*row[1:])) if row else None
 
     def children(self, path: str) -> Sequence[str]:
+        check_path(path)
         with self._reading() as database:
             return tuple(name for (name,) in database.execute("SELECT name FROM nodes WHERE parent = ?", (path,)))
 
@@ -107,14 +128,15 @@ class SqliteCoordination:
         return Stat(*row) if row else None
 
     def watch(self, path: str, changed: Event) -> Stat | None:
-        with self._lock:
-            stat = self.exists(path)
-            self._watches.add(path, changed, _mark(stat))
-        return stat
+        check_path(path)
+        # The mark first: what changes between the two is seen by the caller, and told once more.
+        self._watches.add(path, changed, self._mark(path))
+        return self.exists(path)
 
     def sync(self) -> None:
         """Nothing to wait for: every read of the file sees all that was committed before it."""
-        self.exists("")
+        with self._reading() as database:
+            database.execute("SELECT 1 FROM sessions LIMIT 1")
 
     def commit(self, *operations: Operation) -> CommitResult:
         check_operations(operations)
@@ -137,7 +159,7 @@ class SqliteCoordination:
     def close(self) -> None:
         self._is_closed.set()
         self._watches.armed.set()
-        for thread in (self._renewer, self._poller):
+        for thread in (self._renewer, self._poller, self._teller):
             thread.join()
         with self._lock:
             if self._session.is_closed:
@@ -171,6 +193,7 @@ class SqliteCoordination:
             if database.execute("SELECT 1 FROM nodes WHERE parent = ? LIMIT 1", (path,)).fetchone():
                 return Reason.NOT_EMPTY
             database.execute("DELETE FROM nodes WHERE path = ?", (path,))
+            database.execute("REPLACE INTO deletions (path) VALUES (?)", (path,))
             touched.add(path)
         return None
 
@@ -219,8 +242,13 @@ class SqliteCoordination:
                     else:
                         self._session.renewed()
                     self._reap()
-            except (CoordinationUnavailable, _CommitError):
-                self._session.missed()
+            except CoordinationUnavailable as error:
+                log.info("session not renewed: %s", error)
+
+    def _tell_of_doubt(self) -> None:
+        """Doubt comes with time alone, and may come while the renewer waits for the file."""
+        while not self._is_closed.wait(self._session.timeout_s / 12):
+            self._session.look()
 
     def _reap(self) -> None:
         """End the sessions that have expired, and those of before the machine was started, within a transaction."""
@@ -229,10 +257,14 @@ class SqliteCoordination:
             "SELECT id FROM sessions WHERE expires_s < ? OR boot != ?", (now_s, self._boot)
         ).fetchall()
         self._end_sessions(self._database, [session for (session,) in expired])
+        self._database.execute(
+            "DELETE FROM deletions WHERE number <= (SELECT max(number) FROM deletions) - ?", (DELETIONS_KEPT,)
+        )
 
     def _end_sessions(self, database: sqlite3.Connection, sessions: Sequence[int]) -> None:
         for session in sessions:
             paths = database.execute("SELECT path FROM nodes WHERE owner = ?", (session,)).fetchall()
+            database.execute("REPLACE INTO deletions (path) SELECT path FROM nodes WHERE owner = ?", (session,))
             database.execute("DELETE FROM nodes WHERE owner = ?", (session,))
             database.execute("DELETE FROM sessions WHERE id = ?", (session,))
             self._watches.fire({path for (path,) in paths})
@@ -243,26 +275,33 @@ class SqliteCoordination:
         """Fire the watches of nodes that other processes have changed."""
         seen = -1
         while not self._is_closed.is_set():
-            self._watches.armed.wait()
+            if not self._watches.armed.wait(IDLE_LOOK_S):
+                continue
             try:
                 with self._reading() as database:
                     (version,) = database.execute("PRAGMA data_version").fetchone()
                     if version != seen:
                         seen = version
-                        self._watches.fire_changed(lambda path: _mark(self.exists(path)))
+                        self._watches.fire_changed(self._mark)
             except CoordinationUnavailable:
                 seen = -1
             self._is_closed.wait(POLL_S)
 
+    def _mark(self, path: str) -> _Mark:
+        with self._reading() as database:
+            mark: _Mark = database.execute(MARK, {"path": path}).fetchone()
+            return mark
+
     # The file
 
-    def _open(self, call_timeout_s: float) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         try:
             database = sqlite3.connect(
-                self._path, timeout=call_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=64
+                self._path, timeout=self._wait_s, isolation_level=None, check_same_thread=False, cached_statements=64
             )
-            (application,) = database.execute("PRAGMA application_id").fetchone()
+            # In this order: whoever makes the tree meanwhile commits its tables and its id at once.
             (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (application,) = database.execute("PRAGMA application_id").fetchone()
             if application != APPLICATION_ID and tables:
                 raise InvalidDocument(f"{self._path} is not a coordination tree of DistCI")
             database.execute("PRAGMA journal_mode = WAL")
@@ -276,14 +315,25 @@ class SqliteCoordination:
         return database
 
     def _one(self, query: str, path: str) -> tuple[Any, ...] | None:
+        check_path(path)
         with self._reading() as database:
             row: tuple[Any, ...] | None = database.execute(query, (path,)).fetchone()
             return row
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+    def _turn(self) -> Iterator[None]:
+        """The connection to ourselves, if other threads leave it in time."""
+        if not self._lock.acquire(timeout=self._wait_s):
+            raise CoordinationUnavailable(f"{self._path}: other threads are still waiting for the file")
+        try:
             self._require_open()
+            yield
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._turn():
             try:
                 yield self._database
             except sqlite3.Error as error:
@@ -292,8 +342,7 @@ class SqliteCoordination:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; _CommitError when the commit itself failed, so that it is not known which."""
-        with self._lock:
-            self._require_open()
+        with self._turn():
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 try:
@@ -330,6 +379,8 @@ class _SqliteSession:
         self._renewed_s = clock()
         self._is_lost = True
         self.is_closed = False
+        self._told = SessionState.LOST
+        self._lock = Lock()
         self._listeners: list[Event] = []
 
     @property
@@ -354,17 +405,18 @@ class _SqliteSession:
     def begin(self, session: int) -> None:
         self._id = session
         self._is_lost = False
-        self.renewed()
+        self._renewed_s = self._clock()
         self._tell()
 
     def renewed(self) -> None:
-        was_in_doubt = self.state is SessionState.DOUBT
         self._renewed_s = self._clock()
-        if was_in_doubt:
-            self._tell()
+        self.look()
 
-    def missed(self) -> None:
-        if self.state is SessionState.DOUBT:
+    def look(self) -> None:
+        """Tell of a state that came with time."""
+        with self._lock:
+            is_news = self.state is not self._told
+        if is_news:
             self._tell()
 
     def lose(self) -> None:
@@ -376,6 +428,8 @@ class _SqliteSession:
         self._tell()
 
     def _tell(self) -> None:
+        with self._lock:
+            self._told = self.state
         for listener in self._listeners:
             listener.set()
 
@@ -415,12 +469,8 @@ class _Watches:
             self.armed.clear()
 
 
-_Mark = tuple[int, int, int] | None
-"""What tells one state of a node from another: None where there is no node."""
-
-
-def _mark(stat: Stat | None) -> _Mark:
-    return (stat.version, stat.created_ms, stat.owner) if stat else None
+_Mark = tuple[int | None, int | None, int | None]
+"""What tells one state of a path from another: its node's version and time of creation, and its last deletion."""
 
 
 def _now_ms() -> int:
@@ -434,7 +484,7 @@ class _RefusedError(Exception):
         self.reason = reason
 
 
-class _CommitError(Exception):
+class _CommitError(CoordinationUnavailable):
     """The file system failed in the middle of a commit."""
 
 

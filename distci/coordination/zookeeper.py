@@ -35,6 +35,7 @@ from distci.coordination.port import (
     Unknown,
     Write,
     check_operations,
+    check_path,
 )
 from distci.errors import CoordinationUnavailable, Forbidden, Invalid
 
@@ -55,6 +56,7 @@ LOST = (
     kazoo_errors.ConnectionClosedError,
     kazoo_errors.SessionExpiredError,
     kazoo_errors.OperationTimeoutError,
+    kazoo_errors.RequestTimeoutError,
     kazoo_errors.CancelledError,
     KazooTimeoutError,
 )
@@ -87,7 +89,7 @@ class ZooKeeperCoordination:
         """``hosts`` is ``host:port,host:port``; ``root`` is the path that everything lies below, made if it is not there."""
         self.transactions = 0
         """Commits that were tried, for whoever counts them."""
-        self._root = "" if root == "/" else root
+        self._root = root.rstrip("/")
         self._call_timeout_s = call_timeout_s
         self._is_closed = False
         retry = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": RECONNECT_S_MAX}
@@ -129,13 +131,14 @@ class ZooKeeperCoordination:
         return _stat(found) if found else None
 
     def watch(self, path: str, changed: Event) -> Stat | None:
+        check_path(path)
         # The same callback each time: kazoo keeps a set of them for a path, so watches do not pile up.
         self._watches.add(self._path(path), changed)
         found = self._read(self._client.exists_async, path, watch=self._watches.fired)
         return _stat(found) if found else None
 
     def sync(self) -> None:
-        self._read(self._client.sync_async, "/")
+        self._ask(self._client.sync_async, self._root or "/")
 
     def commit(self, *operations: Operation) -> CommitResult:
         check_operations(operations)
@@ -152,7 +155,7 @@ class ZooKeeperCoordination:
             return Unknown(f"the answer was lost: {error!r}")
         except Exception as error:
             raise home_of(error) from error
-        return _outcome(results)
+        return outcome_of(results)
 
     def close(self) -> None:
         if not self._is_closed:
@@ -168,9 +171,13 @@ class ZooKeeperCoordination:
 
     def _read(self, call: Callable[..., Any], path: str, **options: Any) -> Any:
         """The answer to a read, or None where there is no node."""
+        check_path(path)
+        return self._ask(call, self._path(path), **options)
+
+    def _ask(self, call: Callable[..., Any], path: str, **options: Any) -> Any:
         self._require_open()
         try:
-            return call(self._path(path), **options).get(timeout=self._call_timeout_s)
+            return call(path, **options).get(timeout=self._call_timeout_s)
         except kazoo_errors.NoNodeError:
             return None
         except Exception as error:
@@ -188,7 +195,7 @@ class ZooKeeperCoordination:
             request.delete(path, operation.version)
 
     def _path(self, path: str) -> str:
-        return f"{self._root}{path}" if path != "/" else self._root or "/"
+        return self._root + path
 
     def _make_root(self) -> None:
         path = ""
@@ -221,6 +228,7 @@ class _ZooKeeperSession:
     def __init__(self, client: KazooClient, timeout_s: float) -> None:
         self._client = client
         self._asked_s = timeout_s
+        self._id = 0
         self._lock = Lock()
         self._cut_at: float | None = None
         self._is_lost = True
@@ -230,8 +238,8 @@ class _ZooKeeperSession:
 
     @property
     def id(self) -> int:
-        client_id = self._client.client_id
-        return int(client_id[0]) if client_id else 0
+        # Not asked of kazoo, which forgets it whenever it is cut off, and then the session is the same as before.
+        return self._id
 
     @property
     def timeout_s(self) -> float:
@@ -259,6 +267,7 @@ class _ZooKeeperSession:
                 self._doubt = None
             if state == KazooState.CONNECTED:
                 self._cut_at, self._is_lost = None, False
+                self._id = (self._client.client_id or (self._id,))[0]
             elif state == KazooState.LOST:
                 self._is_lost = True
             else:
@@ -316,7 +325,7 @@ def home_of(error: BaseException) -> BaseException:
     return error
 
 
-def _outcome(results: Sequence[Any]) -> CommitResult:
+def outcome_of(results: Sequence[Any]) -> CommitResult:
     """What the answer to a transaction says: one culprit among many innocents, if it was refused."""
     errors = [(index, error) for index, error in enumerate(results) if isinstance(error, Exception)]
     if not errors:

@@ -6,6 +6,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from distci.coordination.sqlite import SqliteCoordination
 from distci.coordination.zookeeper import ZooKeeperCoordination
 
 SESSION_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 10.0
 
 
 class SqliteCluster:
@@ -23,9 +25,13 @@ class SqliteCluster:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.opener = partial(SqliteCoordination, path)
+        """Opens the tree, in this process or another."""
 
-    def connect(self, session_timeout_s: float = SESSION_TIMEOUT_S) -> SqliteCoordination:
-        return SqliteCoordination(self.path, session_timeout_s=session_timeout_s)
+    def connect(
+        self, session_timeout_s: float = SESSION_TIMEOUT_S, call_timeout_s: float = CALL_TIMEOUT_S
+    ) -> SqliteCoordination:
+        return self.opener(session_timeout_s=session_timeout_s, call_timeout_s=call_timeout_s)
 
     def expire(self, coordination: Coordination) -> None:
         """End a session as the tree does when its time is over, behind its owner's back."""
@@ -43,9 +49,13 @@ class ZooKeeperCluster:
     def __init__(self, hosts: str) -> None:
         self.hosts = hosts
         self.root = f"/conformance/{uuid.uuid4().hex}"
+        self.opener = partial(ZooKeeperCoordination, hosts, self.root)
+        """Opens the tree, in this process or another."""
 
-    def connect(self, session_timeout_s: float = SESSION_TIMEOUT_S) -> ZooKeeperCoordination:
-        return ZooKeeperCoordination(self.hosts, self.root, session_timeout_s=session_timeout_s)
+    def connect(
+        self, session_timeout_s: float = SESSION_TIMEOUT_S, call_timeout_s: float = CALL_TIMEOUT_S
+    ) -> ZooKeeperCoordination:
+        return self.opener(session_timeout_s=session_timeout_s, call_timeout_s=call_timeout_s)
 
     def expire(self, coordination: Coordination) -> None:
         """End a session by taking it over and closing it."""
