@@ -17,7 +17,7 @@ from queue import Queue
 from threading import Semaphore, Thread
 from typing import Any
 
-from distci.coordination.port import CommitResult, Coordination, Create, Delete, Operation
+from distci.coordination.port import CommitResult, Committed, Coordination, Create, Delete, Operation
 from distci.errors import CoordinationUnavailable
 from distci.protocol import Claim, Member, Offer, Ticket, Tickets, paths, transactions
 from distci.protocol.records import Running
@@ -158,29 +158,40 @@ def _counter(tickets: Tickets) -> _Counting:
 
 def _raw_pairs_per_s(connect: Connect, pairs: int, concurrency: int) -> float:
     """Pairs of raw transactions a second: each as large, in operations and bytes, as a claim and the finish of it."""
+    kind = _fresh("raw")
     with ExitStack() as stack:
         sessions = [stack.enter_context(_session(connect)) for _ in range(concurrency)]
         tree = Tickets(sessions[0]).tree
         for bucket in range(paths.CLAIM_BUCKETS):
             tree.folder(f"{paths.RUNNING}/{bucket}")
             tree.folder(f"{paths.OWNERS}/{bucket}")
-        tree.folder(f"{paths.QUEUE}/raw/0")
+        tickets = [Ticket(f"{kind}-{number}-0", kind, {"left": 0}, posted_ms=1) for number in range(concurrency)]
+        folder = f"{tickets[0].pool}/0"
+        tree.folder(folder)
+        for ticket in tickets:
+            _sure(sessions[0].commit(transactions.post(ticket, folder)))
 
         def run(number: int) -> None:
-            session = sessions[number]
-            for turn in range(pairs // concurrency):
-                ticket = Ticket(f"raw-{number}-{turn}", "raw", {"left": turn}, posted_ms=1)
+            session, ticket = sessions[number], tickets[number]
+            for turn in range(1, pairs // concurrency + 1):
                 running = Running(ticket, "w" * 30, "n" * 32)
-                queued = Create(f"{paths.QUEUE}/raw/0/{ticket.name}", ticket.to_bytes())
-                session.commit(Delete(queued.path), *transactions.start(running)) if turn else session.commit(queued)
-                following = replace(ticket, id=f"raw-{number}-{turn + 1}")
-                successor = Create(f"{paths.QUEUE}/raw/0/{following.name}", following.to_bytes())
-                session.commit(*(transactions.end(running) if turn else ()), successor)
+                _sure(session.commit(Delete(f"{folder}/{ticket.name()}"), *transactions.start(running)))
+                ticket = replace(ticket, id=f"{kind}-{number}-{turn}", body={"left": turn})
+                _sure(session.commit(*transactions.end(running), transactions.post(ticket, folder)))
+            tickets[number] = ticket
 
         started = time.perf_counter()
         with ThreadPoolExecutor(concurrency) as pool:
             list(pool.map(run, range(concurrency)))
-        return pairs / (time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        _sure(sessions[0].commit(*(Delete(f"{folder}/{ticket.name()}") for ticket in tickets)))
+    return pairs / seconds
+
+
+def _sure(result: CommitResult) -> None:
+    """What is refused takes less time, so that it must not be measured."""
+    if not isinstance(result, Committed):
+        raise CoordinationUnavailable(f"a transaction that was measured did not take effect: {result}")
 
 
 def _chained(member: Member) -> None:
