@@ -31,6 +31,8 @@ from distci.workspaces import remove
 
 GROUP = "distci.workers"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LABEL = re.compile(r"(?=.{1,128}\Z)[^\s=,~]+(=[^\s,~]*)?")
+"""What tasks can ask for, as the schema of jobs has it."""
 SWEEP_S = 1.0
 """How often claims without a heartbeat are looked for."""
 
@@ -68,12 +70,15 @@ class WorkerProcess:
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
 
-        Raises Invalid for a name that no worker can have, and for a kind that is not installed.
+        Raises Invalid for a name that no worker can have, a label that no task can ask for, and a kind that is not installed.
         """
         if name and not NAME.fullmatch(name):
             raise Invalid(
                 f"worker name {name!r} must be a letter or digit, then up to 63 letters, digits, '.', '_', '-'"
             )
+        for label in (*labels, *only):
+            if not LABEL.fullmatch(label):
+                raise Invalid(f"label {label!r} must be a word or key=value, without spaces, commas and '~'")
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
         self._lifecycle = lifecycle
         self._isolation = isolation
@@ -84,7 +89,7 @@ class WorkerProcess:
             Member(
                 lifecycle.tickets,
                 Offer(tuple(post.kinds), tuple(labels), tuple(only)),
-                f"{self._name}-{'+'.join(post.kinds)}",
+                self._name_of(post, posts),
                 post.slots,
                 version("distci"),
             )
@@ -93,6 +98,11 @@ class WorkerProcess:
         self._servers = [Thread(target=self._serve, args=(member,), name=member.name) for member in self._members]
         self._closing = Event()
         self._sweeper = Thread(target=self._sweep, name="sweeper", daemon=True)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the process's workers."""
+        return [member.name for member in self._members]
 
     def start(self) -> None:
         """Remove what dead workers left on this machine, join, and begin to serve."""
@@ -136,6 +146,12 @@ class WorkerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _name_of(self, post: Post, posts: Sequence[Post]) -> str:
+        """Short, since people read it everywhere: a kind, and nothing for the one post that has many."""
+        if len(post.kinds) > 1 and sum(len(other.kinds) > 1 for other in posts) == 1:
+            return self._name
+        return f"{self._name}-{'+'.join(post.kinds)}"
 
     def _serve(self, member: Member) -> None:
         servers = {kind: self._server_of(self._kinds[kind]) for kind in member.offer.kinds}
