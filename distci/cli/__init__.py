@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -64,25 +65,40 @@ class Root(Group):
         complete_var: str | None = None,
         **extra: Any,
     ) -> NoReturn:
+        arguments = [*(sys.argv[1:] if args is None else args)]
         invocation = extra.setdefault("obj", Invocation())
         extra["standalone_mode"] = False
-        sys.exit(self._ended(invocation, lambda: super(Root, self).main(args, prog_name, complete_var, **extra)))
+        call = partial(super().main, arguments, prog_name, complete_var, **extra)
+        sys.exit(self._ended(invocation, call, "--json" in arguments))
 
-    def _ended(self, invocation: Invocation, call: Callable[[], int | None]) -> int:
-        """The exit code that a call comes to, its error reported."""
+    def _ended(self, invocation: Invocation, call: Callable[[], int | None], is_json: bool) -> int:
+        """The exit code that a call comes to, its error reported; as JSON if it was asked for, however wrong the rest was."""
         try:
             code = call() or 0
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return code
         except BrokenPipeError:
-            # Whoever read our output has seen enough; what is left is not to be flushed into a closed pipe at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read our output has seen enough.
+            _drop_output()
             return 1
         except click.Abort:
             click.echo("distci: interrupted", err=True)
             return INTERRUPTED
         except Exception as error:
-            return report(error, invocation)
+            invocation.is_json |= is_json
+            code = report(error, invocation)
+            try:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+            except OSError:
+                _drop_output()
+            return code
+
+
+def _drop_output() -> None:
+    """What could not be written is not to be tried again at exit, which would end with a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(error: Exception, invocation: Invocation) -> int:
@@ -96,6 +112,9 @@ def report(error: Exception, invocation: Invocation) -> int:
         return _say(error, error.format_message(), error.exit_code, invocation)
     if isinstance(error, DistCIError):
         return _say(error, str(error), error.exit_code, invocation)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return _say(error, f"{place}{error.strerror}", 1, invocation)
     if invocation.verbosity:
         import traceback
 

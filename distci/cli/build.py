@@ -78,7 +78,12 @@ def trigger(
 def list_(invocation: Invocation, job: str, limit: int) -> None:
     """List a job's builds, the newest first."""
     with invocation.connect() as system:
-        views = system.builds.list(job, limit)
+        views = list(system.builds.list(job, limit))
+        if not views:
+            # A job that there never was is an error, one that was not built yet is not.
+            next(system.jobs.history(job))
+            if not invocation.is_json:
+                click.echo(f"distci: {job} has no builds yet; `distci build trigger {job}` starts one", err=True)
         if invocation.is_json:
             for view in views:
                 print_json(view)
@@ -121,7 +126,11 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
 
 
 @build.command(
-    examples=("distci build log team/hello#12", "distci build log team/hello#12 test > test.log", "... --follow")
+    examples=(
+        "distci build log team/hello#12",
+        "distci build log team/hello#12 test > test.log",
+        "distci build log team/hello#12 --follow",
+    )
 )
 @build_argument
 @click.argument("task", required=False)
@@ -138,6 +147,8 @@ def log(invocation: Invocation, wanted: BuildId, task: str | None, follow: bool)
         if follow:
             following.print_logs(system, wanted, chosen, is_json=invocation.is_json)
             return
+        if task is not None and view.tasks and not view.task(task).token:
+            click.echo(f"distci: {task} of {wanted} is {view.task(task).state}; it has printed nothing", err=True)
         printer = following.log_printer(view, chosen, invocation.is_json)
         for name in chosen or [item.name for item in view.tasks]:
             for data in system.builds.log(wanted, name):
@@ -190,6 +201,8 @@ def _go_on(system: DistCI, invocation: Invocation, started: BuildId, *, wait: bo
     """What comes after a build was started: its name alone, or its end."""
     _warn_if_nobody_serves(system)
     if wait or follow:
+        if not invocation.is_json:
+            click.echo(f"distci: {started} has been started", err=True)
         return following.wait(system, started, follow=follow, is_json=invocation.is_json)
     print_json({"id": started}) if invocation.is_json else print_line(str(started))
     return 0

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+SENTENCE_MAX = 200
+"""Most letters of a command's first sentence beside its name; a longer one is cut."""
+
 
 @dataclass
 class Invocation:
@@ -128,14 +131,21 @@ class Group(click.Group):
         self.format_commands(ctx, formatter)
         write_options(self.get_params(ctx), ctx, formatter)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with the whole first sentence of its help."""
+        commands = [self.commands[name] for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(str(item.name), item.get_short_help_str(SENTENCE_MAX)) for item in commands])
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(self.examples, formatter)
 
 
 def write_options(parameters: Sequence[click.Parameter], ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """The options of a help page, in two sections."""
-    own = [parameter for parameter in parameters if parameter not in SHARED]
-    shared = [parameter for parameter in parameters if parameter in SHARED]
+    """The options of a help page, in two sections; arguments are in its first line."""
+    options = [parameter for parameter in parameters if isinstance(parameter, click.Option)]
+    own = [option for option in options if option not in SHARED]
+    shared = [option for option in options if option in SHARED]
     for title, members in (("Options", own), ("System", shared)):
         records = [record for member in members if (record := member.get_help_record(ctx))]
         if records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Protocol
 
 import click
@@ -36,8 +37,18 @@ def wait(
     if view.result is None:
         click.echo(f"distci: {build} is still {view.state}", err=True)
         return NOT_IN_TIME
+    if not is_json:
+        print_failures(view)
     print_end(view, is_json)
     return EXIT_CODES[view.result]
+
+
+def print_failures(view: BuildView) -> None:
+    """A line for each task that was no success, with where to read on."""
+    for task in view.tasks:
+        if task.attempts and not task.state.is_good:
+            reason = f": {task.reason}" if task.reason else ""
+            print_line(f"{task.name} {task.state}{reason}; distci build log {view.id} {quote(task.name)}")
 
 
 def print_end(view: BuildView, is_json: bool) -> None:

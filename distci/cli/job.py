@@ -107,6 +107,10 @@ def diff(invocation: Invocation, name: str, old: int | None, new: int | None) ->
         print_json({"job": name, "old": since, "new": to, "diff": text})
     elif text:
         click.echo(text)
+    elif since == to:
+        click.echo(f"distci: version {to} of {name} has nothing before it to be compared with", err=True)
+    else:
+        click.echo(f"distci: versions {since} and {to} of {name} are the same", err=True)
 
 
 @job.command(examples=("distci job rollback team/hello 2 --reason 'version 3 hangs'",))
@@ -162,6 +166,8 @@ def read_document(file: str) -> Json:
     most = documents.DOCUMENT_BYTES_MAX + 1
     try:
         if file == "-":
+            if sys.stdin is None:
+                raise Invalid("standard input is closed; name a file")
             return documents.read_json(sys.stdin.buffer.read(most), "standard input")
         with open(file, "rb") as stream:
             return documents.read_json(stream.read(most), file)

@@ -20,6 +20,8 @@ def begin(verbosity: int = 0, *, is_service: bool = False) -> None:
         ours, foreign = logging.WARNING, logging.ERROR
     logging.basicConfig(handlers=[handler], level=foreign, force=True)
     logging.getLogger("distci").setLevel(ours)
+    # ZooKeeper's library tells every try to connect in our adapter's name.
+    logging.getLogger("distci.coordination").setLevel(logging.NOTSET if is_chatty else foreign)
 
 
 def _event_formatter() -> logging.Formatter:

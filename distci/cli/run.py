@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
 
@@ -132,8 +133,9 @@ def _print_summary(system: DistCI, view: BuildView, kept: Path | None, is_json: 
     if is_json:
         return
     if kept is not None:
-        print_line(f"log:       distci build log {view.id} --data {kept}")
+        print_line(f"log:       distci build log {view.id} --data {quote(str(kept))}")
         if artifacts:
-            print_line(f"artifacts: distci artifact get {view.id} --data {kept}")
+            print_line(f"artifacts: distci artifact get {view.id} --data {quote(str(kept))}")
     elif artifacts:
-        print_line(f"{len(artifacts)} artifacts went with the temporary folder; --keep or --data DIR keeps them")
+        count = "1 artifact" if len(artifacts) == 1 else f"{len(artifacts)} artifacts"
+        print_line(f"{count} went with the temporary folder; --keep or --data DIR keeps them")

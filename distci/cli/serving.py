@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from distci.errors import Invalid
 
 if TYPE_CHECKING:
@@ -36,11 +38,12 @@ def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: 
     )
 
 
-def serve(process: WorkerProcess) -> None:
-    """Serve until somebody drains the workers or a signal comes; then finish what is held."""
+def serve(process: WorkerProcess, welcome: str) -> None:
+    """Serve until somebody drains the workers or a signal comes; then finish what is held. The welcome is said once it serves."""
     from distci.cli.interrupts import interrupts
 
     with process, interrupts(process.drain, DRAINING):
+        click.echo(welcome)
         process.wait()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -32,14 +33,12 @@ def up(invocation: Invocation, slots: int | None, secret_file: str | None) -> No
     slots = slots or serving.slots_here()
     with invocation.connect() as system:
         process = serving.worker_process(system, kinds, slots, secrets=secrets)
-        click.echo(_welcome(system.settings, kinds, slots))
-        serving.serve(process)
+        serving.serve(process, _welcome(system.settings, kinds, slots))
 
 
 def _welcome(settings: Settings, kinds: list[str], slots: int) -> str:
-    told = "".join(
-        f" --{name} {getattr(settings, name)}" for name in ("coordination", "store", "data") if _is_flag(settings, name)
-    )
+    places = {"coordination": settings.coordination, "store": settings.store, "data": str(settings.data_folder)}
+    told = "".join(f" --{name} {quote(place)}" for name, place in places.items() if _is_flag(settings, name))
     return f"""\
 DistCI serves {", ".join(kinds)}: {slots} tasks at once.
   coordination  {_shown(settings.coordination_address)}

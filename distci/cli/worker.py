@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from distci.cli import serving
@@ -22,14 +24,14 @@ def worker() -> None:
     examples=(
         "distci worker run control",
         "distci worker run shell git-checkout --slots 4 --label os=linux",
-        "distci worker run shell --label gpu=a100 --only gpu",
+        "distci worker run shell --only gpu=a100",
     )
 )
 @click.argument("kinds", nargs=-1, required=True, metavar="KIND...")
 @click.option(
     "--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="What tasks may ask for; may be repeated."
 )
-@click.option("--only", multiple=True, metavar="LABEL", help="Take only tasks that ask for one of these.")
+@click.option("--only", multiple=True, metavar="LABEL", help="A label, too; takes only tasks that ask for it.")
 @click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="Tasks at once.")
 @click.option("--name", default="", help="Begins the names of its workers.  [host and some letters]")
 @secrets_option
@@ -50,10 +52,15 @@ def run(
     from distci.cli import logs
 
     logs.begin(invocation.verbosity, is_service=True)
+    labels = tuple(dict.fromkeys((*labels, *only)))
     secrets = serving.read_secrets(secret_file)
     with invocation.connect() as system:
         process = serving.worker_process(system, kinds, slots, name=name, labels=labels, only=only, secrets=secrets)
-        serving.serve(process)
+        serving.serve(process, _welcome(process.names))
+
+
+def _welcome(names: Sequence[str]) -> str:
+    return f"Serving as {' and '.join(names)}. Ctrl-C finishes what runs and ends."
 
 
 @worker.command("list", examples=("distci worker list", "distci worker list --json | jq .name"))
