@@ -44,7 +44,7 @@ class LogWriter:
         self._left = bytes_max
         self._dropped = 0
         self._change = Condition()
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[memoryview] = deque()
         self._waiting_bytes = 0
         self._offset = 0
         self._is_closing = False
@@ -54,7 +54,7 @@ class LogWriter:
         self._uploader.start()
 
     def write(self, data: bytes) -> None:
-        """Append to the log; waits while too much is waiting for the store."""
+        """Append to the log; waits while too much is waiting for the store. Nothing happens when the log was abandoned."""
         with self._change:
             kept = data[: self._left]
             self._left -= len(kept)
@@ -62,7 +62,8 @@ class LogWriter:
             if kept:
                 self._change.wait_for(self._has_room)
                 self._raise_error()
-                self._append(kept)
+                if not self._is_abandoned:
+                    self._append(kept)
 
     def close(self, timeout_s: float | None = None) -> int:
         """Upload what is left; the size of the log in bytes. StoreUnavailable when that takes longer than ``timeout_s``."""
@@ -82,11 +83,13 @@ class LogWriter:
         """Stop uploading: nobody will read on. What waits is dropped."""
         with self._change:
             self._is_closing = self._is_abandoned = True
+            self._waiting.clear()
             self._change.notify_all()
         self._uploader.join()
 
     def _append(self, data: bytes) -> None:
-        self._waiting.append(data)
+        # A view, since cutting a chunk off the bytes would copy all that is behind it.
+        self._waiting.append(memoryview(data))
         self._waiting_bytes += len(data)
         self._change.notify_all()
 
@@ -110,17 +113,23 @@ class LogWriter:
         """The next bytes to store, at most a chunk; None when all is stored or nobody wants it any more."""
         with self._change:
             self._change.wait_for(lambda: self._waiting or self._is_closing)
-            if not self._waiting or self._is_abandoned:
-                return None
             self._change.wait_for(
                 lambda: self._waiting_bytes >= CHUNK_BYTES or self._is_closing, timeout=self._flush_after_s
             )
-            data = b"".join(self._waiting)
-            chunk, rest = data[:CHUNK_BYTES], data[CHUNK_BYTES:]
-            self._waiting.clear()
-            if rest:
-                self._waiting.append(rest)
-            return chunk
+            if not self._waiting:
+                return None
+            return self._cut_chunk()
+
+    def _cut_chunk(self) -> bytes:
+        parts: list[memoryview] = []
+        room = CHUNK_BYTES
+        while self._waiting and room:
+            data = self._waiting.popleft()
+            if len(data) > room:
+                self._waiting.appendleft(data[room:])
+            parts.append(data[:room])
+            room -= len(parts[-1])
+        return b"".join(parts)
 
     def _upload(self, chunk: bytes) -> None:
         while not self._is_abandoned:
