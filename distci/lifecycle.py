@@ -22,7 +22,16 @@ from threading import Event
 
 from distci import documents, plan
 from distci.coordination.port import Create, Delete, Operation, Refused, Write
-from distci.errors import ClaimLost, Damaged, IllegalTransition, InvalidJob, NoSuchBuild, NoSuchObject, VersionConflict
+from distci.errors import (
+    ClaimLost,
+    Damaged,
+    IllegalTransition,
+    Invalid,
+    InvalidJob,
+    NoSuchBuild,
+    NoSuchObject,
+    VersionConflict,
+)
 from distci.jobs import Jobs, JobVersion
 from distci.model import Advance, BuildId, BuildState, Json, Outcome, Plan, Progress, Result, Task, TaskState, Trigger
 from distci.protocol import outcomes, paths
@@ -312,8 +321,13 @@ class Lifecycle:
         """What follows when an attempt at a task came to nothing: of a cancelled build it is over; after the last one allowed it is lost."""
         if ticket.kind == CONTROL_KIND or "task" not in ticket.body:
             return None
-        build, task = build_of(ticket), str(ticket.body["task"])
+        try:
+            build, task = build_of(ticket), str(ticket.body["task"])
+        except Invalid:
+            return None
         live = self.read(build)
+        if live is not None and (live.state is None or task not in live.state.tasks):
+            return None  # it names no task that anybody posted; it is set aside like any other ticket that comes to nothing
         if live is None or _state(live).tasks[task].state is not TaskState.READY:
             return Step()
         made = self.plan_of(live)
@@ -544,7 +558,7 @@ def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:
     """The trigger with which a build of ``job`` follows on the end of ``live``, if it does."""
     for trigger in job.definition().triggers:
         if trigger.job == live.build.job and trigger.on in ("always", live.result):
-            return Trigger("job", str(live.build), parameters=trigger.parameters, upstream=live.build)
+            return Trigger("job", str(live.build), presets=trigger.parameters, upstream=live.build)
     return None
 
 

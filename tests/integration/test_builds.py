@@ -1,0 +1,1148 @@
+"""The life of builds, from the wish for one to its record, the same on the embedded tree and on ZooKeeper."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from threading import Event
+from typing import Any
+
+import pytest
+from waiting import wait_until
+
+from distci.app import DistCI, connect
+from distci.builds import Builds, BuildView
+from distci.coordination.port import Create, Delete, Operation
+from distci.errors import (
+    ClaimLost,
+    Damaged,
+    IllegalTransition,
+    InvalidJob,
+    NoSuchBuild,
+    NoSuchJob,
+    NoSuchTask,
+    Unavailable,
+    VersionConflict,
+)
+from distci.isolation.host import HostIsolation
+from distci.jobs import JobVersion
+from distci.lifecycle import Lifecycle
+from distci.model import BuildId, Outcome, Result, TaskState, Trigger
+from distci.process import Post, WorkerProcess
+from distci.protocol import Claim, Member, Offer, Sweeper, Ticket, Tickets, paths
+from distci.protocol.members import drain, workers
+from distci.store import keys
+from distci.store.directory import DirectoryStore
+from distci.testing import CutCoordination, LossyCoordination
+
+KINDS = ("control", "shell", "publish-artifacts", "copy-artifacts")
+UNSERVED = "acme.robot"
+"""A type of task that no worker of these tests is there for, unless a test makes one by hand."""
+
+PASSED, FAILED, SKIPPED = TaskState.PASSED, TaskState.FAILED, TaskState.SKIPPED
+CANCELLED, REUSED = TaskState.CANCELLED, TaskState.REUSED
+
+
+@pytest.fixture(params=["sqlite", "zookeeper"])
+def coordination_url(request: pytest.FixtureRequest) -> str | None:
+    return str(request.getfixturevalue("zookeeper_url")) if request.param == "zookeeper" else None
+
+
+@pytest.fixture
+def ci(tmp_path: Path, coordination_url: str | None) -> Iterator[DistCI]:
+    """A system that nobody works for until a test says so."""
+    with connect(tmp_path / "data", coordination=coordination_url, actor="tester") as connected:
+        yield connected
+
+
+@pytest.fixture
+def another(tmp_path: Path, coordination_url: str | None) -> Iterator[Callable[[], DistCI]]:
+    """Connects to the same system once more, in a session of its own."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(connect(tmp_path / "data", coordination=coordination_url))
+
+
+@pytest.fixture
+def employ(tmp_path: Path) -> Callable[..., WorkerProcess]:
+    """Makes a worker process; it works while its context is entered."""
+
+    def make(lifecycle: Lifecycle, *, kinds: Sequence[str] = KINDS, name: str = "worker") -> WorkerProcess:
+        posts = [Post(kinds, slots=4)]
+        scratch = tmp_path / "scratch"
+        return WorkerProcess(
+            lifecycle, lifecycle.store, HostIsolation(), scratch, posts, search_path=os.defpath, name=name
+        )
+
+    return make
+
+
+class Gate:
+    """Holds scripts up until it is opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "open"
+        self.script = f"until test -e {self._file}; do sleep 0.02; done"
+
+    def open(self) -> None:
+        self._file.touch()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path)
+    yield gate
+    gate.open()
+
+
+def shell(name: str, script: str = "true", **keys: Any) -> dict[str, Any]:
+    return {"name": name, "type": "shell", "script": script, **keys}
+
+
+def job_of(*tasks: Mapping[str, Any], job: str = "team/job", **keys: Any) -> dict[str, Any]:
+    return {"job": job, "tasks": [*tasks], **keys}
+
+
+def after(job: str, **keys: Any) -> list[dict[str, Any]]:
+    return [{"type": "job", "job": job, **keys}]
+
+
+def states(view: BuildView) -> dict[str, TaskState]:
+    return {task.name: task.state for task in view.tasks}
+
+
+def is_task(ci: DistCI, build: BuildId, name: str, state: TaskState) -> bool:
+    return states(ci.builds.get(build)).get(name) is state
+
+
+def ids(views: Iterator[BuildView]) -> list[str]:
+    return [str(view.id) for view in views]
+
+
+def tree(ci: DistCI) -> list[str]:
+    """Every node that belongs to work: jobs, builds, tickets, claims, causes."""
+    pending = [folder for folder in paths.FOLDERS if folder not in (paths.IDLE, paths.WORKERS)]
+    leaves = []
+    while pending:
+        path = pending.pop()
+        below = ci.coordination.children(path)
+        pending += [f"{path}/{name}" for name in below]
+        if not below and path.count("/") > 1:
+            leaves.append(path)
+    return sorted(leaves)
+
+
+def live_tickets(ci: DistCI) -> list[tuple[str, str]]:
+    return [(view.place, view.token) for view in ci.tickets.list()]
+
+
+def running(ci: DistCI, token: str) -> bool:
+    return token in ci.tickets.running_tokens()
+
+
+def end(ci: DistCI, build: BuildId | str) -> BuildView:
+    """The build once it is archived."""
+    view = ci.builds.wait(build, 30)
+    assert view.is_archived, f"{build} is still {view.state}: {states(view)}"
+    return view
+
+
+def reclaim(ci: DistCI) -> int:
+    """Take over what has no heartbeat any more, without the grace that a real sweeper gives."""
+    return Sweeper(ci.tickets, "hand", lambda: ["hand"], grace_s=0).sweep()
+
+
+@contextmanager
+def by_hand(ci: DistCI, *kinds: str) -> Iterator[Callable[[], Claim]]:
+    """A worker whose claims a test serves itself."""
+    with Member(ci.tickets, Offer(kinds), f"hand of {'+'.join(kinds)}", slots=8) as member:
+        claims = member.claims()
+        yield lambda: next(claims)
+
+
+def over_a_lossy_line(ci: DistCI) -> tuple[LossyCoordination, Lifecycle]:
+    line = LossyCoordination(ci.coordination)
+    return line, Lifecycle(Tickets(line), ci.store, ci.jobs)
+
+
+def makes_build_of(job: str) -> Callable[[Sequence[Operation]], bool]:
+    """Picks the transactions that would make a build of the job."""
+    folded = job.replace("/", ":")
+
+    def makes(operations: Sequence[Operation]) -> bool:
+        return any(
+            isinstance(step, Create) and step.path.startswith(f"{paths.BUILDS}/") and f"/{folded}:" in step.path
+            for step in operations
+        )
+
+    return makes
+
+
+class TestTriggering:
+    def test_a_job_of_four_tasks_goes_from_the_trigger_to_the_archived_record(self, system: Any) -> None:
+        view = system.run_tasks(
+            shell("source", "echo one > file"),
+            shell("test", "test -s file", needs=["source"]),
+            shell("package", "tar cf file.tar file", needs=["source"]),
+            {"name": "publish", "type": "publish-artifacts", "paths": ["*.tar"], "needs": ["test", "package"]},
+        )
+
+        assert (str(view.id), view.state, view.result, view.config) == ("team/job#1", "passed", Result.PASSED, 1)
+        assert set(states(view).values()) == {PASSED}
+        assert (view.trigger.kind, view.trigger.actor) == ("manual", "tester")
+        assert 0 < view.created_ms <= view.task("source").attempts[-1]["started_ms"] <= view.finished_ms
+        assert [artifact.name for artifact in system.ci.artifacts.list(view.id)] == ["file.tar"]
+
+    def test_an_ended_build_leaves_only_its_number_in_the_tree(self, system: Any) -> None:
+        system.run_tasks(shell("a"), shell("b"))
+
+        wait_until(lambda: not live_tickets(system.ci))
+        assert system.ci.coordination.children(paths.build_shard(BuildId("team/job", 1))) == ()
+        assert [path for path in tree(system.ci) if path.startswith(paths.JOBS)] == ["/jobs/team:job"]
+
+    def test_d06_j10_numbers_are_dense_though_many_trigger_at_once(
+        self, ci: DistCI, another: Callable[[], DistCI]
+    ) -> None:
+        ci.jobs.put(job_of(shell("a")))
+        sessions = [ci, another()]
+
+        with ThreadPoolExecutor(16) as people:
+            asked = [people.submit(sessions[person % 2].builds.trigger, "team/job") for person in range(16)]
+
+        assert sorted(build.result().number for build in asked) == [*range(1, 17)]
+
+    def test_d16_deleting_a_job_does_not_give_its_numbers_away_again(self, system: Any) -> None:
+        for _ in range(2):
+            system.run_tasks(shell("a"))
+
+        system.ci.jobs.delete("team/job")
+        view = system.run_tasks(shell("a"))
+
+        assert str(view.id) == "team/job#3"
+        assert ids(system.ci.builds.list("team/job")) == ["team/job#3", "team/job#2", "team/job#1"]
+
+    def test_d16_a_tree_that_forgot_the_last_number_finds_it_in_the_store(self, system: Any) -> None:
+        for _ in range(3):
+            system.run_tasks(shell("a"))
+
+        system.ci.coordination.commit(Delete(paths.job("team/job")))
+
+        assert str(system.ci.builds.trigger("team/job")) == "team/job#4"
+
+    def test_d19_a_build_runs_the_version_that_was_in_force_when_it_was_triggered(
+        self, ci: DistCI, employ: Callable[..., WorkerProcess]
+    ) -> None:
+        ci.jobs.put(job_of(shell("say", "echo old")))
+        build = ci.builds.trigger("team/job")
+        ci.jobs.put(job_of(shell("say", "echo new")))
+
+        with employ(ci.lifecycle):
+            view = end(ci, build)
+
+        assert view.config == 1
+        assert b"".join(ci.builds.log(build, "say")) == b"old\n"
+
+    def test_d07_a_job_that_there_is_not_leaves_nothing_behind(self, ci: DistCI) -> None:
+        before = tree(ci)
+
+        with pytest.raises(NoSuchJob, match="there is no job 'team/none'"):
+            ci.builds.trigger("team/none")
+
+        assert tree(ci) == before
+        assert len(ci.store.list("")) == 0
+
+    def test_wrong_parameters_are_all_named_and_leave_nothing_behind(self, ci: DistCI) -> None:
+        ci.jobs.put(job_of(shell("a"), parameters={"LEVEL": {"choices": ["fast", "full"]}, "NAME": {"required": True}}))
+        before = tree(ci)
+
+        with pytest.raises(InvalidJob) as refused:
+            ci.builds.trigger("team/job", {"LEVEL": "ful", "OTHER": "x"})
+
+        assert [problem.partition(":")[0] for problem in refused.value.problems] == [
+            "parameters.LEVEL",
+            "parameters.OTHER",
+            "parameters.NAME",
+        ]
+        assert tree(ci) == before
+
+    def test_asking_with_the_same_cause_gives_the_same_build(self, ci: DistCI, another: Callable[[], DistCI]) -> None:
+        ci.jobs.put(job_of(shell("a")))
+        sessions = [ci, another()]
+
+        with ThreadPoolExecutor(8) as hooks:
+            asked = [
+                hooks.submit(sessions[hook % 2].builds.trigger, "team/job", cause="delivery 7") for hook in range(8)
+            ]
+
+        assert {str(build.result()) for build in asked} == {"team/job#1"}
+        assert ids(ci.builds.list("team/job")) == ["team/job#1"]
+
+    def test_what_made_somebody_ask_is_on_record(self, system: Any) -> None:
+        system.ci.jobs.put(job_of(shell("a", 'echo "$DISTCI_COMMIT $DISTCI_REF"')))
+        build = system.ci.builds.trigger("team/job", actor="ann", commit="c0ffee", ref="refs/heads/x")
+
+        trigger = end(system.ci, build).trigger
+
+        assert (trigger.actor, trigger.commit, trigger.ref) == ("ann", "c0ffee", "refs/heads/x")
+        assert system.log(system.ci.builds.get(build), "a") == "c0ffee refs/heads/x\n"
+
+
+class TestOutages:
+    def test_a_tree_that_is_away_is_said_to_be_and_nothing_is_begun(self, ci: DistCI) -> None:
+        line = CutCoordination(ci.coordination)
+        builds = Builds(Lifecycle(Tickets(line), ci.store, ci.jobs), ci.jobs)
+        ci.jobs.put(job_of(shell("a")))
+        before = tree(ci)
+
+        line.is_cut = True
+        with pytest.raises(Unavailable):
+            builds.trigger("team/job")
+        line.is_cut = False
+
+        assert tree(ci) == before
+        assert str(builds.trigger("team/job")) == "team/job#1"
+
+    @pytest.mark.parametrize("committed", [True, False])
+    @pytest.mark.parametrize("cause", ["", "delivery 7"])
+    def test_a_lost_answer_doubles_no_build(self, ci: DistCI, committed: bool, cause: str) -> None:
+        line, lifecycle = over_a_lossy_line(ci)
+        ci.jobs.put(job_of(shell("a")))
+        line.lose_answer(committed=committed, when=makes_build_of("team/job"))
+
+        build = Builds(lifecycle, ci.jobs).trigger("team/job", cause=cause)
+
+        assert (line.lost, str(build)) == (1, "team/job#1")
+        assert ids(ci.builds.list("team/job")) == ["team/job#1"]
+        assert [place for place, _ in live_tickets(ci)] == ["waiting"]
+
+    @pytest.mark.parametrize("committed", [True, False])
+    def test_a_tree_that_goes_away_with_the_answer_is_waited_for(self, ci: DistCI, committed: bool) -> None:
+        line = CutCoordination(ci.coordination)
+        builds = Builds(Lifecycle(Tickets(line), ci.store, ci.jobs), ci.jobs)
+        ci.jobs.put(job_of(shell("a")))
+
+        def cut_there(operations: Sequence[Operation]) -> bool:
+            line.is_cut = makes_build_of("team/job")(operations)
+            return line.is_cut
+
+        line.lose_answer(committed=committed, when=cut_there)
+        with ThreadPoolExecutor(1) as person:
+            asked = person.submit(builds.trigger, "team/job")
+            wait_until(lambda: line.is_cut)
+            line.is_cut = False
+            build = asked.result(30)
+
+        assert str(build) == "team/job#1"
+        assert ids(ci.builds.list("team/job")) == ["team/job#1"]
+
+    @pytest.mark.parametrize("seed", [1, 2])
+    def test_builds_over_a_line_that_loses_many_answers_end_as_over_any_other(
+        self, ci: DistCI, employ: Callable[..., WorkerProcess], seed: int
+    ) -> None:
+        line, lifecycle = over_a_lossy_line(ci)
+        ci.jobs.put(job_of(shell("a"), shell("b", needs=[]), shell("c", needs=["a", "b"])))
+        ci.jobs.put(job_of(shell("d"), job="team/next", triggers=after("team/job")))
+        chance = Random(seed)
+        for _ in range(20):
+            line.lose_answer(committed=chance.random() < 0.5, when=lambda operations: chance.random() < 0.3)
+
+        with employ(lifecycle):
+            view = end(ci, Builds(lifecycle, ci.jobs).trigger("team/job"))
+            following = end(ci, view.downstream[0])
+
+        assert line.lost > 5
+        assert set((states(view) | states(following)).values()) == {PASSED}
+        assert ids(ci.builds.list("team/job")) == ["team/job#1"]
+        assert ids(ci.builds.list("team/next")) == ["team/next#1"]
+
+
+class TestCancelling:
+    def test_r04_whatever_the_moment_a_build_ends_whole(self, system: Any) -> None:
+        ci, chance = system.ci, Random(4)
+        ci.jobs.put(job_of(shell("a", "sleep 0.05"), shell("b", "sleep 0.1"), shell("c", "true"), shell("d", needs=[])))
+        usual_s = 1.5
+
+        def start_and_cancel(moment_s: float) -> tuple[BuildId, bool]:
+            build = ci.builds.trigger("team/job")
+            Event().wait(moment_s)
+            try:
+                ci.builds.cancel(build)
+            except IllegalTransition:
+                return build, False
+            return build, True
+
+        moments_s = [0.0, *(chance.uniform(0, usual_s) for _ in range(15))]
+        with ThreadPoolExecutor(8) as people:
+            asked = list(people.map(start_and_cancel, moments_s))
+
+        for build, was_cancelled in asked:
+            view = end(ci, build)
+            assert view.result is (Result.CANCELLED if was_cancelled else Result.PASSED)
+            assert all(state.is_final for state in states(view).values())
+            if not was_cancelled:
+                assert set(states(view).values()) == {PASSED}
+        assert live_tickets(ci) == []
+        wait_until(lambda: system.leftovers() == [])
+
+    def test_before_anybody_planned_it(self, ci: DistCI, employ: Callable[..., WorkerProcess]) -> None:
+        ci.jobs.put(job_of(shell("a", "echo ran"), shell("b", when="always")))
+        build = ci.builds.trigger("team/job")
+
+        ci.builds.cancel(build, "a mistake")
+        assert ci.builds.get(build).state == "cancelling"
+        with employ(ci.lifecycle):
+            view = end(ci, build)
+
+        assert (view.result, view.reason) == (Result.CANCELLED, "a mistake")
+        assert states(view) == {"a": CANCELLED, "b": CANCELLED}
+        assert all(task.attempts == () for task in view.tasks)
+
+    def test_o01_while_its_tickets_wait(self, ci: DistCI, employ: Callable[..., WorkerProcess]) -> None:
+        ci.jobs.put(job_of(shell("a"), shell("b", needs=[])))
+        build = ci.builds.trigger("team/job")
+        with employ(ci.lifecycle, kinds=["control"]):
+            wait_until(lambda: ci.builds.get(build).state == "running")
+
+            ci.builds.cancel(build)
+
+            assert states(end(ci, build)) == {"a": CANCELLED, "b": CANCELLED}
+        assert live_tickets(ci) == []
+
+    def test_what_runs_is_asked_to_end_before_it_is_made_to(self, system: Any) -> None:
+        script = "trap 'echo tidied; exit 3' TERM; echo ready; while :; do sleep 0.02; done"
+        system.ci.jobs.put(job_of(shell("a", script), shell("b")))
+        build = system.ci.builds.trigger("team/job")
+        wait_until(lambda: is_task(system.ci, build, "a", TaskState.RUNNING))
+        wait_until(lambda: b"ready" in b"".join(system.ci.builds.log(build, "a")))
+
+        system.ci.builds.cancel(build)
+        view = end(system.ci, build)
+
+        assert states(view) == {"a": CANCELLED, "b": CANCELLED}
+        assert system.log(view, "a").endswith("tidied\n")
+        assert system.leftovers() == []
+
+    def test_b06_a_build_that_is_over_stays_as_it_is(self, system: Any) -> None:
+        view = system.run_tasks(shell("a"))
+
+        with pytest.raises(IllegalTransition, match="team/job#1 has ended as passed"):
+            system.ci.builds.cancel(view.id)
+
+        assert system.ci.builds.get(view.id) == view
+
+    def test_a_build_that_there_is_not_is_named(self, system: Any) -> None:
+        with pytest.raises(NoSuchBuild, match="team/job#9"):
+            system.ci.builds.cancel("team/job#9")
+
+    def test_what_is_to_run_on_cancel_runs(self, system: Any, gate: Gate) -> None:
+        system.ci.jobs.put(
+            job_of(
+                shell("long", gate.script),
+                shell("tidy", "echo tidied", when="always", on_cancel=True),
+                shell("tell", when="always", needs=["long"]),
+            )
+        )
+        build = system.ci.builds.trigger("team/job")
+        wait_until(lambda: is_task(system.ci, build, "long", TaskState.RUNNING))
+
+        system.ci.builds.cancel(build)
+        view = end(system.ci, build)
+
+        assert view.result is Result.CANCELLED
+        assert states(view) == {"long": CANCELLED, "tidy": PASSED, "tell": CANCELLED}
+        assert system.log(view, "tidy") == "tidied\n"
+
+    def test_cancelling_twice_is_as_cancelling_once(self, system: Any, gate: Gate) -> None:
+        system.ci.jobs.put(job_of(shell("long", f"trap '' TERM; {gate.script}")))
+        build = system.ci.builds.trigger("team/job")
+        wait_until(lambda: is_task(system.ci, build, "long", TaskState.RUNNING))
+
+        system.ci.builds.cancel(build, "first")
+        system.ci.builds.cancel(build, "second")
+        gate.open()
+
+        view = end(system.ci, build)
+        assert (view.result, view.reason) == (Result.CANCELLED, "first")
+
+
+class TestRunningAgain:
+    @pytest.fixture
+    def old(self, system: Any, tmp_path: Path) -> BuildView:
+        """A build that failed, and would fail once more before it is well again."""
+        view: BuildView = system.run_tasks(
+            shell("make", "echo made > file; echo making"),
+            {"name": "publish", "type": "publish-artifacts", "paths": ["file"]},
+            shell("flaky", f"echo >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) = 3; cat file"),
+            shell("last"),
+            shell("tell", when="failure"),
+        )
+        assert states(view) == {"make": PASSED, "publish": PASSED, "flaky": FAILED, "last": SKIPPED, "tell": PASSED}
+        return view
+
+    def test_only_what_failed_runs_and_what_hangs_on_it(self, system: Any, old: BuildView) -> None:
+        second = end(system.ci, system.ci.builds.retry(old.id, only_failed=True))
+        third = end(system.ci, system.ci.builds.retry(second.id, only_failed=True))
+
+        assert states(second) == {"make": REUSED, "publish": REUSED, "flaky": FAILED, "last": SKIPPED, "tell": PASSED}
+        assert states(third) == {"make": REUSED, "publish": REUSED, "flaky": PASSED, "last": PASSED, "tell": SKIPPED}
+        assert (third.result, third.trigger.retry_of) == (Result.PASSED, second.id)
+        assert system.log(third, "flaky") == "made\n"
+
+    def test_what_is_taken_over_keeps_its_outcome_its_log_and_its_artifacts(self, system: Any, old: BuildView) -> None:
+        view = old
+        for _ in range(2):
+            view = end(system.ci, system.ci.builds.retry(view.id, only_failed=True))
+
+        made, before = view.task("make"), old.task("make")
+        assert (made.token, made.attempts, made.origin) == (before.token, before.attempts, str(old.id))
+        assert system.log(view, "make") == "making\n"
+        assert len(system.ci.artifacts.list(view.id)) == 1
+        assert system.ci.artifacts.list(view.id) == system.ci.artifacts.list(old.id)
+
+    def test_all_of_it_runs_as_it_did_whatever_has_become_of_the_job(self, system: Any) -> None:
+        job = job_of(shell("say", 'echo "$LEVEL"'), parameters={"LEVEL": {"default": "fast"}})
+        old = system.run(job, parameters={"LEVEL": "full"}, commit="c0ffee")
+        system.ci.jobs.put(job_of(shell("say", "echo new")))
+        system.ci.jobs.delete("team/job")
+
+        view = end(system.ci, system.ci.builds.retry(old.id, actor="ann"))
+
+        assert (str(view.id), view.config, view.trigger.commit) == ("team/job#2", old.config, "c0ffee")
+        assert (view.trigger.kind, view.trigger.actor, view.trigger.retry_of) == ("retry", "ann", old.id)
+        assert system.log(view, "say") == "full\n"
+
+    def test_the_old_record_stays_as_it_is(self, system: Any, old: BuildView) -> None:
+        record = system.ci.store.get(keys.build_record(old.id))
+
+        end(system.ci, system.ci.builds.retry(old.id, only_failed=True))
+
+        assert system.ci.store.get(keys.build_record(old.id)) == record
+
+    def test_b07_not_while_it_runs(self, system: Any, gate: Gate) -> None:
+        system.ci.jobs.put(job_of(shell("long", gate.script)))
+        build = system.ci.builds.trigger("team/job")
+
+        with pytest.raises(IllegalTransition, match=f"{build} is still"):
+            system.ci.builds.retry(build)
+
+        assert ids(system.ci.builds.list("team/job")) == [str(build)]
+
+    def test_not_only_what_failed_where_nothing_did(self, system: Any) -> None:
+        view = system.run_tasks(shell("a"))
+
+        with pytest.raises(IllegalTransition, match="no task of team/job#1 failed"):
+            system.ci.builds.retry(view.id, only_failed=True)
+
+    def test_a_cancelled_build_goes_on_where_it_was(self, system: Any, gate: Gate) -> None:
+        system.ci.jobs.put(job_of(shell("a", "echo > file"), shell("long", f"{gate.script}; ls"), shell("b")))
+        build = system.ci.builds.trigger("team/job")
+        wait_until(lambda: is_task(system.ci, build, "long", TaskState.RUNNING))
+        system.ci.builds.cancel(build)
+        end(system.ci, build)
+        gate.open()
+
+        view = end(system.ci, system.ci.builds.retry(build, only_failed=True))
+
+        assert states(view) == {"a": REUSED, "long": PASSED, "b": PASSED}
+        assert system.log(view, "long") == "file\n"
+
+
+class TestPlanning:
+    def test_a_matrix_runs_each_combination_with_its_values(self, system: Any) -> None:
+        matrix = {
+            "python": ["3.11", "3.12"],
+            "libc": ["gnu", "musl"],
+            "exclude": [{"python": "3.11", "libc": "musl"}],
+            "include": [{"python": "3.14", "libc": "uclibc"}],
+        }
+
+        view = system.run_tasks(shell("test", "echo $python {libc}", matrix=matrix), shell("after"))
+
+        logs = {task.name: system.log(view, task.name) for task in view.tasks}
+        assert view.result is Result.PASSED
+        assert logs == {
+            "test[3.11,gnu]": "3.11 gnu\n",
+            "test[3.12,gnu]": "3.12 gnu\n",
+            "test[3.12,musl]": "3.12 musl\n",
+            "test[3.14,uclibc]": "3.14 uclibc\n",
+            "after": "",
+        }
+
+    def test_a_person_wins_over_a_matrix_and_that_over_the_job(self, system: Any) -> None:
+        job = job_of(
+            shell("say", "echo $JOB $MATRIX $PERSON", matrix={"MATRIX": ["matrix"], "PERSON": ["matrix"]}),
+            parameters={name: {"default": "job"} for name in ("JOB", "MATRIX", "PERSON")},
+        )
+
+        view = system.run(job, parameters={"PERSON": "person"})
+
+        assert system.log(view, "say[matrix,matrix]") == "job matrix person\n"
+
+    def test_a_matrix_wins_over_the_jobs_own_trigger_and_that_over_the_job(self, system: Any) -> None:
+        system.ci.jobs.put(
+            job_of(
+                shell("say", "echo $JOB $TRIGGER $MATRIX", matrix={"MATRIX": ["matrix"]}),
+                job="team/next",
+                parameters={name: {"default": "job"} for name in ("JOB", "TRIGGER", "MATRIX")},
+                triggers=after("team/job", parameters={"TRIGGER": "trigger", "MATRIX": "trigger"}),
+            )
+        )
+
+        view = end(system.ci, system.run_tasks(shell("a")).downstream[0])
+
+        assert system.log(view, "say[matrix]") == "job trigger matrix\n"
+
+    def test_r15_a_plan_is_the_same_bytes_on_every_tree(
+        self, tmp_path: Path, zookeeper_url: str, employ: Callable[..., WorkerProcess]
+    ) -> None:
+        job = job_of(
+            shell("test", "run $LEVEL {v}", matrix={"v": ["1", "2"], "label": ["os=linux"]}, timeout="90s", retries=1),
+            shell("tell", when="failure", environment={"A": "größer"}),
+            parameters={"LEVEL": {"default": "fast"}},
+        )
+
+        def plan(url: str | None, name: str) -> bytes:
+            with connect(tmp_path / name, coordination=url) as ci:
+                ci.jobs.put(job)
+                build = ci.builds.trigger("team/job", {"LEVEL": "full"}, actor="ann", ref="refs/heads/main")
+                with employ(ci.lifecycle, kinds=["control"], name=name):
+                    wait_until(lambda: ci.builds.get(build).state == "running")
+                return ci.store.get(keys.build_plan(build))
+
+        assert plan(None, "embedded") == plan(zookeeper_url, "served")
+
+
+class TestReactions:
+    def test_a_failure_is_told_of_and_skips_the_rest(self, system: Any) -> None:
+        view = system.run_tasks(
+            shell("fails", "exit 7"),
+            shell("rest"),
+            shell("tell", "echo it broke", when="failure"),
+            shell("tidy", "echo tidied", when="always"),
+            shell("tell of the tidying", when="failure", needs=["tidy"]),
+        )
+
+        assert (view.result, view.task("fails").reason) == (Result.FAILED, "exit status 7")
+        assert states(view) == {
+            "fails": FAILED,
+            "rest": SKIPPED,
+            "tell": PASSED,
+            "tidy": PASSED,
+            "tell of the tidying": SKIPPED,
+        }
+
+    def test_where_nothing_failed_only_what_always_runs_reacts(self, system: Any) -> None:
+        view = system.run_tasks(shell("works"), shell("tell", when="failure"), shell("tidy", when="always"))
+
+        assert view.result is Result.PASSED
+        assert states(view) == {"works": PASSED, "tell": SKIPPED, "tidy": PASSED}
+
+    def test_a_reaction_that_fails_fails_the_build(self, system: Any) -> None:
+        assert system.run_tasks(shell("works"), shell("tidy", "exit 1", when="always")).result is Result.FAILED
+
+    def test_what_may_fail_stops_nothing(self, system: Any) -> None:
+        view = system.run_tasks(
+            shell("lint", "exit 1", allow_failure=True), shell("rest"), shell("tell", when="failure")
+        )
+
+        assert view.result is Result.PASSED
+        assert states(view) == {"lint": FAILED, "rest": PASSED, "tell": SKIPPED}
+
+    def test_a_task_is_tried_again_as_often_as_it_says(self, system: Any, tmp_path: Path) -> None:
+        script = f"echo >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) = 3"
+
+        view = system.run_tasks(shell("flaky", script, retries=2), shell("rest"))
+
+        assert states(view) == {"flaky": PASSED, "rest": PASSED}
+        assert [attempt["verdict"] for attempt in view.task("flaky").attempts] == ["failed", "failed", "passed"]
+
+    def test_and_no_more_often(self, system: Any) -> None:
+        view = system.run_tasks(shell("fails", "exit 1", retries=1), shell("rest"))
+
+        assert states(view) == {"fails": FAILED, "rest": SKIPPED}
+        assert len({attempt["token"] for attempt in view.task("fails").attempts}) == 2
+
+
+class TestLostWorkers:
+    def lose_a_worker(self, another: Callable[[], DistCI], kind: str, told: list[str]) -> None:
+        """A worker claims a ticket and is gone, as when the task has killed it."""
+        with another() as victim, by_hand(victim, kind) as claim:
+            told.append(claim().token)
+
+    def test_c07_o02_a_task_that_kills_its_workers_is_lost_after_its_attempts(
+        self, system: Any, another: Callable[[], DistCI]
+    ) -> None:
+        poison = {"name": "poison", "type": UNSERVED, "attempts": 2}
+        system.ci.jobs.put(job_of(poison, shell("rest"), shell("tell", when="failure")))
+        build = system.ci.builds.trigger("team/job")
+        claimed: list[str] = []
+
+        for _ in range(2):
+            self.lose_a_worker(another, UNSERVED, claimed)
+            wait_until(lambda: reclaim(system.ci) > 0 or not running(system.ci, claimed[-1]))
+        view = end(system.ci, build)
+
+        assert view.result is Result.FAILED
+        assert states(view) == {"poison": TaskState.LOST, "rest": SKIPPED, "tell": PASSED}
+        assert view.task("poison").token == claimed[-1]
+        assert view.task("poison").reason == f"its worker hand of {UNSERVED} was lost"
+        assert [paths.attempt_of(token) for token in claimed] == [1, 2]
+        assert live_tickets(system.ci) == []
+
+    def test_other_builds_are_none_the_worse_for_it(self, system: Any, another: Callable[[], DistCI]) -> None:
+        system.ci.jobs.put(job_of({"name": "poison", "type": UNSERVED}, job="team/poison"))
+        system.ci.builds.trigger("team/poison")
+        self.lose_a_worker(another, UNSERVED, [])
+
+        assert system.run_tasks(shell("a"), shell("b")).result is Result.PASSED
+
+    def test_c04_a_task_whose_worker_died_is_done_by_the_next_one(
+        self, ci: DistCI, another: Callable[[], DistCI], employ: Callable[..., WorkerProcess]
+    ) -> None:
+        ci.jobs.put(job_of(shell("say", "echo attempt $DISTCI_ATTEMPT $DISTCI_FENCE")))
+        build = ci.builds.trigger("team/job")
+        claimed: list[str] = []
+        with employ(ci.lifecycle, kinds=["control"]):
+            self.lose_a_worker(another, "shell", claimed)
+        wait_until(lambda: reclaim(ci) > 0 or not running(ci, claimed[0]))
+
+        with employ(ci.lifecycle):
+            view = end(ci, build)
+
+        token = view.task("say").token
+        assert view.result is Result.PASSED
+        assert paths.ticket_of(token) == paths.ticket_of(claimed[0])
+        assert b"".join(ci.builds.log(build, "say")) == f"attempt 2 {token}\n".encode()
+
+    def test_d13_a_worker_that_comes_back_late_changes_nothing(
+        self, ci: DistCI, another: Callable[[], DistCI], employ: Callable[..., WorkerProcess]
+    ) -> None:
+        ci.jobs.put(job_of(shell("say", "echo the right one")))
+        build = ci.builds.trigger("team/job")
+        late = another()
+        with employ(ci.lifecycle, kinds=["control"]), by_hand(late, "shell") as claim:
+            zombie = claim()
+            late.coordination.commit(Delete(paths.owner(zombie.token)))
+            wait_until(lambda: reclaim(ci) > 0 or not running(ci, zombie.token))
+        with employ(ci.lifecycle):
+            view = end(ci, build)
+        record = ci.store.get(keys.build_record(build))
+
+        with pytest.raises((ClaimLost, NoSuchBuild)):
+            late.lifecycle.settle(zombie, "say", Outcome.failed("the wrong one"), {})
+
+        assert view.result is Result.PASSED
+        assert ci.store.get(keys.build_record(build)) == record
+        assert ci.builds.get(build) == view
+
+
+class TestTroublesomeTickets:
+    @pytest.mark.parametrize(
+        "ticket",
+        [
+            Ticket("none", "shell"),
+            Ticket("no-build", "shell", {"build": "nonsense", "task": "a"}),
+            Ticket("no-such-build", "shell", {"build": "team/none#1", "task": "a"}),
+            Ticket("no-such-task", "shell", {"build": "team/long#1", "task": "nonesuch"}),
+            Ticket("no-text", "shell", {"build": ["team/long#1"], "task": {"a": 1}}),
+            Ticket("no-such-action", "control", {"build": "team/long#1", "action": "explode"}),
+            Ticket("no-action", "control"),
+        ],
+        ids=lambda ticket: ticket.id,
+    )
+    def test_d26_a_ticket_that_makes_no_sense_is_taken_out_of_the_way(
+        self, system: Any, gate: Gate, ticket: Ticket
+    ) -> None:
+        # More of them than the worker has slots: none may stay taken.
+        system.ci.jobs.put(job_of(shell("long", gate.script), job="team/long"))
+        long = system.ci.builds.trigger("team/long")
+        wait_until(lambda: is_task(system.ci, long, "long", TaskState.RUNNING))
+
+        system.ci.tickets.post(*(replace(ticket, id=f"{ticket.id}-{number}") for number in range(5)))
+        wait_until(lambda: {place for place, token in live_tickets(system.ci) if ticket.id in token} <= {"dead"})
+
+        assert system.run_tasks(shell("a"), shell("b")).result is Result.PASSED
+        assert system.ci.builds.get(long).state == "running"
+        gate.open()
+        assert end(system.ci, long).result is Result.PASSED
+
+    @pytest.mark.parametrize("data", [b"", b"\xff\x00", b"[]", b'{"f": 1}', b'{"f": 99, "id": "x"}'])
+    def test_d26_a_ticket_that_cannot_be_read_is_set_aside_with_the_reason(self, system: Any, data: bytes) -> None:
+        ticket = Ticket("unreadable", "shell", posted_ms=1)
+        folder = f"{ticket.pool}/0"
+        system.run_tasks(shell("a"))
+        assert system.ci.tickets.tree.commit(Create(f"{folder}/{ticket.name()}", data)).committed
+
+        assert system.run_tasks(shell("a"), shell("b")).result is Result.PASSED
+        wait_until(lambda: live_tickets(system.ci) == [("dead", "unreadable.1")])
+
+        assert system.ci.tickets.show("unreadable").reason
+        assert system.ci.coordination.children(folder) == ()
+
+    def test_d27_an_unknown_type_of_task_is_refused_when_the_job_is_saved(self, ci: DistCI) -> None:
+        with pytest.raises(InvalidJob, match="there is no type of task 'shel'; did you mean 'shell'"):
+            ci.jobs.put(job_of({"name": "a", "type": "shel", "script": "true"}))
+
+    def test_d27_a_job_that_cannot_be_planned_fails_its_build_and_no_other(self, system: Any) -> None:
+        stored = JobVersion("team/job", 1, job_of({"name": "a", "type": "unheard-of"}), "", "", 0.0)
+        key = keys.job_version("team/job", 1)
+        document = {"format": 1, "document": stored.document, "actor": "", "reason": "", "changed_s": 0.0}
+        system.ci.store.put(key, json.dumps(document | {"deleted": False}).encode())
+
+        view = end(system.ci, system.ci.lifecycle.create(stored, Trigger()))
+
+        assert (view.result, view.tasks) == (Result.FAILED, [])
+        assert "there is no type of task 'unheard-of'" in view.reason
+        assert system.run_tasks(shell("a"), job="team/other").result is Result.PASSED
+
+    def test_d27_a_task_that_nobody_serves_waits_strands_no_one_and_can_be_cancelled(self, system: Any) -> None:
+        system.ci.jobs.put(job_of({"name": "a", "type": UNSERVED}, job="team/robots"))
+        build = system.ci.builds.trigger("team/robots")
+
+        assert system.run_tasks(shell("a")).result is Result.PASSED
+        assert is_task(system.ci, build, "a", TaskState.READY)
+        system.ci.builds.cancel(build)
+        assert end(system.ci, build).result is Result.CANCELLED
+
+
+class TestDownstream:
+    def test_what_follows_on_a_build_is_started_once_and_knows_it(self, system: Any) -> None:
+        for job in ("team/x", "team/y"):
+            system.ci.jobs.put(job_of(shell("a"), job=job, triggers=after("team/job")))
+
+        view = system.run_tasks(shell("a"))
+
+        assert view.downstream == ("team/x#1", "team/y#1")
+        for started in view.downstream:
+            trigger = end(system.ci, started).trigger
+            assert (trigger.kind, trigger.actor, trigger.upstream) == ("job", "team/job#1", view.id)
+
+    @pytest.mark.parametrize(
+        ("script", "started"),
+        [("true", ["team/always#1", "team/passed#1"]), ("false", ["team/always#1", "team/failed#1"])],
+    )
+    def test_how_it_ended_decides_what_follows(self, system: Any, script: str, started: Sequence[str]) -> None:
+        for on in ("passed", "failed", "always"):
+            system.ci.jobs.put(job_of(shell("a"), job=f"team/{on}", triggers=after("team/job", on=on)))
+
+        assert list(system.run_tasks(shell("a", script)).downstream) == started
+
+    def test_after_a_cancelled_build_only_what_always_follows(self, ci: DistCI, employ: Any) -> None:
+        for on in ("passed", "failed", "always"):
+            ci.jobs.put(job_of(shell("a"), job=f"team/{on}", triggers=after("team/job", on=on)))
+        ci.jobs.put(job_of(shell("a")))
+        build = ci.builds.trigger("team/job")
+        ci.builds.cancel(build)
+
+        with employ(ci.lifecycle):
+            assert end(ci, build).downstream == ("team/always#1",)
+
+    def test_d08_once_though_archiving_is_broken_off_and_begun_again(
+        self, system: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        system.ci.jobs.put(job_of(shell("a"), job="team/next", triggers=after("team/job")))
+        record = keys.build_record(BuildId("team/job", 1))
+        broken = break_writes(monkeypatch, record, times=3)
+
+        view = system.run_tasks(shell("a"))
+        end(system.ci, "team/next#1")
+
+        assert next(broken, None) is None
+        assert view.downstream == ("team/next#1",)
+        assert ids(system.ci.builds.list("team/next")) == ["team/next#1"]
+
+    @pytest.mark.parametrize("committed", [True, False])
+    def test_d08_once_though_the_answer_is_lost(
+        self, ci: DistCI, employ: Callable[..., WorkerProcess], committed: bool
+    ) -> None:
+        line, lifecycle = over_a_lossy_line(ci)
+        ci.jobs.put(job_of(shell("a")))
+        ci.jobs.put(job_of(shell("a"), job="team/next", triggers=after("team/job")))
+        line.lose_answer(committed=committed, when=makes_build_of("team/next"))
+
+        with employ(lifecycle):
+            view = end(ci, ci.builds.trigger("team/job"))
+            end(ci, "team/next#1")
+
+        assert (line.lost, view.downstream) == (1, ("team/next#1",))
+        assert ids(ci.builds.list("team/next")) == ["team/next#1"]
+
+    def test_d08_once_though_two_workers_archive_at_the_same_time(
+        self, ci: DistCI, another: Callable[[], DistCI]
+    ) -> None:
+        ci.jobs.put(job_of(shell("a")))
+        ci.jobs.put(job_of(shell("a"), job="team/next", triggers=after("team/job", on="always")))
+        late = another()
+        build = ci.builds.trigger("team/job")
+        ci.builds.cancel(build)
+        with by_hand(late, "control") as claim:
+            zombie = late.lifecycle.plan(claim())
+            assert zombie is not None
+            late.coordination.commit(Delete(paths.owner(zombie.token)))
+            reclaim(ci)
+        with by_hand(ci, "control") as claim:
+            successor = claim()
+            assert successor.token != zombie.token
+
+            # Both have begun; the late one starts what follows, and the other must find that it has been done.
+            with pytest.raises(ClaimLost):
+                late.lifecycle.archive(zombie)
+            ci.lifecycle.archive(successor)
+
+        assert ci.builds.get(build).downstream == ("team/next#1",)
+        assert ids(ci.builds.list("team/next")) == ["team/next#1"]
+
+    def test_o04_each_takes_the_artifacts_of_the_build_that_it_follows_on(self, system: Any) -> None:
+        library = job_of(
+            shell("make", 'echo "$DISTCI_BUILD" > number'),
+            {"name": "publish", "type": "publish-artifacts", "paths": ["number"]},
+            job="team/library",
+        )
+        copy = {"name": "copy", "type": "copy-artifacts", "job": "team/library", "build": "upstream"}
+        system.ci.jobs.put(job_of(copy, shell("say", "cat number"), triggers=after("team/library")))
+        system.ci.jobs.put(library)
+
+        libraries = [system.ci.builds.trigger("team/library") for _ in range(3)]
+        followers = [end(system.ci, end(system.ci, build).downstream[0]) for build in libraries]
+
+        assert [follower.trigger.upstream for follower in followers] == libraries
+        assert [system.log(follower, "say") for follower in followers] == ["1\n", "2\n", "3\n"]
+
+    def test_parameters_that_do_not_fit_fail_what_follows_and_say_so(self, system: Any) -> None:
+        system.ci.jobs.put(job_of(shell("a"), job="team/next", triggers=after("team/job")))
+        system.ci.jobs.put(
+            job_of(
+                shell("a"),
+                job="team/next",
+                parameters={"MUST": {"required": True}},
+                triggers=after("team/job"),
+            )
+        )
+
+        view = end(system.ci, system.run_tasks(shell("a")).downstream[0])
+
+        assert view.result is Result.FAILED
+        assert "parameters.MUST: a value is required" in view.reason
+
+    @pytest.mark.parametrize(
+        ("job", "upstream", "reason"),
+        [
+            ("team/a", "team/c", "in a circle: team/a -> team/b -> team/c -> team/a"),
+            ("team/d", "team/d", "the job would start itself for ever"),
+        ],
+    )
+    def test_d08_jobs_that_would_start_each_other_for_ever_are_refused(
+        self, ci: DistCI, job: str, upstream: str, reason: str
+    ) -> None:
+        for name, before in (("team/a", None), ("team/b", "team/a"), ("team/c", "team/b")):
+            ci.jobs.put(job_of(shell("x"), job=name, triggers=after(before) if before else []))
+
+        with pytest.raises(InvalidJob, match=reason):
+            ci.jobs.put(job_of(shell("x"), job=job, triggers=after(upstream)))
+
+
+class TestDraining:
+    def test_c14_a_drained_worker_ends_what_it_holds_and_takes_nothing_more(
+        self, ci: DistCI, employ: Callable[..., WorkerProcess], gate: Gate
+    ) -> None:
+        ci.jobs.put(job_of(shell("first", gate.script), shell("second")))
+        ci.jobs.put(job_of(shell("a"), job="team/other"))
+        build = ci.builds.trigger("team/job")
+        with employ(ci.lifecycle, name="old") as old:
+            wait_until(lambda: is_task(ci, build, "first", TaskState.RUNNING))
+            (worker,) = workers(ci.tickets)
+
+            drain(ci.tickets, worker.name)
+            wait_until(lambda: all(view.is_draining for view in workers(ci.tickets)))
+            other = ci.builds.trigger("team/other")
+            assert not old.wait(0.3)
+            gate.open()
+            assert old.wait(20)
+
+        assert states(ci.builds.get(build)) == {"first": PASSED, "second": TaskState.READY}
+        assert ci.builds.get(other).state == "planning"
+        with employ(ci.lifecycle, name="new"):
+            assert (end(ci, build).result, end(ci, other).result) == (Result.PASSED, Result.PASSED)
+
+
+class TestLookingOn:
+    def test_waiting_ends_with_the_build_or_the_time(self, system: Any, gate: Gate) -> None:
+        system.ci.jobs.put(job_of(shell("long", gate.script)))
+        build = system.ci.builds.trigger("team/job")
+        wait_until(lambda: is_task(system.ci, build, "long", TaskState.RUNNING))
+
+        view = system.ci.builds.wait(build, 0.1)
+        assert (view.state, view.result, view.is_archived, view.finished_ms) == ("running", None, False, 0)
+
+        gate.open()
+        view = system.ci.builds.wait(str(build), 30)
+        assert (view.state, view.result, view.is_archived) == ("passed", Result.PASSED, True)
+
+    def test_a_build_that_there_is_not_is_not_waited_for(self, ci: DistCI) -> None:
+        with pytest.raises(NoSuchBuild, match="there is no build team/job#3"):
+            ci.builds.wait("team/job#3")
+
+    def test_a_running_task_names_its_worker(self, system: Any, gate: Gate) -> None:
+        system.ci.jobs.put(job_of(shell("long", gate.script), shell("next")))
+        build = system.ci.builds.trigger("team/job")
+        wait_until(lambda: is_task(system.ci, build, "long", TaskState.RUNNING))
+
+        long, following = system.ci.builds.get(build).tasks
+
+        assert [long.worker] == [worker.name for worker in workers(system.ci.tickets)]
+        assert (following.state, following.worker, following.token) == (TaskState.WAITING, "", "")
+
+    def test_a_task_that_there_is_not_is_answered_with_those_there_are(self, system: Any) -> None:
+        view = system.run_tasks(shell("a"), shell("b"))
+
+        with pytest.raises(NoSuchTask, match="has no task 'c'; its tasks: a, b"):
+            view.task("c")
+
+    def test_o2_a_log_is_followed_while_it_is_written(self, system: Any, gate: Gate) -> None:
+        system.ci.jobs.put(job_of(shell("first", f"echo one; {gate.script}; echo two"), shell("second", "echo three")))
+        pieces = system.ci.builds.follow(system.ci.builds.trigger("team/job"))
+
+        before = next(pieces)
+        gate.open()
+        rest = list(pieces)
+
+        assert (before.task, before.offset, before.data) == ("first", 0, b"one\n")
+        assert [(piece.task, piece.offset) for piece in rest] == [("first", 4), ("second", 0)]
+        assert b"".join(piece.data for piece in rest) == b"two\nthree\n"
+
+    def test_only_some_tasks_are_followed_until_one_has_seen_enough(self, system: Any, gate: Gate) -> None:
+        system.ci.jobs.put(job_of(shell("first", "echo one"), shell("second", f"echo two; {gate.script}")))
+        stop = Event()
+        pieces = system.ci.builds.follow(system.ci.builds.trigger("team/job"), ["second"], stop)
+
+        assert next(pieces).data == b"two\n"
+        stop.set()
+
+        assert list(pieces) == []
+
+    def test_builds_are_listed_the_newest_first_and_some_at_a_time(self, system: Any, gate: Gate) -> None:
+        for _ in range(3):
+            system.run_tasks(shell("a"))
+        system.ci.jobs.put(job_of(shell("long", gate.script)))
+        system.ci.builds.trigger("team/job")
+        builds = system.ci.builds
+
+        assert ids(builds.list("team/job")) == ["team/job#4", "team/job#3", "team/job#2", "team/job#1"]
+        assert ids(builds.list("team/job", limit=2)) == ["team/job#4", "team/job#3"]
+        assert ids(builds.list("team/none")) == []
+
+
+class TestJobVersions:
+    @pytest.fixture
+    def coordination_url(self) -> str | None:
+        """Jobs are in the store; the tree has no part in them."""
+        return None
+
+    def say(self, text: str) -> dict[str, Any]:
+        return job_of(shell("say", f"echo {text}"))
+
+    def test_each_change_is_kept_with_who_made_it_and_why(self, ci: DistCI) -> None:
+        ci.jobs.put(self.say("one"), actor="ann", reason="a start")
+        ci.jobs.put(self.say("two"), actor="bob", reason="better")
+
+        changes = list(ci.jobs.history("team/job"))
+
+        assert [(change.version, change.actor, change.reason) for change in changes] == [
+            (2, "bob", "better"),
+            (1, "ann", "a start"),
+        ]
+        assert changes[1].document == self.say("one")
+
+    def test_saving_what_is_in_force_changes_nothing(self, ci: DistCI) -> None:
+        assert [ci.jobs.put(self.say("one")).version for _ in range(2)] == [1, 1]
+
+    def test_a_change_made_on_an_old_version_is_refused(self, ci: DistCI) -> None:
+        for text in ("one", "two"):
+            ci.jobs.put(self.say(text))
+
+        for expected in (0, 1, 3):
+            with pytest.raises(VersionConflict, match=f"at version 2 now, not {expected}"):
+                ci.jobs.put(self.say("three"), expected=expected)
+        with pytest.raises(VersionConflict):
+            ci.jobs.delete("team/job", expected=1)
+
+        assert ci.jobs.get("team/job").document == self.say("two")
+        assert ci.jobs.put(self.say("three"), expected=2).version == 3
+
+    def test_of_many_changes_made_on_one_version_one_wins(self, ci: DistCI) -> None:
+        ci.jobs.put(self.say("zero"))
+
+        def change(text: str) -> str:
+            try:
+                ci.jobs.put(self.say(text), expected=1, actor=text)
+            except VersionConflict:
+                return ""
+            return text
+
+        with ThreadPoolExecutor(8) as people:
+            winners = [text for text in people.map(change, "abcdefgh") if text]
+
+        assert [change.actor for change in ci.jobs.history("team/job")] == [*winners, ""]
+        assert len(winners) == 1
+
+    def test_the_difference_of_two_versions_shows_what_was_changed(self, ci: DistCI) -> None:
+        for text in ("one", "two"):
+            ci.jobs.put(self.say(text))
+
+        lines = ci.jobs.diff("team/job", 1, 2).splitlines()
+
+        assert lines[:2] == ["--- team/job version 1", "+++ team/job version 2"]
+        assert [line.split() for line in lines[2:] if line[0] in "+-"] == [
+            ["-", '"script":', '"echo', 'one"'],
+            ["+", '"script":', '"echo', 'two"'],
+        ]
+
+    def test_going_back_makes_a_new_version_of_an_old_document(self, ci: DistCI) -> None:
+        for text in ("one", "two"):
+            ci.jobs.put(self.say(text))
+
+        back = ci.jobs.rollback("team/job", 1, actor="ann")
+
+        assert (back.version, back.document, back.reason) == (3, self.say("one"), "back to version 1")
+        with pytest.raises(NoSuchJob, match="version 9"):
+            ci.jobs.rollback("team/job", 9)
+
+    def test_a_deleted_job_keeps_its_history_and_can_come_back(self, ci: DistCI) -> None:
+        ci.jobs.put(self.say("one"))
+        ci.jobs.delete("team/job", actor="ann", reason="old")
+
+        with pytest.raises(NoSuchJob):
+            ci.jobs.get("team/job")
+        assert list(ci.jobs.list()) == []
+        assert [change.is_deleted for change in ci.jobs.history("team/job")] == [True, False]
+        with pytest.raises(NoSuchJob, match="is its deletion"):
+            ci.jobs.rollback("team/job", 2)
+        assert ci.jobs.rollback("team/job", 1).version == 3
+        assert list(ci.jobs.list()) == ["team/job"]
+
+    def test_jobs_are_listed_by_prefix_and_from_where_one_left_off(self, ci: DistCI) -> None:
+        for name in ("a/x", "team/b", "team/a", "teams/c"):
+            ci.jobs.put(job_of(shell("x"), job=name))
+
+        assert list(ci.jobs.list()) == ["a/x", "team/a", "team/b", "teams/c"]
+        assert list(ci.jobs.list("team/")) == ["team/a", "team/b"]
+        assert list(ci.jobs.list("team/", after="team/a")) == ["team/b"]
+
+
+def break_writes(monkeypatch: pytest.MonkeyPatch, broken_key: str, times: int) -> Iterator[int]:
+    """Let the store fail at the first few writes of a key; what is left of these failures."""
+    put: Callable[..., None] = DirectoryStore.put
+    left = iter(range(times))
+
+    def broken(store: DirectoryStore, key: str, data: Any) -> None:
+        if key == broken_key and next(left, None) is not None:
+            raise Damaged("broken on purpose")
+        put(store, key, data)
+
+    monkeypatch.setattr(DirectoryStore, "put", broken)
+    return left
