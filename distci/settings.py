@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,6 +29,9 @@ SYSTEM_FILE = Path("/etc/distci/distci.toml")
 PREFIX = "DISTCI_"
 COORDINATION_SCHEMES = ("zookeeper", "sqlite")
 STORE_SCHEMES = ("s3", "file")
+OPTIONS = {"s3": ("endpoint_url", "access_key", "secret_key", "region")}
+"""What may stand after the ``?`` of a URL, by scheme; of other schemes nothing may."""
+HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -111,10 +114,11 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     origins: dict[str, str] = {}
     problems: list[str] = []
     if file is not None:
-        for key, value in _read(file).items():
+        told, unreadable = _read(file)
+        problems += unreadable
+        for key, value in told.items():
             if key not in names:
-                hint = "".join(f"; did you mean {close!r}?" for close in get_close_matches(key, names, 1))
-                problems.append(f"{file}: unknown setting {key!r}{hint}")
+                problems.append(f"{file}: unknown setting {key!r}{_hint(key, names)}")
             elif not isinstance(value, str):
                 problems.append(f"{file}: {key} must be a text in quotes")
             else:
@@ -143,7 +147,7 @@ def find_file(environment: Mapping[str, str]) -> Path | None:
 
 def address(url: str) -> Address:
     """Take a URL apart. Hosts of ``zookeeper://`` may be many, with commas between."""
-    parts = urlsplit(url)
+    parts = urlsplit(url, allow_fragments=False)
     return Address(parts.scheme, parts.netloc, unquote(parts.path), dict(parse_qsl(parts.query)))
 
 
@@ -156,26 +160,43 @@ def _defaults(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _url_problems(url: str, schemes: tuple[str, ...]) -> list[str]:
+    # What stands after the question mark may be secret.
+    shown = repr(url.partition("?")[0])
     try:
         parts = address(url)
     except ValueError as error:
-        return [f"{url!r} is not a URL: {error}"]
+        return [f"{shown} is not a URL: {error}"]
     if parts.scheme not in schemes:
-        return [f"{url!r} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"]
-    if parts.scheme in ("zookeeper", "s3") and not parts.host:
-        return [f"{url!r} names no {'host' if parts.scheme == 'zookeeper' else 'bucket'}"]
-    if parts.scheme in ("sqlite", "file") and (parts.host or not parts.path.strip("/")):
-        return [f"{url!r} needs an absolute path after three slashes, as in {parts.scheme}:///var/lib/distci/..."]
-    return []
+        return [f"{shown} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"]
+    problems = []
+    if parts.scheme == "zookeeper":
+        wrong = [host for host in parts.host.split(",") if not HOST.fullmatch(host)]
+        problems += [f"{shown}: {host!r} is no host; write host:port, with commas between several" for host in wrong]
+    elif parts.scheme == "s3":
+        if not parts.host:
+            problems.append(f"{shown} names no bucket")
+        if not parts.options.get("endpoint_url", "https://").startswith(("http://", "https://")):
+            problems.append(f"{shown}: endpoint_url must begin with http:// or https://")
+    elif parts.host or not parts.path.strip("/"):
+        problems.append(f"{shown} needs an absolute path after three slashes, as in {parts.scheme}:///var/lib/distci")
+    known = OPTIONS.get(parts.scheme, ())
+    return problems + [
+        f"{shown}: unknown option {key!r}{_hint(key, known)}" for key in parts.options if key not in known
+    ]
 
 
-def _read(file: Path) -> Mapping[str, object]:
+def _hint(word: str, known: Sequence[str]) -> str:
+    return "".join(f"; did you mean {close!r}?" for close in get_close_matches(word, known, 1))
+
+
+def _read(file: Path) -> tuple[Mapping[str, object], list[str]]:
+    """What a file says, and what is wrong with it as a whole."""
     try:
-        return tomllib.loads(file.read_text())
+        return tomllib.loads(file.read_text()), []
     except OSError as error:
-        raise InvalidSettings("these settings cannot be used:", [f"{file}: {error.strerror}"]) from error
+        return {}, [f"{file}: {error.strerror}"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidSettings("these settings cannot be used:", [f"{file}: not TOML: {error}"]) from error
+        return {}, [f"{file}: not TOML: {error}"]
 
 
 def _seconds(text: str) -> float:

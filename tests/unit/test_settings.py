@@ -1,0 +1,256 @@
+"""Settings: from a file, the environment and flags; later ones win, and all that is wrong is told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from distci.errors import InvalidSettings
+from distci.settings import Address, Settings, address, find_file, load
+
+WriteFile = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> WriteFile:
+    """Makes a settings file."""
+
+    def make(text: str) -> Path:
+        file = tmp_path / "distci.toml"
+        file.write_text(text)
+        return file
+
+    return make
+
+
+def problems(**flags: str) -> tuple[str, ...]:
+    """What is wrong with settings that come from flags."""
+    with pytest.raises(InvalidSettings) as caught:
+        load(None, {}, {"data": "/data"} | flags)
+    return caught.value.problems
+
+
+ENVIRONMENT = {"DISTCI_DATA": "/environment", "DISTCI_ACTOR": "environment"}
+
+
+class TestPrecedence:
+    def test_a_later_source_wins(self, write: WriteFile) -> None:
+        file = write('data = "/file"\nactor = "file"\nbuild_url = "file"')
+
+        settings = load(file, ENVIRONMENT, {"data": "/flag", "actor": None})
+
+        assert (settings.data, settings.actor, settings.build_url) == ("/flag", "environment", "file")
+
+    def test_each_setting_knows_where_it_came_from(self, write: WriteFile) -> None:
+        file = write('data = "/file"\nactor = "file"\nbuild_url = "file"')
+
+        settings = load(file, ENVIRONMENT, {"data": "/flag"})
+
+        assert settings.origins == {"data": "--data", "actor": "DISTCI_ACTOR", "build_url": f"{file}: build_url"}
+
+    def test_an_empty_variable_is_as_none(self) -> None:
+        assert load(None, {"DISTCI_DATA": "", "HOME": "/home/a"}, {}).data == "/home/a/.local/share/distci"
+
+    def test_every_setting_can_come_from_the_environment(self) -> None:
+        told = {
+            "coordination": "sqlite:///a",
+            "store": "file:///b",
+            "data": "/c",
+            "session_timeout": "5s",
+            "search_path": "/d",
+            "build_url": "e",
+            "actor": "f",
+        }
+
+        settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})
+
+        assert {name: getattr(settings, name) for name in told} == told
+        assert {*told, "origins"} == {item.name for item in fields(Settings)}
+
+    def test_the_back_ends_are_in_the_data_folder_unless_they_are_named(self) -> None:
+        settings = load(None, {}, {"data": "/with space/and#?%41"})
+
+        assert settings.coordination_address.path == "/with space/and#?%41/coordination.sqlite"
+        assert settings.store_address.path == "/with space/and#?%41/store"
+
+
+class TestDataFolder:
+    @pytest.mark.parametrize(
+        ("environment", "data"),
+        [
+            ({"HOME": "/home/a"}, "/home/a/.local/share/distci"),
+            ({"HOME": "/home/a", "XDG_DATA_HOME": "/x"}, "/x/distci"),
+        ],
+    )
+    def test_it_is_the_users_own_by_default(self, environment: dict[str, str], data: str) -> None:
+        assert load(None, environment, {}).data == data
+
+    def test_without_a_home_one_must_be_given(self) -> None:
+        with pytest.raises(InvalidSettings, match="give --data DIR or set DISTCI_DATA"):
+            load(None, {}, {})
+
+    def test_it_is_absolute_whatever_was_said(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", "/home/a")
+
+        assert Settings(data="ci").data_folder == tmp_path / "ci"
+        assert Settings(data="~/ci").data_folder == Path("/home/a/ci")
+
+
+class TestFile:
+    def test_the_one_that_is_named_comes_first(self, tmp_path: Path) -> None:
+        mine = tmp_path / "distci" / "distci.toml"
+        mine.parent.mkdir()
+        mine.touch()
+
+        named = {"DISTCI_CONFIG": "/named", "XDG_CONFIG_HOME": str(tmp_path)}
+
+        assert find_file(named) == Path("/named")
+        assert find_file({"XDG_CONFIG_HOME": str(tmp_path)}) == mine
+
+    def test_the_users_own_is_below_the_home(self, tmp_path: Path) -> None:
+        mine = tmp_path / ".config" / "distci" / "distci.toml"
+        mine.parent.mkdir(parents=True)
+        mine.touch()
+
+        assert find_file({"HOME": str(tmp_path)}) == mine
+
+    def test_the_systems_counts_where_the_user_has_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        system = tmp_path / "system.toml"
+        monkeypatch.setattr("distci.settings.SYSTEM_FILE", system)
+
+        before = find_file({"HOME": str(tmp_path)})
+        system.touch()
+
+        assert before is None
+        assert find_file({"HOME": str(tmp_path)}) == system
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("data = ", "not TOML"),
+            ("data = 7", "data must be a text in quotes"),
+            ("[data]\nfolder = 'x'", "data must be a text in quotes"),
+            ("storr = 'x'", "unknown setting 'storr'; did you mean 'store'?"),
+            ("origins = 'x'", "unknown setting 'origins'"),
+            ("colour = 'x'", "unknown setting 'colour'"),
+        ],
+    )
+    def test_what_is_wrong_is_told_with_the_file(self, write: WriteFile, text: str, said: str) -> None:
+        file = write(text)
+
+        with pytest.raises(InvalidSettings) as caught:
+            load(file, {"HOME": "/home/a"}, {})
+
+        [problem] = caught.value.problems
+        assert problem.startswith(f"{file}: {said}")
+
+    @pytest.mark.parametrize("name", ["none.toml", "."])
+    def test_one_that_cannot_be_read_is_named(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(InvalidSettings, match=str(tmp_path / name)):
+            load(tmp_path / name, {"HOME": "/home/a"}, {})
+
+    def test_one_that_is_no_text_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "distci.toml").write_bytes(b"\xff")
+
+        with pytest.raises(InvalidSettings, match="not TOML"):
+            load(tmp_path / "distci.toml", {"HOME": "/home/a"}, {})
+
+
+class TestProblems:
+    def test_all_are_told_at_once_each_with_its_place(self, write: WriteFile) -> None:
+        file = write('sesion_timeout = "9s"\nstore = "s3://"')
+
+        with pytest.raises(InvalidSettings) as caught:
+            load(file, {"DISTCI_SESSION_TIMEOUT": "soon"}, {"data": "", "coordination": "foo://x"})
+
+        assert [problem.split(": ")[:-1] for problem in caught.value.problems] == [
+            [str(file)],
+            ["--data"],
+            ["--coordination"],
+            [str(file), "store"],
+            ["DISTCI_SESSION_TIMEOUT"],
+        ]
+
+    def test_a_file_that_cannot_be_read_hides_no_other(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidSettings) as caught:
+            load(tmp_path / "none.toml", {}, {"data": "/data", "store": "foo://x"})
+
+        assert [problem.split(":")[0] for problem in caught.value.problems] == [str(tmp_path / "none.toml"), "--store"]
+
+    @pytest.mark.parametrize(
+        ("flag", "url", "said"),
+        [
+            ("coordination", "foo://x", "must begin with zookeeper:// or sqlite://"),
+            ("coordination", "zk1:2181", "must begin with"),
+            ("coordination", "s3://bucket", "must begin with"),
+            ("coordination", "zookeeper:///distci", "'' is no host"),
+            ("coordination", "zookeeper://a:2181,/distci", "'' is no host"),
+            ("coordination", "zookeeper://a:port/distci", "'a:port' is no host"),
+            ("coordination", "zookeeper://user@a/distci", "'user@a' is no host"),
+            ("coordination", "zookeeper://[::1/distci", "is not a URL"),
+            ("coordination", "zookeeper://a/distci?timeout=3", "unknown option 'timeout'"),
+            ("coordination", "sqlite://relative/path", "needs an absolute path after three slashes"),
+            ("coordination", "sqlite:///", "needs an absolute path"),
+            ("store", "zookeeper://a", "must begin with s3:// or file://"),
+            ("store", "s3:///prefix", "names no bucket"),
+            ("store", "s3://b?endpoint=http://a", "unknown option 'endpoint'; did you mean 'endpoint_url'?"),
+            ("store", "s3://b?endpoint_url=a:8080", "endpoint_url must begin with http:// or https://"),
+            ("store", "file://relative", "needs an absolute path"),
+        ],
+    )
+    def test_a_url_that_cannot_be_used(self, flag: str, url: str, said: str) -> None:
+        [problem] = problems(**{flag: url})
+
+        assert problem.startswith(f"--{flag}: ")
+        assert said in problem
+
+    @pytest.mark.parametrize("url", ["s3://?secret_key=sesame", "s4://b?secret_key=sesame", "s3://b?secret_kye=sesame"])
+    def test_what_may_be_secret_in_a_url_is_not_repeated(self, url: str) -> None:
+        assert "sesame" not in "".join(problems(store=url))
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        ("url", "parts"),
+        [
+            ("zookeeper://a:2181,b:2181/distci", Address("zookeeper", "a:2181,b:2181", "/distci", {})),
+            ("zookeeper://[::1]:2181", Address("zookeeper", "[::1]:2181", "", {})),
+            ("sqlite:///var/lib/a%20b", Address("sqlite", "", "/var/lib/a b", {})),
+            ("file:///builds/#1", Address("file", "", "/builds/#1", {})),
+            (
+                "s3://bucket/prefix?endpoint_url=http://rgw:8080&region=eu",
+                Address("s3", "bucket", "/prefix", {"endpoint_url": "http://rgw:8080", "region": "eu"}),
+            ),
+        ],
+    )
+    def test_a_url_is_taken_apart(self, url: str, parts: Address) -> None:
+        assert address(url) == parts
+
+    @pytest.mark.parametrize(
+        "url", ["zookeeper://a:2181,b-2.example.org/distci", "zookeeper://[::1]:2181", "sqlite:///var/lib/ci.sqlite"]
+    )
+    def test_coordination_may_be(self, url: str) -> None:
+        assert load(None, {}, {"data": "/data", "coordination": url}).coordination == url
+
+    @pytest.mark.parametrize(
+        "url", ["s3://b", "s3://b/p?endpoint_url=https://a&access_key=k&secret_key=s", "file:///x"]
+    )
+    def test_the_store_may_be(self, url: str) -> None:
+        assert load(None, {}, {"data": "/data", "store": url}).store == url
+
+
+class TestDurations:
+    @pytest.mark.parametrize(("text", "seconds"), [("10s", 10), ("500ms", 0.5), ("1.5s", 1.5), ("2m", 120)])
+    def test_they_have_a_unit(self, text: str, seconds: float) -> None:
+        assert load(None, {}, {"data": "/data", "session_timeout": text}).session_timeout_s == pytest.approx(seconds)
+
+    @pytest.mark.parametrize("text", ["10", "s", "0s", "0.0ms", "-1s", "1e3s", "10 s", "10s\n", "1h1m", "٣s", "nans"])
+    def test_what_is_none_is_refused(self, text: str) -> None:
+        [problem] = problems(session_timeout=text)
+
+        assert problem.startswith("--session-timeout: ")
+        assert "write for example 10s" in problem
