@@ -31,6 +31,16 @@ LONG_S = 600
 TIMEOUTS_S = (0.5, 2.0, 8.0, 32.0)
 """Deadlines to try: a machine that is busy may need more to start what shall be ended."""
 
+RUNAWAY = """
+import os, time
+until_s = time.monotonic() + 60
+[os.fork() for _ in range(3)]
+while time.monotonic() < until_s:
+    if os.fork():
+        os._exit(0)
+"""
+"""Eight processes that are always somebody else a moment later; of themselves for a minute at most."""
+
 TREES = {
     "a child": f"sleep {LONG_S} &",
     "a child that forked twice": f"( ( sleep {LONG_S} & ) & )",
@@ -43,6 +53,7 @@ TREES = {
     "children that fork all the time": (
         "for i in 1 2 3 4 5 6 7 8; do (trap '' TERM; while :; do (sleep 0.01; :) & wait; done) & done"
     ),
+    "children that run away": f"{sys.executable} -S -c '{RUNAWAY}' &",
 }
 """What a script may leave behind, by name."""
 
@@ -107,18 +118,31 @@ def environment_of(pid: int) -> bytes:
         return b""
 
 
-@pytest.fixture(params=["supervised", "in a control group"])
-def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
-    cgroups = find_cgroups() if request.param == "in a control group" else None
-    if cgroups is None and request.param == "in a control group":
-        pytest.skip("no control groups can be made here")
-    yield from clean_runner(cgroups, tmp_path)
+@pytest.fixture(params=["supervised", "grouped"])
+def runner(request: pytest.FixtureRequest) -> Runner:
+    """One after the other."""
+    found: Runner = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[Runner]:
-    """The same without control groups, for what these have nothing to do with."""
+    """Commands that nothing but their supervisor holds together."""
     yield from clean_runner(None, tmp_path)
+
+
+@pytest.fixture
+def cgroups() -> Path:
+    found = find_cgroups()
+    if found is None:
+        pytest.skip("no control groups can be made here")
+    return found
+
+
+@pytest.fixture
+def grouped(cgroups: Path, tmp_path: Path) -> Iterator[Runner]:
+    """Commands in a control group each."""
+    yield from clean_runner(cgroups, tmp_path)
 
 
 def clean_runner(cgroups: Path | None, directory: Path) -> Iterator[Runner]:
@@ -458,6 +482,13 @@ def test_a_killed_supervisor_leaves_nobody(runner: Runner, tree: str) -> None:
     assert runner.left() == []
 
 
+def test_a_killed_supervisor_leaves_nobody_of_a_control_group_however_hidden(grouped: Runner) -> None:
+    hidden = TREES["a child with an empty environment"]
+    ended, _ = grouped.script(f"{hidden}; kill -KILL $PPID; sleep {LONG_S}")
+    assert ended.signal == signal.SIGKILL
+    assert grouped.left() == []
+
+
 def test_a_supervisor_killed_by_a_silent_command_leaves_nobody(runner: Runner) -> None:
     ended, _ = runner.script(f"exec >&- 2>&-; kill -KILL $PPID; sleep {LONG_S}")
     assert ended.signal == signal.SIGKILL
@@ -501,18 +532,18 @@ def test_d01_a_killed_worker_leaves_nobody(runner: Runner, tree: str) -> None:
     wait_until(lambda: not runner.left())
 
 
-def test_a_killed_worker_does_not_keep_its_control_groups(tmp_path: Path) -> None:
-    cgroups = find_cgroups()
-    if cgroups is None:
-        pytest.skip("no control groups can be made here")
-    runner, ready = Runner(cgroups, tmp_path), tmp_path / "ready"
-    worker = start_worker(runner, f"touch {ready}; sleep {LONG_S}")
+def test_a_killed_worker_does_not_keep_its_control_groups(grouped: Runner, cgroups: Path) -> None:
+    # Given a worker that was killed
+    ready = grouped.directory / "ready"
+    worker = start_worker(grouped, f"touch {ready}; sleep {LONG_S}")
     wait_until(ready.exists)
+    assert groups_of(cgroups, worker.pid)
     worker.kill()
     worker.wait()
-    wait_until(lambda: not runner.left())
-    # When the next worker starts
-    runner.isolation.sweep()
+    wait_until(lambda: not grouped.left())
+    # When the next one starts
+    grouped.isolation.sweep()
+    # Then its groups are gone
     assert groups_of(cgroups, worker.pid) == []
 
 
@@ -527,10 +558,7 @@ def groups_of(cgroups: Path, pid: int) -> Sequence[str]:
     return [group.name for group in cgroups.glob(f"{pid}-*")]
 
 
-def test_no_control_group_is_left_after_the_end(tmp_path: Path) -> None:
-    cgroups = find_cgroups()
-    if cgroups is None:
-        pytest.skip("no control groups can be made here")
+def test_no_control_group_is_left_after_the_end(tmp_path: Path, cgroups: Path) -> None:
     before = groups_of(cgroups, os.getpid())
     # Given a command that makes groups below its own, and puts a child into one of them
     script = (
