@@ -53,9 +53,8 @@ def check(invocation: Invocation) -> int:
             print_json(finding)
     else:
         print_table(("WHAT", "STATE", "DETAIL"), [(item.subject, item.state, item.detail) for item in findings])
-        for finding in findings:
-            if finding.remedy:
-                print_line(f"{finding.subject}: {finding.remedy}")
+        for remedy in dict.fromkeys(f"{item.subject}: {item.remedy}" for item in findings if item.remedy):
+            print_line(remedy)
     codes = {finding.exit_code for finding in findings}
     return Unavailable.exit_code if Unavailable.exit_code in codes else max(codes)
 
