@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from distci.errors import CoordinationUnavailable
 from distci.settings import Settings, find_file, load
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ def open_coordination(settings: Settings) -> Coordination:
     from distci.coordination.sqlite import SqliteCoordination
 
     path = Path(address.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CoordinationUnavailable(f"{path.parent}: {error.strerror}") from error
     return SqliteCoordination(path, session_timeout_s=timeout_s)
 
 
