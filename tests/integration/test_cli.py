@@ -713,12 +713,14 @@ class TestCheck:
         config = home.file('coordination = "foo://x"\nstore = "s3://"\nsesion_timeout = "9s"', "distci.toml")
 
         checked = home.ask("check", "--config", config, "--json")
+        plain = home.ask("check", "--config", config)
 
         findings = [json.loads(line) for line in checked.stdout.splitlines()]
         problems = [finding["detail"] for finding in findings if finding["state"] == "problem"]
         assert checked.exit_code == 2
         assert [any(word in problem for problem in problems) for word in ("foo://x", "s3://", "sesion_timeout")]
         assert len(problems) == 3
+        assert plain.stdout.count("settings: correct it") == 1
         assert all(finding["remedy"] for finding in findings if finding["state"] == "problem")
 
     def test_a_missing_command_and_a_bad_folder_are_both_told(self, home: Home) -> None:
@@ -763,6 +765,13 @@ class TestUnreachable:
         assert answers["list"].returncode == answers["store"].returncode == 4
         assert answers["list"].stderr == "distci: no ZooKeeper answers at 127.0.0.1:1 within 10 s\n"
         assert answers["store"].stderr.count("\n") == 1
+
+    @pytest.mark.parametrize("option", ["--coordination=sqlite:///dev/null/a/b", "--data=/dev/null/a"])
+    def test_a_folder_that_cannot_be_is_no_surprise(self, home: Home, option: str) -> None:
+        asked = home.ask("job", "list", option)
+
+        assert asked.exit_code == 4
+        assert "Not a directory: /dev/null/a" in asked.stderr or "/dev/null/a: Not a directory" in asked.stderr
 
     def test_the_error_may_be_json(self, answers: Mapping[str, subprocess.CompletedProcess[str]]) -> None:
         error = json.loads(answers["json"].stderr)
