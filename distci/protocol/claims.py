@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from distci.coordination.port import Check, Operation, Reason, Refused
-from distci.errors import ClaimLost, CoordinationUnavailable, VersionConflict
+from distci.errors import ClaimLost, CoordinationUnavailable, Unavailable, VersionConflict
 from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.outcomes import Truth
 from distci.protocol.records import Running, Ticket
@@ -83,7 +83,11 @@ class Claim:
     def give_back(self, reason: str) -> None:
         """Put the ticket back into the queue for its next attempt, or set it aside when it was the last one allowed."""
         while True:
-            step = self._member.tickets.next_attempt(self.ticket, reason)
+            try:
+                # What follows may be for the store or the tree to say, and either may be away just now.
+                step = outcomes.persist(lambda: self._member.tickets.next_attempt(self.ticket, reason), self.lost)
+            except Unavailable as error:
+                raise self._superseded() from error
             if self._end(*step.operations, post=step.post) is None:
                 return
 

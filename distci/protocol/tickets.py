@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random as random_module
 import time
 import uuid
@@ -11,7 +12,7 @@ from random import Random
 from threading import Event
 
 from distci.coordination.port import Coordination, Delete, Operation, Write
-from distci.errors import Conflict, Invalid, InvalidDocument, NoSuchTicket
+from distci.errors import Conflict, Invalid, InvalidDocument, NoSuchTicket, Unavailable
 from distci.model import Json
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.outcomes import Truth
@@ -27,6 +28,8 @@ WIDTH_AGE_S = 1.0
 """How long a poster trusts what it last read of a pool's size."""
 
 DAY_S = 86_400
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Tickets:
 
     def next_attempt(self, ticket: Ticket, reason: str) -> Step:
         """What becomes of a ticket whose present attempt came to nothing: it is offered again, or set aside."""
-        if self.abandoned is not None and (step := self.abandoned(ticket, reason)) is not None:
+        if (step := self._asked(ticket, reason)) is not None:
             return step
         if not ticket.is_exhausted:
             return Step(post=[ticket.again()])
@@ -197,6 +200,19 @@ class Tickets:
         """Tokens of all claims on record."""
         for bucket in range(paths.CLAIM_BUCKETS):
             yield from self.tree.coordination.children(f"{paths.RUNNING}/{bucket}")
+
+    def _asked(self, ticket: Ticket, reason: str) -> Step | None:
+        """What those say who know what the ticket is for; None when they leave it to us, or cannot say."""
+        if self.abandoned is None:
+            return None
+        try:
+            return self.abandoned(ticket, reason)
+        except Unavailable:
+            raise
+        except Exception:
+            # A damaged plan, say. The ticket must neither keep its slot nor keep the sweeper from all others.
+            log.exception("nobody can say what follows on ticket %s", ticket.token)
+            return None
 
     def _create(self, ticket: Ticket, wakes: Mapping[str, str]) -> Operation:
         bucket = paths.queue_bucket(ticket.pool, ticket.id, self._width(ticket.pool))

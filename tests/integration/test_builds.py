@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -27,6 +28,7 @@ from distci.errors import (
     NoSuchBuild,
     NoSuchJob,
     NoSuchTask,
+    StoreUnavailable,
     Unavailable,
     VersionConflict,
 )
@@ -359,6 +361,20 @@ class TestOutages:
         assert set((states(view) | states(following)).values()) == {PASSED}
         assert ids(ci.builds.list("team/job")) == ["team/job#1"]
         assert ids(ci.builds.list("team/next")) == ["team/next#1"]
+
+    def test_c11_an_attempt_that_came_to_nothing_while_the_store_was_away_is_settled_when_it_is_back(
+        self, system: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        outages = break_writes(monkeypatch, "/publish/*/outcome.json", 3, StoreUnavailable("away on purpose"))
+        break_writes(monkeypatch, "/publish/*/artifacts/", 1, Damaged("broken on purpose"))
+
+        view = system.run_tasks(
+            shell("make", "echo > file"),
+            {"name": "publish", "type": "publish-artifacts", "paths": ["file"], "attempts": 1},
+        )
+
+        assert states(view) == {"make": PASSED, "publish": TaskState.LOST}
+        assert next(outages, None) is None
 
 
 class TestCancelling:
@@ -809,6 +825,20 @@ class TestTroublesomeTickets:
         system.ci.builds.cancel(build)
         assert end(system.ci, build).result is Result.CANCELLED
 
+    def test_a_build_whose_plan_is_damaged_keeps_no_slot(
+        self, ci: DistCI, another: Callable[[], DistCI], employ: Callable[..., WorkerProcess]
+    ) -> None:
+        ci.jobs.put(job_of(*(shell(f"task {number}", needs=[]) for number in range(5))))
+        ci.jobs.put(job_of(shell("a"), job="team/other"))
+        build = ci.builds.trigger("team/job")
+        with employ(ci.lifecycle, kinds=["control"]):
+            wait_until(lambda: ci.builds.get(build).state == "running")
+        ci.store.put(keys.build_plan(build), b"damaged")
+
+        with employ(another().lifecycle):
+            wait_until(lambda: [place for place, _ in live_tickets(ci)] == ["dead"] * 5)
+            assert end(ci, ci.builds.trigger("team/other")).result is Result.PASSED
+
 
 class TestDownstream:
     def test_what_follows_on_a_build_is_started_once_and_knows_it(self, system: Any) -> None:
@@ -847,7 +877,7 @@ class TestDownstream:
     ) -> None:
         system.ci.jobs.put(job_of(shell("a"), job="team/next", triggers=after("team/job")))
         record = keys.build_record(BuildId("team/job", 1))
-        broken = break_writes(monkeypatch, record, times=3)
+        broken = break_writes(monkeypatch, record, 3, Damaged("broken on purpose"))
 
         view = system.run_tasks(shell("a"))
         end(system.ci, "team/next#1")
@@ -1134,14 +1164,14 @@ class TestJobVersions:
         assert list(ci.jobs.list("team/", after="team/a")) == ["team/b"]
 
 
-def break_writes(monkeypatch: pytest.MonkeyPatch, broken_key: str, times: int) -> Iterator[int]:
-    """Let the store fail at the first few writes of a key; what is left of these failures."""
+def break_writes(monkeypatch: pytest.MonkeyPatch, pattern: str, times: int, error: Exception) -> Iterator[int]:
+    """Let the store fail at the first few writes of keys that have the pattern in them; what is left of these failures."""
     put: Callable[..., None] = DirectoryStore.put
     left = iter(range(times))
 
     def broken(store: DirectoryStore, key: str, data: Any) -> None:
-        if key == broken_key and next(left, None) is not None:
-            raise Damaged("broken on purpose")
+        if fnmatch(key, f"*{pattern}*") and next(left, None) is not None:
+            raise error
         put(store, key, data)
 
     monkeypatch.setattr(DirectoryStore, "put", broken)
