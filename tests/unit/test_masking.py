@@ -215,7 +215,7 @@ _SECRETS = st.lists(st.text("ab\n", min_size=4, max_size=9), max_size=4)
 _TEXTS = st.lists(st.sampled_from([b"a", b"b", b"\n", b"ab", b"aab", b"abba"]), max_size=30).map(b"".join)
 
 # What no newline, space or other rewriting makes something else that a stream may well hold.
-_WORDS = st.text(st.characters(exclude_characters="\r\n "), min_size=4, max_size=20)
+_WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n "), min_size=4, max_size=20)
 
 
 @st.composite
