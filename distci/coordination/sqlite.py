@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,9 @@ from distci.errors import CoordinationUnavailable, InvalidDocument
 
 APPLICATION_ID = 0x44697374
 """``Dist`` in ASCII: tells our files from others."""
+
+BUSY_PAUSE_S = 0.01
+"""Longest pause before a transaction is tried again while another process has one; some take 1 ms."""
 
 POLL_S = 0.01
 """How often the file is looked at for commits of other processes while somebody watches: some 5 microseconds a look."""
@@ -94,11 +98,14 @@ class SqliteCoordination:
         self._path = path
         self._clock = clock
         self._lock = RLock()
+        self._reading_lock = RLock()
         self._wait_s = call_timeout_s / 2
         """Half of a call's time is for waiting for other threads, half for other processes."""
         self._is_closed = Event()
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._database = self._open()
+        # Reads go on while a transaction of ours waits for those of other processes.
+        self._reader = self._connect(self._wait_s)
         self._watches = _Watches()
         self._session = _SqliteSession(session_timeout_s, clock)
         with self._transaction():
@@ -169,6 +176,8 @@ class SqliteCoordination:
                     self._end_sessions(database, [self._session.id])
             finally:
                 self._session.close()
+                with self._reading_lock:
+                    self._reader.close()
                 self._database.close()
 
     # Operations
@@ -296,9 +305,7 @@ class SqliteCoordination:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            database = sqlite3.connect(
-                self._path, timeout=self._wait_s, isolation_level=None, check_same_thread=False, cached_statements=64
-            )
+            database = self._connect(self._wait_s)
             # In this order: whoever makes the tree meanwhile commits its tables and its id at once.
             (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             (application,) = database.execute("PRAGMA application_id").fetchone()
@@ -308,6 +315,7 @@ class SqliteCoordination:
             database.execute("PRAGMA synchronous = FULL")
             if application != APPLICATION_ID:
                 database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; COMMIT;")
+            database.execute("PRAGMA busy_timeout = 0")
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise CoordinationUnavailable(f"{self._path}: {error}") from error
@@ -320,31 +328,53 @@ class SqliteCoordination:
             row: tuple[Any, ...] | None = database.execute(query, (path,)).fetchone()
             return row
 
+    def _connect(self, wait_s: float) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._path, timeout=wait_s, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """The connection to ourselves, if other threads leave it in time."""
-        if not self._lock.acquire(timeout=self._wait_s):
+    def _turn(self, lock: RLock) -> Iterator[None]:
+        """A connection to ourselves, if other threads leave it in time."""
+        if not lock.acquire(timeout=self._wait_s):
             raise CoordinationUnavailable(f"{self._path}: other threads are still waiting for the file")
         try:
             self._require_open()
             yield
         finally:
-            self._lock.release()
+            lock.release()
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._turn():
+        with self._turn(self._reading_lock):
             try:
-                yield self._database
+                yield self._reader
             except sqlite3.Error as error:
                 raise CoordinationUnavailable(f"{self._path}: {error}") from error
+
+    def _begin(self) -> None:
+        """Begin a transaction when the other processes leave room for one.
+
+        SQLite's own waiting sleeps the longer the longer it has waited (up to 100 ms), so that among many processes those who came last
+        go first, and some never. Pauses of random length give everybody the same chance.
+        """
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+            else:
+                return
+            time.sleep(random.uniform(0, BUSY_PAUSE_S))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; _CommitError when the commit itself failed, so that it is not known which."""
-        with self._turn():
+        with self._turn(self._lock):
             try:
-                self._database.execute("BEGIN IMMEDIATE")
+                self._begin()
                 try:
                     yield self._database
                 except BaseException:

@@ -147,8 +147,9 @@ class Claim:
             refused = settled.result if isinstance(settled, Done) else None
             if not isinstance(refused, Refused) or refused.index == transactions.FENCE:
                 raise self._superseded()
-            if has_owner and refused.index == transactions.OWNER and refused.reason is Reason.MISSING:
-                has_owner = False
+            if refused.index == transactions.OWNER:
+                # Our session was lost, or the claim has been adopted again meanwhile.
+                has_owner = refused.reason is not Reason.MISSING
             elif (index := refused.index - len(ended)) < len(operations):
                 return index
             # Otherwise somebody has begun to wait for our permit meanwhile: look again.

@@ -87,7 +87,6 @@ class Sweeper:
         step = self._tickets.next_attempt(running.ticket, f"its worker {running.worker} was lost")
         passed_on = permits.pass_on(self._tickets.tree, running)
         done = self._tickets.commit(
-            *transactions.owner_is_gone(token),
             *transactions.end(running, has_owner=False),
             *step.operations,
             *passed_on.operations,

@@ -30,7 +30,7 @@ CLAIM_CONTROL, CLAIM_GUARD = 0, 2
 """Where in a claim the check of ``/control`` and, if there is one, that of the guard stand."""
 
 FENCE, OWNER = 0, 1
-"""Where in a finish the fence and the removal of the heartbeat stand."""
+"""Where in a finish the fence and what concerns the heartbeat stand."""
 
 
 def post(ticket: Ticket, bucket: str, reserved: str = "") -> Operation:
@@ -68,24 +68,20 @@ def start(running: Running) -> list[Operation]:
 def end(running: Running, has_owner: bool = True) -> list[Operation]:
     """Undo :func:`start`; the first operation is the fence.
 
-    A claim whose session was lost has no owner node until it is adopted again, but may finish all the same.
+    A claim whose session was lost has no heartbeat until it is adopted again, but may finish all the same: then ``has_owner`` is
+    false, and the end is possible only while nobody's heartbeat is there, lest one that comes back meanwhile outlives the claim.
     """
     token = running.ticket.token
-    operations: list[Operation] = [Delete(paths.running(token))]
-    if has_owner:
-        operations.append(Delete(paths.owner(token)))
-    return operations + [Delete(paths.permit(name, slot)) for name, slot in running.slots]
+    owner = paths.owner(token)
+    heartbeat: list[Operation] = [Delete(owner)] if has_owner else [Create(owner), Delete(owner)]
+    slots = [Delete(paths.permit(name, slot)) for name, slot in running.slots]
+    return [Delete(paths.running(token)), *heartbeat, *slots]
 
 
 def adopt(token: str, replaces_owner: bool = False) -> list[Operation]:
     """Give a claim that still stands the heartbeat of a new session; ``replaces_owner``: the old session's node is still there."""
     forget: list[Operation] = [Delete(paths.owner(token))] if replaces_owner else []
     return [Check(paths.running(token)), *forget, Create(paths.owner(token), ephemeral=True)]
-
-
-def owner_is_gone(token: str) -> list[Operation]:
-    """Possible only while nobody's heartbeat is there."""
-    return [Create(paths.owner(token)), Delete(paths.owner(token))]
 
 
 def set_aside(token: str, reason: str, content: Json) -> list[Operation]:

@@ -234,6 +234,24 @@ def test_a_claim_may_finish_before_it_is_adopted_again(bench: Bench) -> None:
     assert bench.places() == []
 
 
+def test_a_heartbeat_that_comes_back_while_its_claim_finishes_does_not_outlive_it(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x"))
+    member = bench.worker("x")
+    claim = next(member.claims())
+    bench.lose(claim)
+
+    def comes_back(operations: Sequence[Operation]) -> bool:
+        if ends_claim(operations) and Delete(paths.owner("a.1")) not in operations[:2]:
+            lossy(member).real.commit(Create(paths.owner("a.1"), ephemeral=True))
+        return False
+
+    lossy(member).lose_answer(committed=False, when=comes_back)
+    claim.finish()
+
+    assert bench.places() == []
+    assert bench.boss.tree.coordination.exists(paths.owner("a.1")) is None
+
+
 def test_d01_a_ticket_whose_worker_died_is_claimed_again(bench: Bench) -> None:
     bench.boss.post(Ticket("a", "x"))
     claim = next(bench.worker("x").claims())
