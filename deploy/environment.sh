@@ -50,8 +50,10 @@ make_environment() {
     if [ ! -f "$environment/made-from-$stamp-$extra" ] && { [ -n "$extra" ] || ! compgen -G "$environment/made-from-$stamp-*" >/dev/null; }; then
         "$python" -c 'import ensurepip, venv' 2>/dev/null || require_packages python3-venv
         say "making the virtual environment $environment ..."
-        rm -f "$environment"/made-from-*
-        "$python" -m venv "$environment"
+        # One that somebody else made is completed; one of ours is made anew, since it may be of another interpreter.
+        if [ ! -x "$environment/bin/python" ] || compgen -G "$environment/made-from-*" >/dev/null; then
+            "$python" -m venv --clear "$environment"
+        fi
         "$environment/bin/pip" install --quiet --disable-pip-version-check --upgrade 'setuptools>=77' --editable "$root${extra:+[$extra]}" || fail "pip could not install what is needed"
         touch "$environment/made-from-$stamp-$extra"
     fi

@@ -47,7 +47,8 @@ def connect(
             "actor": actor or None,
         }
         if any((data, coordination, store)):
-            settings = load(None, {}, flags)
+            home = {name: os.environ[name] for name in ("HOME", "XDG_DATA_HOME") if name in os.environ}
+            settings = load(None, home, flags)
         else:
             settings = load(find_file(os.environ), os.environ, flags)
     return DistCI(settings)

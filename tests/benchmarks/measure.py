@@ -67,7 +67,7 @@ def builds(folder: Path) -> None:
         servers = ZooKeeperServers(_made(folder / "servers"))
         stack.callback(servers.stop)
         back_ends = {"coordination": f"zookeeper://{servers.hosts}/bench", "store": f"file://{folder / 'store'}"}
-        ci = stack.enter_context(distci.connect(**back_ends))
+        ci = stack.enter_context(distci.connect(coordination=back_ends["coordination"], store=back_ends["store"]))
         flags = [word for name, url in back_ends.items() for word in (f"--{name}", url)]
         for kind in KINDS:
             stack.enter_context(_process(["worker", "run", kind, *flags, "--data", str(folder / kind)], folder))
@@ -156,7 +156,7 @@ def idle(folder: Path) -> None:
         stack.callback(servers.stop)
         back_ends = {"coordination": f"zookeeper://{servers.hosts}/bench", "store": f"file://{folder / 'store'}"}
         flags = [word for name, url in back_ends.items() for word in (f"--{name}", url)]
-        ci = stack.enter_context(distci.connect(**back_ends))
+        ci = stack.enter_context(distci.connect(coordination=back_ends["coordination"], store=back_ends["store"]))
         worker = stack.enter_context(_process(["worker", "run", "shell", *flags, "--data", str(folder / "w")], folder))
         whole = stack.enter_context(_process(["up", "--data", str(folder / "up")], folder))
         wait_until(lambda: len(list(workers(ci.tickets))) == 1)
