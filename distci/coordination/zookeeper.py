@@ -11,6 +11,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from math import ceil
 from threading import Event, Lock, Timer
 from typing import Any
 
@@ -41,6 +42,11 @@ from distci.errors import CoordinationUnavailable, Forbidden, Invalid
 
 RECONNECT_S_MAX = 1.0
 """Longest pause between attempts to connect."""
+
+SERVERS_MIN = 3
+"""kazoo waits for the answer of a server that has accepted it for the session timeout over the number of servers. With fewer
+than this they are listed again, or the session would be over before the next attempt; one that is just being started does that.
+"""
 
 REASONS: dict[type[Exception], Reason] = {
     kazoo_errors.NodeExistsError: Reason.EXISTS,
@@ -93,8 +99,9 @@ class ZooKeeperCoordination:
         self._call_timeout_s = call_timeout_s
         self._is_closed = False
         retry = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": RECONNECT_S_MAX}
+        servers = hosts.split(",")
         self._client = KazooClient(
-            hosts,
+            ",".join(servers * ceil(SERVERS_MIN / len(servers))),
             timeout=session_timeout_s,
             connection_retry=KazooRetry(**retry),
             command_retry=KazooRetry(**retry),

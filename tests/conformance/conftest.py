@@ -60,10 +60,16 @@ class ZooKeeperCluster:
     def expire(self, coordination: Coordination) -> None:
         """End a session by taking it over and closing it."""
         client = vars(getattr(coordination, "real", coordination))["_client"]
-        thief = KazooClient(self.hosts, client_id=client.client_id)
-        thief.start()
-        thief.stop()
-        thief.close()
+        taken = client.client_id
+        is_over = False
+        # Its owner takes it back at once; whoever asks for a session that is over is given another.
+        while not is_over:
+            thief = KazooClient(self.hosts, client_id=taken)
+            thief.start()
+            given = thief.client_id
+            is_over = given is not None and given[0] != taken[0]
+            thief.stop()
+            thief.close()
 
 
 Cluster = SqliteCluster | ZooKeeperCluster

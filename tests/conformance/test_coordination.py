@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import sqlite3
 import time
 import uuid
@@ -26,7 +27,7 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.security import make_digest_acl
-from services.daemon import free_ports
+from services.daemon import accepts, free_ports
 from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
@@ -51,7 +52,7 @@ from distci.coordination.zookeeper import ZooKeeperCoordination, home_of, outcom
 from distci.errors import CoordinationUnavailable, DistCIError, Forbidden, Invalid, InvalidDocument
 
 WAIT_S = 30.0
-SESSION_S = 1.0
+SESSION_S = 1.5
 """A session timeout that a test can wait for."""
 
 Tree = TypeVar("Tree", bound=Coordination)
@@ -614,10 +615,9 @@ def test_a_session_that_was_ended_loses_its_nodes_says_so_and_is_followed_by_ano
 
     cluster.expire(victim)
 
-    wait_until(lambda: victim.session.id not in (old, 0))
-    wait_until(lambda: victim.session.state is SessionState.CONNECTED)
+    wait_until(lambda: told.seen[-1:] == [SessionState.CONNECTED] and victim.session.id != old)
     assert SessionState.LOST in told.seen
-    assert told.seen[-1] is SessionState.CONNECTED
+    assert victim.session.state is SessionState.CONNECTED
     assert tree.exists("/a") is None
     assert tree.exists("/lasting") is not None
     assert victim.commit(Create("/a", ephemeral=True)) == Committed()
@@ -728,29 +728,64 @@ def test_a_tree_outlives_all_who_opened_it(cluster: Cluster, stack: ExitStack) -
 # What an outage looks like, on a ZooKeeper of one's own
 
 
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServers]:
+    servers = ZooKeeperServers(tmp_path_factory.mktemp("one"))
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="module")
+def own_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServers]:
+    servers = ZooKeeperServers(tmp_path_factory.mktemp("three"), 3)
+    yield servers
+    servers.stop()
+
+
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[ZooKeeperServers]:
+def servers(own_server: ZooKeeperServers) -> Iterator[ZooKeeperServers]:
     """One ZooKeeper server, to kill and to stop."""
-    servers = ZooKeeperServers(tmp_path / "zookeeper")
-    yield servers
-    servers.stop()
+    yield own_server
+    _repair(own_server)
 
 
 @pytest.fixture
-def ensemble(tmp_path: Path) -> Iterator[ZooKeeperServers]:
+def ensemble(own_ensemble: ZooKeeperServers) -> Iterator[ZooKeeperServers]:
     """Three ZooKeeper servers, to kill and to stop."""
-    servers = ZooKeeperServers(tmp_path / "zookeeper", 3)
-    yield servers
-    servers.stop()
+    yield own_ensemble
+    _repair(own_ensemble)
 
 
-def _zookeeper(
-    stack: ExitStack, hosts: str, session_timeout_s: float = 10, call_timeout_s: float = 10
-) -> ZooKeeperCoordination:
-    tree = ZooKeeperCoordination(
-        hosts, "/own", session_timeout_s=session_timeout_s, call_timeout_s=call_timeout_s, connect_timeout_s=WAIT_S
-    )
-    return _closed_by(stack, tree)
+def _repair(servers: ZooKeeperServers) -> None:
+    for index in range(len(servers.ports)):
+        servers.resume(index)
+        if not accepts(servers.ports[index]):
+            servers.start(index)
+
+
+class Own:
+    """Opens a tree of a test's own on servers of its own."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._root = f"/own/{uuid.uuid4().hex}"
+
+    def __call__(
+        self, servers: ZooKeeperServers, session_timeout_s: float = 10, call_timeout_s: float = 10
+    ) -> ZooKeeperCoordination:
+        tree = ZooKeeperCoordination(
+            servers.hosts,
+            self._root,
+            session_timeout_s=session_timeout_s,
+            call_timeout_s=call_timeout_s,
+            connect_timeout_s=WAIT_S,
+        )
+        return _closed_by(self._stack, tree)
+
+
+@pytest.fixture
+def own(stack: ExitStack) -> Own:
+    return Own(stack)
 
 
 def _reads(tree: Coordination) -> list[Callable[[], object]]:
@@ -779,10 +814,8 @@ def test_zookeeper_nobody_answers(stack: ExitStack) -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_zookeeper_an_outage_is_never_read_as_an_empty_tree(
-    servers: ZooKeeperServers, stack: ExitStack, how: str
-) -> None:
-    tree = _zookeeper(stack, servers.hosts, call_timeout_s=0.3)
+def test_zookeeper_an_outage_is_never_read_as_an_empty_tree(servers: ZooKeeperServers, own: Own, how: str) -> None:
+    tree = own(servers, call_timeout_s=0.3)
     tree.commit(Create("/a"), Create("/a/b"))
 
     servers.kill(0) if how == "killed" else servers.pause(0)
@@ -797,8 +830,8 @@ def test_zookeeper_an_outage_is_never_read_as_an_empty_tree(
     assert list(tree.children("/a")) == ["b"]
 
 
-def test_zookeeper_a_commit_that_cannot_be_sent_says_so(servers: ZooKeeperServers, stack: ExitStack) -> None:
-    tree = _zookeeper(stack, servers.hosts, call_timeout_s=0.3)
+def test_zookeeper_a_commit_that_cannot_be_sent_says_so(servers: ZooKeeperServers, own: Own) -> None:
+    tree = own(servers, call_timeout_s=0.3)
     servers.kill(0)
     wait_until(lambda: not _answers(tree))
 
@@ -810,8 +843,8 @@ def test_zookeeper_a_commit_that_cannot_be_sent_says_so(servers: ZooKeeperServer
     assert tree.exists("/a") is None
 
 
-def test_zookeeper_closing_in_an_outage_ends(servers: ZooKeeperServers, stack: ExitStack) -> None:
-    tree = _zookeeper(stack, servers.hosts, call_timeout_s=0.3)
+def test_zookeeper_closing_in_an_outage_ends(servers: ZooKeeperServers, own: Own) -> None:
+    tree = own(servers, call_timeout_s=0.3)
     servers.kill(0)
 
     start_s = time.monotonic()
@@ -822,9 +855,9 @@ def test_zookeeper_closing_in_an_outage_ends(servers: ZooKeeperServers, stack: E
 
 
 def test_zookeeper_a_server_that_is_killed_and_started_again_keeps_sessions_and_nodes(
-    servers: ZooKeeperServers, stack: ExitStack
+    servers: ZooKeeperServers, own: Own
 ) -> None:
-    tree = _zookeeper(stack, servers.hosts)
+    tree = own(servers)
     session = tree.session.id
     tree.commit(Create("/lasting", b"1"), Create("/ephemeral", ephemeral=True))
 
@@ -841,9 +874,9 @@ def test_zookeeper_a_server_that_is_killed_and_started_again_keeps_sessions_and_
 
 
 def test_zookeeper_a_reconnect_sets_all_watches_and_they_can_be_armed_again(
-    servers: ZooKeeperServers, stack: ExitStack
+    servers: ZooKeeperServers, own: Own
 ) -> None:
-    tree, other = (_zookeeper(stack, servers.hosts) for _ in range(2))
+    tree, other = (own(servers) for _ in range(2))
     tree.commit(Create("/a"))
     events = {path: Event() for path in ("/a", "/none")}
     for path, changed in events.items():
@@ -861,10 +894,8 @@ def test_zookeeper_a_reconnect_sets_all_watches_and_they_can_be_armed_again(
     assert all(changed.wait(WAIT_S) for changed in events.values())
 
 
-def test_zookeeper_an_answer_that_is_late_is_unknown_and_sync_finds_it_out(
-    servers: ZooKeeperServers, stack: ExitStack
-) -> None:
-    tree = _zookeeper(stack, servers.hosts, call_timeout_s=0.5)
+def test_zookeeper_an_answer_that_is_late_is_unknown_and_sync_finds_it_out(servers: ZooKeeperServers, own: Own) -> None:
+    tree = own(servers, call_timeout_s=0.5)
     servers.pause(0)
 
     assert tree.commit(Create("/a"), Create("/b")) == Unknown()
@@ -875,8 +906,8 @@ def test_zookeeper_an_answer_that_is_late_is_unknown_and_sync_finds_it_out(
     assert tree.exists("/b") is not None
 
 
-def test_zookeeper_the_answer_dies_with_the_server(servers: ZooKeeperServers, stack: ExitStack) -> None:
-    tree = _zookeeper(stack, servers.hosts, call_timeout_s=2)
+def test_zookeeper_the_answer_dies_with_the_server(servers: ZooKeeperServers, own: Own) -> None:
+    tree = own(servers, call_timeout_s=2)
     servers.pause(0)
 
     with ThreadPoolExecutor(1) as pool:
@@ -891,9 +922,9 @@ def test_zookeeper_the_answer_dies_with_the_server(servers: ZooKeeperServers, st
 
 
 def test_zookeeper_killed_amid_commits_keeps_what_it_confirmed_and_tears_nothing(
-    servers: ZooKeeperServers, stack: ExitStack
+    servers: ZooKeeperServers, own: Own
 ) -> None:
-    tree = _zookeeper(stack, servers.hosts)
+    tree = own(servers)
     tree.commit(Create("/pairs"))
     results: dict[int, CommitResult] = {}
 
@@ -919,8 +950,8 @@ def test_zookeeper_killed_amid_commits_keeps_what_it_confirmed_and_tears_nothing
     assert {number for number, result in results.items() if result == Committed()} <= left <= results.keys()
 
 
-def test_zookeeper_doubt_is_told_after_a_third_of_the_timeout(servers: ZooKeeperServers, stack: ExitStack) -> None:
-    tree = _zookeeper(stack, servers.hosts, session_timeout_s=3)
+def test_zookeeper_doubt_is_told_after_a_third_of_the_timeout(servers: ZooKeeperServers, own: Own) -> None:
+    tree = own(servers, session_timeout_s=3)
     told = States(tree.session)
     session = tree.session.id
 
@@ -932,15 +963,12 @@ def test_zookeeper_doubt_is_told_after_a_third_of_the_timeout(servers: ZooKeeper
     assert 1 <= told_s < 3
     assert tree.session.state is SessionState.DOUBT
     servers.start(0)
-    wait_until(lambda: tree.session.state is SessionState.CONNECTED)
-    assert told.seen[-1] is SessionState.CONNECTED
+    wait_until(lambda: told.seen[-1] is SessionState.CONNECTED)
     assert tree.session.id == session
 
 
-def test_zookeeper_doubt_of_a_server_that_fell_silent_is_told_and_ends(
-    servers: ZooKeeperServers, stack: ExitStack
-) -> None:
-    tree = _zookeeper(stack, servers.hosts, session_timeout_s=3)
+def test_zookeeper_doubt_of_a_server_that_fell_silent_is_told_and_ends(servers: ZooKeeperServers, own: Own) -> None:
+    tree = own(servers, session_timeout_s=3)
     told = States(tree.session)
 
     servers.pause(0)
@@ -948,34 +976,12 @@ def test_zookeeper_doubt_of_a_server_that_fell_silent_is_told_and_ends(
     assert tree.session.state is SessionState.DOUBT
 
     servers.resume(0)
-    wait_until(lambda: tree.session.state is SessionState.CONNECTED)
-    assert told.seen[-1] is SessionState.CONNECTED
+    wait_until(lambda: told.seen[-1] is SessionState.CONNECTED)
     wait_until(lambda: _answers(tree))
 
 
-def test_zookeeper_a_session_that_ended_in_an_outage_is_told_lost_and_followed_by_another(
-    servers: ZooKeeperServers, stack: ExitStack
-) -> None:
-    tree = _zookeeper(stack, servers.hosts, session_timeout_s=SESSION_S)
-    told = States(tree.session)
-    old = tree.session.id
-    tree.commit(Create("/a", ephemeral=True))
-
-    servers.pause(0)
-    wait_until(lambda: SessionState.DOUBT in told.seen)
-    # The server's clock goes on while it stands still, so it ends the session when it wakes up.
-    silent_until_s = time.monotonic() + 2 * SESSION_S
-    wait_until(lambda: time.monotonic() >= silent_until_s)
-    servers.resume(0)
-
-    wait_until(lambda: tree.session.id != old and tree.session.state is SessionState.CONNECTED)
-    assert told.seen.index(SessionState.DOUBT) < told.seen.index(SessionState.LOST)
-    wait_until(lambda: _answers(tree))
-    assert tree.exists("/a") is None
-
-
-def test_zookeeper_ensemble_goes_on_without_its_leader(ensemble: ZooKeeperServers, stack: ExitStack) -> None:
-    tree, other = (_zookeeper(stack, ensemble.hosts, session_timeout_s=20) for _ in range(2))
+def test_zookeeper_ensemble_goes_on_without_its_leader(ensemble: ZooKeeperServers, own: Own) -> None:
+    tree, other = (own(ensemble, session_timeout_s=20) for _ in range(2))
     sessions = (tree.session.id, other.session.id)
     tree.commit(Create("/a", b"before"), Create("/mine", ephemeral=True))
     other.commit(Create("/theirs", ephemeral=True))
@@ -990,8 +996,8 @@ def test_zookeeper_ensemble_goes_on_without_its_leader(ensemble: ZooKeeperServer
     assert tuple(stat and stat.owner for stat in stats) == sessions
 
 
-def test_zookeeper_ensemble_without_a_quorum_is_an_outage(ensemble: ZooKeeperServers, stack: ExitStack) -> None:
-    tree = _zookeeper(stack, ensemble.hosts, session_timeout_s=20, call_timeout_s=1)
+def test_zookeeper_ensemble_without_a_quorum_is_an_outage(ensemble: ZooKeeperServers, own: Own) -> None:
+    tree = own(ensemble, session_timeout_s=20, call_timeout_s=1)
     tree.commit(Create("/a"))
 
     ensemble.kill(0)
@@ -1007,7 +1013,8 @@ def test_zookeeper_ensemble_without_a_quorum_is_an_outage(ensemble: ZooKeeperSer
 
 
 def test_zookeeper_sync_closes_the_gap_between_servers(zookeeper_ensemble_hosts: str, stack: ExitStack) -> None:
-    trees = [_zookeeper(stack, hosts) for hosts in zookeeper_ensemble_hosts.split(",")]
+    root = f"/conformance/{uuid.uuid4().hex}"
+    trees = [_closed_by(stack, ZooKeeperCoordination(hosts, root)) for hosts in zookeeper_ensemble_hosts.split(",")]
     trees[0].commit(Create("/gap"))
 
     for number in range(30):
@@ -1027,6 +1034,42 @@ def _writes(tree: Coordination, path: str, data: bytes) -> bool:
 # What else the ZooKeeper adapter keeps
 
 
+def test_zookeeper_a_server_that_accepts_and_never_answers_is_left_before_the_session_is_over(
+    zookeeper_hosts: str, stack: ExitStack
+) -> None:
+    """As one does that is just being started."""
+    host, _, real_port = zookeeper_hosts.partition(":")
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(3) as pool:
+        start_s = time.monotonic()
+        opening = pool.submit(
+            ZooKeeperCoordination,
+            f"127.0.0.1:{listener.getsockname()[1]}",
+            f"/conformance/{uuid.uuid4().hex}",
+            session_timeout_s=4,
+            connect_timeout_s=WAIT_S,
+        )
+        with (
+            listener.accept()[0],
+            listener.accept()[0] as client,
+            socket.create_connection((host, int(real_port))) as server,
+        ):
+            came_back_s = time.monotonic() - start_s
+            pool.submit(_forward, client, server)
+            pool.submit(_forward, server, client)
+            with closing(opening.result(WAIT_S)) as tree:
+                assert tree.commit(Create("/a")) == Committed()
+
+    assert came_back_s < 4 * 2 / 3
+
+
+def _forward(source: socket.socket, target: socket.socket) -> None:
+    """Until either end is closed."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
 @pytest.mark.parametrize("root", ["/", "/{name}", "/{name}/deeper", "/{name}/"])
 def test_zookeeper_a_tree_stands_below_any_root(zookeeper_hosts: str, stack: ExitStack, root: str) -> None:
     name = uuid.uuid4().hex
@@ -1041,6 +1084,14 @@ def test_zookeeper_a_tree_stands_below_any_root(zookeeper_hosts: str, stack: Exi
     assert changed.wait(WAIT_S)
     assert _data(tree, f"/{name}x") == b"1"
     assert _data(outside, f"{root.rstrip('/')}/{name}x") == b"1"
+
+
+@pytest.mark.xfail(strict=True, reason="kazoo keeps to itself what the server granted")
+def test_zookeeper_a_session_is_as_long_as_was_granted(zookeeper_hosts: str, stack: ExitStack) -> None:
+    tree = _closed_by(stack, ZooKeeperCoordination(zookeeper_hosts, "/conformance", session_timeout_s=100))
+
+    # The most that the server of the tests grants.
+    assert tree.session.timeout_s == 60
 
 
 def test_zookeeper_what_its_access_lists_deny_is_forbidden(zookeeper_hosts: str, stack: ExitStack) -> None:
@@ -1255,21 +1306,20 @@ def test_sqlite_a_session_is_in_doubt_while_it_cannot_be_renewed(path: Path, sta
         wait_until(lambda: SessionState.DOUBT in told.seen)
         assert tree.session.state is SessionState.DOUBT
 
-    wait_until(lambda: tree.session.state is SessionState.CONNECTED)
-    assert told.seen[-1] is SessionState.CONNECTED
+    wait_until(lambda: told.seen[-1] is SessionState.CONNECTED)
     assert tree.session.id == session
 
 
 def test_sqlite_doubt_is_told_before_the_session_is_over_however_long_a_call_may_take(
     path: Path, stack: ExitStack
 ) -> None:
-    tree = _closed_by(stack, SqliteCoordination(path, session_timeout_s=1.5, call_timeout_s=20))
+    tree = _closed_by(stack, SqliteCoordination(path, session_timeout_s=3, call_timeout_s=20))
     told = States(tree.session)
 
     with _locked(path):
         start_s = time.monotonic()
         assert told.wait(WAIT_S)
-        assert time.monotonic() - start_s < 1.5
+        assert time.monotonic() - start_s < 3
         assert told.seen == [SessionState.DOUBT]
 
 
@@ -1308,7 +1358,7 @@ def test_sqlite_sessions_of_before_the_machine_was_started_are_over(path: Path, 
 def test_sqlite_while_another_holds_the_file_commits_end_in_time_and_take_no_effect(
     path: Path, stack: ExitStack
 ) -> None:
-    tree = _closed_by(stack, SqliteCoordination(path, call_timeout_s=0.5))
+    tree = _closed_by(stack, SqliteCoordination(path, call_timeout_s=1))
 
     def commit(number: int) -> float:
         start_s = time.monotonic()
@@ -1319,7 +1369,7 @@ def test_sqlite_while_another_holds_the_file_commits_end_in_time_and_take_no_eff
     with _locked(path), ThreadPoolExecutor(8) as pool:
         took_s = list(pool.map(commit, range(8)))
 
-    assert max(took_s) < 1
+    assert max(took_s) < 2
     assert not any(tree.exists(f"/{number}") for number in range(8))
     assert tree.commit(Create("/a")) == Committed()
 
