@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from random import Random
+from signal import SIGTERM
 from threading import Event
 from typing import Any
 
@@ -19,7 +20,7 @@ from waiting import wait_until
 
 from distci.app import DistCI, connect
 from distci.builds import Builds, BuildView
-from distci.coordination.port import Create, Delete, Operation
+from distci.coordination.port import Create, Delete, Operation, Write
 from distci.errors import (
     ClaimLost,
     Damaged,
@@ -32,6 +33,7 @@ from distci.errors import (
     Unavailable,
     VersionConflict,
 )
+from distci.isolation import supervisor
 from distci.isolation.host import HostIsolation
 from distci.jobs import JobVersion
 from distci.lifecycle import Lifecycle
@@ -160,9 +162,9 @@ def reclaim(ci: DistCI) -> int:
 
 
 @contextmanager
-def by_hand(ci: DistCI, *kinds: str) -> Iterator[Callable[[], Claim]]:
+def by_hand(tickets: Tickets, *kinds: str) -> Iterator[Callable[[], Claim]]:
     """A worker whose claims a test serves itself."""
-    with Member(ci.tickets, Offer(kinds), f"hand of {'+'.join(kinds)}", slots=8) as member:
+    with Member(tickets, Offer(kinds), f"hand of {'+'.join(kinds)}", slots=8) as member:
         claims = member.claims()
         yield lambda: next(claims)
 
@@ -183,6 +185,25 @@ def makes_build_of(job: str) -> Callable[[Sequence[Operation]], bool]:
         )
 
     return makes
+
+
+def writes(build: BuildId) -> Callable[[Sequence[Operation]], bool]:
+    """Picks the transactions that would change the build's node."""
+    return lambda operations: any(isinstance(step, Write) and step.path == paths.build(build) for step in operations)
+
+
+def before(line: LossyCoordination, picks: Callable[[Sequence[Operation]], bool], act: Callable[[], object]) -> Event:
+    """Act right before the first transaction over the line that ``picks`` picks; set when that has been done."""
+    is_done = Event()
+
+    def look(operations: Sequence[Operation]) -> bool:
+        if not is_done.is_set() and picks(operations):
+            is_done.set()
+            act()
+        return False
+
+    line.lose_answer(committed=True, when=look)
+    return is_done
 
 
 class TestTriggering:
@@ -380,8 +401,8 @@ class TestOutages:
 class TestCancelling:
     def test_r04_whatever_the_moment_a_build_ends_whole(self, system: Any) -> None:
         ci, chance = system.ci, Random(4)
-        ci.jobs.put(job_of(shell("a", "sleep 0.05"), shell("b", "sleep 0.1"), shell("c", "true"), shell("d", needs=[])))
-        usual_s = 1.5
+        usual = system.run_tasks(shell("a", "sleep 0.05"), shell("b"), shell("c", needs=["a"]), shell("d", needs=[]))
+        usual_s = (usual.finished_ms - usual.created_ms) / 1000
 
         def start_and_cancel(moment_s: float) -> tuple[BuildId, bool]:
             build = ci.builds.trigger("team/job")
@@ -392,8 +413,8 @@ class TestCancelling:
                 return build, False
             return build, True
 
-        moments_s = [0.0, *(chance.uniform(0, usual_s) for _ in range(15))]
-        with ThreadPoolExecutor(8) as people:
+        moments_s = [0.0, *(chance.uniform(0, 3 * usual_s) for _ in range(15))]
+        with ThreadPoolExecutor(4) as people:
             asked = list(people.map(start_and_cancel, moments_s))
 
         for build, was_cancelled in asked:
@@ -404,6 +425,40 @@ class TestCancelling:
                 assert set(states(view).values()) == {PASSED}
         assert live_tickets(ci) == []
         wait_until(lambda: system.leftovers() == [])
+
+    @pytest.fixture
+    def build(self, ci: DistCI, employ: Callable[..., WorkerProcess]) -> Iterator[BuildId]:
+        """A build whose only task is done by hand; all else is done by a worker."""
+        ci.jobs.put(job_of({"name": "a", "type": UNSERVED}))
+        with employ(ci.lifecycle):
+            yield ci.builds.trigger("team/job")
+
+    def test_a_cancel_just_before_the_last_task_is_settled_counts(
+        self, ci: DistCI, build: BuildId, another: Callable[[], DistCI]
+    ) -> None:
+        line, lifecycle = over_a_lossy_line(another())
+        with by_hand(lifecycle.tickets, UNSERVED) as claim:
+            last = claim()
+            cancelled = before(line, writes(build), lambda: ci.builds.cancel(build, "too late?"))
+            lifecycle.settle(last, "a", Outcome.passed(), {})
+
+        view = end(ci, build)
+        assert cancelled.is_set()
+        assert (view.result, view.reason, states(view)) == (Result.CANCELLED, "too late?", {"a": PASSED})
+
+    def test_a_cancel_just_after_the_last_task_was_settled_is_told_so(
+        self, ci: DistCI, build: BuildId, another: Callable[[], DistCI]
+    ) -> None:
+        line, lifecycle = over_a_lossy_line(another())
+        with by_hand(ci.tickets, UNSERVED) as claim:
+            last = claim()
+            settled = before(line, writes(build), lambda: ci.lifecycle.settle(last, "a", Outcome.passed(), {}))
+            with pytest.raises(IllegalTransition, match=f"{build} has ended as passed"):
+                Builds(lifecycle, ci.jobs).cancel(build)
+
+        view = end(ci, build)
+        assert settled.is_set()
+        assert (view.result, view.reason, states(view)) == (Result.PASSED, "", {"a": PASSED})
 
     def test_before_anybody_planned_it(self, ci: DistCI, employ: Callable[..., WorkerProcess]) -> None:
         ci.jobs.put(job_of(shell("a", "echo ran"), shell("b", when="always")))
@@ -442,6 +497,23 @@ class TestCancelling:
         assert states(view) == {"a": CANCELLED, "b": CANCELLED}
         assert system.log(view, "a").endswith("tidied\n")
         assert system.leftovers() == []
+
+    def test_a_script_that_has_not_quite_begun_hears_of_it(
+        self, system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A loaded machine may run the supervisor on while the command is still on its way.
+        slow = tmp_path / "distci" / "isolation" / "supervisor.py"
+        slow.parent.mkdir(parents=True)
+        slow.write_text(Path(supervisor.__file__).read_text().replace("os.setsid()", "time.sleep(0.5), os.setsid()"))
+        monkeypatch.setattr(supervisor, "__file__", str(slow))
+        system.ci.jobs.put(job_of(shell("a", "sleep 60")))
+        build = system.ci.builds.trigger("team/job")
+        wait_until(lambda: is_task(system.ci, build, "a", TaskState.RUNNING))
+
+        system.ci.builds.cancel(build)
+
+        (attempt,) = end(system.ci, build).task("a").attempts
+        assert (attempt["verdict"], attempt["signal"]) == ("cancelled", SIGTERM)
 
     def test_b06_a_build_that_is_over_stays_as_it_is(self, system: Any) -> None:
         view = system.run_tasks(shell("a"))
@@ -687,7 +759,7 @@ class TestReactions:
 class TestLostWorkers:
     def lose_a_worker(self, another: Callable[[], DistCI], kind: str, told: list[str]) -> None:
         """A worker claims a ticket and is gone, as when the task has killed it."""
-        with another() as victim, by_hand(victim, kind) as claim:
+        with another() as victim, by_hand(victim.tickets, kind) as claim:
             told.append(claim().token)
 
     def test_c07_o02_a_task_that_kills_its_workers_is_lost_after_its_attempts(
@@ -741,7 +813,7 @@ class TestLostWorkers:
         ci.jobs.put(job_of(shell("say", "echo the right one")))
         build = ci.builds.trigger("team/job")
         late = another()
-        with employ(ci.lifecycle, kinds=["control"]), by_hand(late, "shell") as claim:
+        with employ(ci.lifecycle, kinds=["control"]), by_hand(late.tickets, "shell") as claim:
             zombie = claim()
             late.coordination.commit(Delete(paths.owner(zombie.token)))
             wait_until(lambda: reclaim(ci) > 0 or not running(ci, zombie.token))
@@ -758,47 +830,42 @@ class TestLostWorkers:
 
 
 class TestTroublesomeTickets:
-    @pytest.mark.parametrize(
-        "ticket",
-        [
-            Ticket("none", "shell"),
-            Ticket("no-build", "shell", {"build": "nonsense", "task": "a"}),
-            Ticket("no-such-build", "shell", {"build": "team/none#1", "task": "a"}),
-            Ticket("no-such-task", "shell", {"build": "team/long#1", "task": "nonesuch"}),
-            Ticket("no-text", "shell", {"build": ["team/long#1"], "task": {"a": 1}}),
-            Ticket("no-such-action", "control", {"build": "team/long#1", "action": "explode"}),
-            Ticket("no-action", "control"),
-        ],
-        ids=lambda ticket: ticket.id,
-    )
-    def test_d26_a_ticket_that_makes_no_sense_is_taken_out_of_the_way(
-        self, system: Any, gate: Gate, ticket: Ticket
-    ) -> None:
-        # More of them than the worker has slots: none may stay taken.
+    def test_d26_tickets_that_make_no_sense_are_taken_out_of_the_way(self, system: Any, gate: Gate) -> None:
         system.ci.jobs.put(job_of(shell("long", gate.script), job="team/long"))
         long = system.ci.builds.trigger("team/long")
         wait_until(lambda: is_task(system.ci, long, "long", TaskState.RUNNING))
 
-        system.ci.tickets.post(*(replace(ticket, id=f"{ticket.id}-{number}") for number in range(5)))
-        wait_until(lambda: {place for place, token in live_tickets(system.ci) if ticket.id in token} <= {"dead"})
+        # More of each than the worker has slots: none may stay taken.
+        for number in range(4):
+            system.ci.tickets.post(
+                Ticket(f"no-body-{number}", "shell"),
+                Ticket(f"no-build-{number}", "shell", {"build": "nonsense", "task": "a"}),
+                Ticket(f"no-such-build-{number}", "shell", {"build": "team/none#1", "task": "a"}),
+                Ticket(f"no-such-task-{number}", "shell", {"build": str(long), "task": "nonesuch"}),
+                Ticket(f"no-text-{number}", "shell", {"build": [str(long)], "task": {"a": 1}}),
+                Ticket(f"no-action-{number}", "control"),
+                Ticket(f"no-such-action-{number}", "control", {"build": str(long), "action": "explode"}),
+            )
+        wait_until(lambda: all(place == "dead" for place, token in live_tickets(system.ci) if token.startswith("no-")))
 
         assert system.run_tasks(shell("a"), shell("b")).result is Result.PASSED
         assert system.ci.builds.get(long).state == "running"
         gate.open()
         assert end(system.ci, long).result is Result.PASSED
 
-    @pytest.mark.parametrize("data", [b"", b"\xff\x00", b"[]", b'{"f": 1}', b'{"f": 99, "id": "x"}'])
-    def test_d26_a_ticket_that_cannot_be_read_is_set_aside_with_the_reason(self, system: Any, data: bytes) -> None:
-        ticket = Ticket("unreadable", "shell", posted_ms=1)
-        folder = f"{ticket.pool}/0"
+    def test_d26_tickets_that_cannot_be_read_are_set_aside_with_the_reason(self, system: Any) -> None:
         system.run_tasks(shell("a"))
-        assert system.ci.tickets.tree.commit(Create(f"{folder}/{ticket.name()}", data)).committed
+        folder = f"{Ticket('x', 'shell').pool}/0"
+        contents = [b"", b"\xff\x00", b"[]", b'{"f": 1}', b'{"f": 99, "id": "x"}']
+
+        for number, data in enumerate(contents):
+            name = Ticket(f"unreadable-{number}", "shell", posted_ms=1).name()
+            assert system.ci.tickets.tree.commit(Create(f"{folder}/{name}", data)).committed
 
         assert system.run_tasks(shell("a"), shell("b")).result is Result.PASSED
-        wait_until(lambda: live_tickets(system.ci) == [("dead", "unreadable.1")])
-
-        assert system.ci.tickets.show("unreadable").reason
-        assert system.ci.coordination.children(folder) == ()
+        expected = [("dead", f"unreadable-{number}.1") for number in range(len(contents))]
+        wait_until(lambda: live_tickets(system.ci) == expected)
+        assert all(view.reason for view in system.ci.tickets.list())
 
     def test_d27_an_unknown_type_of_task_is_refused_when_the_job_is_saved(self, ci: DistCI) -> None:
         with pytest.raises(InvalidJob, match="there is no type of task 'shel'; did you mean 'shell'"):
@@ -902,27 +969,31 @@ class TestDownstream:
         assert (line.lost, view.downstream) == (1, ("team/next#1",))
         assert ids(ci.builds.list("team/next")) == ["team/next#1"]
 
-    def test_d08_once_though_two_workers_archive_at_the_same_time(
-        self, ci: DistCI, another: Callable[[], DistCI]
+    @pytest.mark.parametrize("successor_is", ["later", "in between"])
+    def test_d08_once_though_a_worker_goes_on_archiving_that_was_given_up(
+        self, ci: DistCI, another: Callable[[], DistCI], successor_is: str
     ) -> None:
         ci.jobs.put(job_of(shell("a")))
         ci.jobs.put(job_of(shell("a"), job="team/next", triggers=after("team/job", on="always")))
         late = another()
+        line, lifecycle = over_a_lossy_line(late)
         build = ci.builds.trigger("team/job")
         ci.builds.cancel(build)
-        with by_hand(late, "control") as claim:
+        with by_hand(late.tickets, "control") as claim:
             zombie = late.lifecycle.plan(claim())
             assert zombie is not None
             late.coordination.commit(Delete(paths.owner(zombie.token)))
-            reclaim(ci)
-        with by_hand(ci, "control") as claim:
-            successor = claim()
-            assert successor.token != zombie.token
+            assert reclaim(ci) == 1
 
-            # Both have begun; the late one starts what follows, and the other must find that it has been done.
-            with pytest.raises(ClaimLost):
-                late.lifecycle.archive(zombie)
-            ci.lifecycle.archive(successor)
+        with by_hand(ci.tickets, "control") as claim:
+            successor = claim()
+            archive = partial(ci.lifecycle.archive, successor)
+            if successor_is == "in between":
+                before(line, makes_build_of("team/next"), archive)
+            with pytest.raises((ClaimLost, NoSuchBuild)):
+                lifecycle.archive(zombie)
+            if successor_is == "later":
+                archive()
 
         assert ci.builds.get(build).downstream == ("team/next#1",)
         assert ids(ci.builds.list("team/next")) == ["team/next#1"]
