@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -50,6 +51,8 @@ class Serving:
     fault: Fault | None = None
     sweeps: bool = True
     session_timeout: str = "1s"
+    workers: int = 1
+    """How many workers the process is, each with a session of its own."""
 
     def settings(self) -> Settings:
         return Settings(coordination=self.url, session_timeout=self.session_timeout)
@@ -106,17 +109,36 @@ def post(serving: Serving, ticket: Ticket) -> None:
 
 def serve(serving: Serving) -> None:
     """Serve tickets until SIGTERM; the main program of a process that works."""
-    tickets = connect(serving)
     stop = Event()
-    member = Member(tickets, Offer([KIND]), serving.name)
-    signal.signal(signal.SIGTERM, lambda *_: Thread(target=member.drain).start())
-    with serving.journal.open("a", buffering=1) as journal, member:
+    with ExitStack() as stack:
+        journal = stack.enter_context(serving.journal.open("a", buffering=1))
+        members = [stack.enter_context(_member(serving, number)) for number in range(serving.workers)]
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        threads = [Thread(target=_serve, args=(member, journal)) for member in members]
         if serving.sweeps:
-            Thread(target=_sweep, args=(tickets, serving.name, stop), daemon=True).start()
-        for claim in member.claims():
-            _work(claim, journal)
-        stop.set()
-    tickets.tree.coordination.close()
+            threads.append(Thread(target=_sweep, args=(members[0].tickets, serving.name, stop)))
+        for thread in threads:
+            thread.start()
+        stop.wait()
+        for member in members:
+            member.drain()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
+def _member(serving: Serving, number: int) -> Iterator[Member]:
+    tickets = connect(serving)
+    try:
+        with Member(tickets, Offer([KIND]), f"{serving.name}-{number}") as member:
+            yield member
+    finally:
+        tickets.tree.coordination.close()
+
+
+def _serve(member: Member, journal: Any) -> None:
+    for claim in member.claims():
+        _work(claim, journal)
 
 
 def _work(claim: Claim, journal: Any) -> None:
