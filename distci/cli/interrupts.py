@@ -21,10 +21,10 @@ def interrupts(first: Callable[[], None], notice: str) -> Iterator[None]:
     For the main thread. Signals are its default again afterwards.
     """
     reading, writing = os.pipe()
+    os.set_blocking(writing, False)
 
     def note(number: int, frame: FrameType | None) -> None:
-        # Only this: the handler may run while the thread that it interrupts holds any lock.
-        os.write(writing, bytes([number]))
+        """Nothing: the number has gone down the pipe before this is called, whichever thread the signal hit."""
 
     def listen() -> None:
         if not os.read(reading, 1):
@@ -36,10 +36,12 @@ def interrupts(first: Callable[[], None], notice: str) -> Iterator[None]:
 
     listener = Thread(target=listen, name="interrupts", daemon=True)
     before = {number: signal.signal(number, note) for number in SIGNALS}
+    woken_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     listener.start()
     try:
         yield
     finally:
+        signal.set_wakeup_fd(woken_before)
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(writing)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 from typing import Any
 
 from distci.app import open_coordination
@@ -72,7 +72,8 @@ class Faulty(LossyCoordination):
         result = super().commit(*operations) if fault.is_after else None
         if result is None or isinstance(result, Committed):
             self._fault = None
-            os.kill(os.getpid(), fault.number)
+            # To this very thread, which then does nothing more; one sent to the process may reach another thread first.
+            signal.pthread_kill(get_ident(), fault.number)
         return result if result is not None else super().commit(*operations)
 
 
@@ -109,17 +110,19 @@ def post(serving: Serving, ticket: Ticket) -> None:
 
 def serve(serving: Serving) -> None:
     """Serve tickets until SIGTERM; the main program of a process that works."""
+    # For this thread alone, which waits for it; the others inherit that it is blocked.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     stop = Event()
     with ExitStack() as stack:
         journal = stack.enter_context(serving.journal.open("a", buffering=1))
         members = [stack.enter_context(_member(serving, number)) for number in range(serving.workers)]
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
         threads = [Thread(target=_serve, args=(member, journal)) for member in members]
         if serving.sweeps:
             threads.append(Thread(target=_sweep, args=(members[0].tickets, serving.name, stop)))
         for thread in threads:
             thread.start()
-        stop.wait()
+        signal.sigwait([signal.SIGTERM])
+        stop.set()
         for member in members:
             member.drain()
         for thread in threads:
