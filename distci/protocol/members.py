@@ -232,7 +232,8 @@ class Member:
         stat = coordination.watch(path, self._look)
         if stat is None or stat.owner != session:
             forget = [Delete(path, stat.version)] if stat else []
-            self._tree.commit(*forget, Create(path, self._describe(), ephemeral=True))
+            if self._tree.commit(*forget, Create(path, self._describe(), ephemeral=True)).unknown:
+                self._look.set()
             coordination.watch(path, self._look)
         elif (node := coordination.read(path)) and from_bytes(node.data, path).get("drain"):
             self.drain()

@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from distci.coordination.port import Delete
+from distci.coordination.port import Delete, Refused, Unknown
 from distci.errors import Invalid
 from distci.protocol import paths
 from distci.protocol.records import Offer, Ticket
 from distci.protocol.tree import Done, Tree
+
+WAKE_TRIES = 3
+"""How often somebody is woken when the answer is lost. Waking twice is harmless; who is never woken looks by itself in a minute."""
 
 
 class Waking:
@@ -46,11 +49,16 @@ class Waking:
         return chosen
 
     def afterwards(self, tickets: Sequence[Ticket], woken: int, done: Done) -> None:
-        """After a post: wake by a transaction of its own those who went idle while it was being committed."""
-        if not done.committed or woken >= len(tickets):
+        """After a post: wake by a transaction of its own those who went idle while it was being committed.
+
+        After a post whose answer was lost too, since its tickets may be there.
+        """
+        if isinstance(done.result, Refused) or woken >= len(tickets):
             return
         for path in list(self.choose(tickets).values())[: len(tickets) - woken]:
-            self._tree.coordination.commit(Delete(path))
+            for _ in range(WAKE_TRIES):
+                if not isinstance(self._tree.coordination.commit(Delete(path)), Unknown):
+                    break
 
     def _idle(self, tickets: Sequence[Ticket]) -> list[tuple[Offer, Sequence[str]]]:
         """The offers that suit any of the tickets, each with the idle nodes below it."""

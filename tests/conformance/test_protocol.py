@@ -439,6 +439,26 @@ def test_an_idle_worker_is_woken_by_a_post(bench: Bench) -> None:
     assert [claim.token for claim in taken] == ["a.1"]
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_worker_that_goes_idle_during_a_post_is_woken_though_answers_are_lost(bench: Bench, committed: bool) -> None:
+    member = bench.worker("x")
+    idle = paths.idle(member.offer.name, member.name)
+    boss = bench.boss.tree.coordination
+    assert isinstance(boss, CutCoordination)
+
+    def goes_idle(operations: Sequence[Operation]) -> bool:
+        if posts(operations):
+            bench.boss.tree.folder(idle.rpartition("/")[0])
+            boss.real.commit(Create(idle))
+        return posts(operations)
+
+    boss.lose_answer(committed=True, when=goes_idle)
+    boss.lose_answer(committed=committed, when=lambda operations: operations == (Delete(idle),))
+    bench.boss.post(Ticket("a", "x"))
+
+    assert boss.exists(idle) is None
+
+
 def test_draining_ends_the_claims_and_leaves_what_is_held(bench: Bench) -> None:
     member = bench.worker("x", slots=2)
     bench.boss.post(Ticket("a", "x"))
