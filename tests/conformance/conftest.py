@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.handlers.threading import KazooTimeoutError
 
 from distci.coordination.port import Coordination
 from distci.coordination.sqlite import SqliteCoordination
@@ -65,11 +66,16 @@ class ZooKeeperCluster:
         # Its owner takes it back at once; whoever asks for a session that is over is given another.
         while not is_over:
             thief = KazooClient(self.hosts, client_id=taken)
-            thief.start()
-            given = thief.client_id
-            is_over = given is not None and given[0] != taken[0]
-            thief.stop()
-            thief.close()
+            try:
+                thief.start(timeout=2)
+                given = thief.client_id
+                is_over = given is not None and given[0] != taken[0]
+            except KazooTimeoutError:
+                # The owner took it back while it was being handed over: once more.
+                continue
+            finally:
+                thief.stop()
+                thief.close()
 
 
 Cluster = SqliteCluster | ZooKeeperCluster

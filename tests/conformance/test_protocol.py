@@ -445,10 +445,10 @@ def test_a_worker_that_goes_idle_during_a_post_is_woken_though_answers_are_lost(
     idle = paths.idle(member.offer.name, member.name)
     boss = bench.boss.tree.coordination
     assert isinstance(boss, CutCoordination)
+    bench.boss.tree.folder(idle.rpartition("/")[0])
 
     def goes_idle(operations: Sequence[Operation]) -> bool:
         if posts(operations):
-            bench.boss.tree.folder(idle.rpartition("/")[0])
             boss.real.commit(Create(idle))
         return posts(operations)
 
