@@ -11,10 +11,11 @@ ticket, and nobody fails a claim over it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from random import Random
 
 from distci.coordination.port import Delete, Refused, Unknown
-from distci.errors import Invalid
+from distci.errors import CoordinationUnavailable, Invalid
 from distci.protocol import paths
 from distci.protocol.records import Offer, Ticket
 from distci.protocol.tree import Done, Tree
@@ -51,10 +52,15 @@ class Waking:
     def afterwards(self, tickets: Sequence[Ticket], woken: int, done: Done) -> None:
         """After a post: wake by a transaction of its own those who went idle while it was being committed.
 
-        After a post whose answer was lost too, since its tickets may be there.
+        After a post whose answer was lost too, since its tickets may be there. Never raises that the tree is away: the post
+        stands as it is, and idle workers look by themselves in a minute.
         """
         if isinstance(done.result, Refused) or woken >= len(tickets):
             return
+        with suppress(CoordinationUnavailable):
+            self._wake_late(tickets, woken)
+
+    def _wake_late(self, tickets: Sequence[Ticket], woken: int) -> None:
         for path in list(self.choose(tickets).values())[: len(tickets) - woken]:
             for _ in range(WAKE_TRIES):
                 if not isinstance(self._tree.coordination.commit(Delete(path)), Unknown):
