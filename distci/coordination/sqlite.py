@@ -311,7 +311,7 @@ class SqliteCoordination:
             (application,) = database.execute("PRAGMA application_id").fetchone()
             if application != APPLICATION_ID and tables:
                 raise InvalidDocument(f"{self._path} is not a coordination tree of DistCI")
-            database.execute("PRAGMA journal_mode = WAL")
+            self._when_free(database, "PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             if application != APPLICATION_ID:
                 database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; COMMIT;")
@@ -352,16 +352,17 @@ class SqliteCoordination:
             except sqlite3.Error as error:
                 raise CoordinationUnavailable(f"{self._path}: {error}") from error
 
-    def _begin(self) -> None:
-        """Begin a transaction when the other processes leave room for one.
+    def _when_free(self, database: sqlite3.Connection, statement: str) -> None:
+        """Execute what needs the file for itself, when the other processes leave room for it.
 
         SQLite's own waiting sleeps the longer the longer it has waited (up to 100 ms), so that among many processes those who came last
-        go first, and some never. Pauses of random length give everybody the same chance.
+        go first, and some never; and a change of the journal's mode does not wait at all. Pauses of random length give everybody
+        the same chance.
         """
         deadline = time.monotonic() + self._wait_s
         while True:
             try:
-                self._database.execute("BEGIN IMMEDIATE")
+                database.execute(statement)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                     raise
@@ -374,7 +375,7 @@ class SqliteCoordination:
         """All or nothing; _CommitError when the commit itself failed, so that it is not known which."""
         with self._turn(self._lock):
             try:
-                self._begin()
+                self._when_free(self._database, "BEGIN IMMEDIATE")
                 try:
                     yield self._database
                 except BaseException:
