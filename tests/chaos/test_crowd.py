@@ -6,7 +6,6 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.context import ForkServerProcess
@@ -78,7 +77,7 @@ def test_every_ticket_is_finished_once_whoever_dies(processes: Processes, seed: 
     assert hunter.killed > 10
     assert hunter.stopped >= 3
     # And nobody holds what belongs to nothing
-    wait_until(lambda: _owners(tickets) == [])
+    wait_until(lambda: not _claims(tickets, paths.OWNERS))
     assert folder.children(paths.permit_folder(PERMIT.name)) in ((), [])
     tickets.tree.coordination.close()
 
@@ -89,12 +88,10 @@ def _ticket(number: int, name: str) -> Ticket:
     return Ticket(name, KIND, body, attempts=ATTEMPTS, permits=permits)
 
 
-def _owners(tickets: Tickets) -> list[str]:
-    return [token for bucket in range(paths.CLAIM_BUCKETS) for token in _tokens(tickets, f"{paths.OWNERS}/{bucket}")]
-
-
-def _tokens(tickets: Tickets, folder: str) -> Sequence[str]:
-    return tickets.tree.coordination.children(folder)
+def _claims(tickets: Tickets, folder: str) -> set[str]:
+    """The tokens below ``/running`` or ``/owners``."""
+    buckets = range(paths.CLAIM_BUCKETS)
+    return {token for bucket in buckets for token in tickets.tree.coordination.children(f"{folder}/{bucket}")}
 
 
 @dataclass
@@ -161,15 +158,15 @@ class Watcher:
         self.tickets.tree.coordination.close()
 
     def _look(self) -> None:
-        queued, owned = self._queued(), set(_owners(self.tickets))
-        running = self._running()
-        owned &= set(_owners(self.tickets))
+        queued, owned = self._queued(), _claims(self.tickets, paths.OWNERS)
+        running = _claims(self.tickets, paths.RUNNING)
+        owned &= _claims(self.tickets, paths.OWNERS)
         queued &= self._queued()
         self.violations += [f"I1: {token} is queued and running" for token in queued & running]
         twice = {paths.ticket_of(token) for token in queued} & {paths.ticket_of(token) for token in running}
         self.violations += [f"I1: {ticket} has two live attempts" for ticket in twice]
         self.violations += [f"I2: {token} is owned and does not run" for token in owned - running]
-        held = _tokens(self.tickets, paths.permit_folder(PERMIT.name))
+        held = self.tickets.tree.coordination.children(paths.permit_folder(PERMIT.name))
         if len(held) > PERMIT.limit:
             self.violations.append(f"I7: {len(held)} hold a permit of {PERMIT.limit}")
 
@@ -181,13 +178,6 @@ class Watcher:
             for bucket in coordination.children(f"{paths.QUEUE}/{pool}")
             for name in coordination.children(f"{paths.QUEUE}/{pool}/{bucket}")
         }
-
-    def _running(self) -> set[str]:
-        return set(self._in_buckets(paths.RUNNING))
-
-    def _in_buckets(self, folder: str) -> Iterator[str]:
-        for bucket in range(paths.CLAIM_BUCKETS):
-            yield from _tokens(self.tickets, f"{folder}/{bucket}")
 
 
 def _token_in(name: str) -> str:

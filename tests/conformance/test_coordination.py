@@ -27,7 +27,7 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.security import make_digest_acl
-from services.daemon import accepts, free_ports
+from services.daemon import accepts, free_port
 from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
@@ -807,7 +807,7 @@ def _answers(tree: Coordination) -> bool:
 
 
 def test_zookeeper_nobody_answers(stack: ExitStack) -> None:
-    [port] = free_ports(1)
+    port = free_port()
 
     with pytest.raises(CoordinationUnavailable, match=f"127.0.0.1:{port}"):
         ZooKeeperCoordination(f"127.0.0.1:{port}", "/own", connect_timeout_s=0.5)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
 import pytest
+from waiting import wait_until
 
 from distci.coordination.port import Coordination, Create, Delete, Operation, Write
 from distci.errors import ClaimLost, Invalid, NoSuchTicket, VersionConflict
 from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, paths
 from distci.testing import CutCoordination, LossyCoordination
+
+WAIT_S = 10.0
 
 
 class Cluster(Protocol):
@@ -78,14 +80,6 @@ def lossy(member: Member) -> CutCoordination:
     coordination = member.tickets.tree.coordination
     assert isinstance(coordination, CutCoordination)
     return coordination
-
-
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until a condition holds; fail when it does not in time."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "condition did not come true in time"
-        time.sleep(0.005)
 
 
 def claims_path(operations: Sequence[Operation]) -> bool:
@@ -205,7 +199,7 @@ def test_a_lost_session_with_living_work_is_adopted_again(bench: Bench) -> None:
         stat = bench.boss.tree.coordination.exists(paths.owner("a.1"))
         return stat is not None and stat.owner != old
 
-    until(is_adopted)
+    wait_until(is_adopted, WAIT_S)
     assert not claim.lost.is_set()
     claim.finish(follow=[Ticket("b", "y")])
     assert bench.places() == [("waiting", "b.1")]
@@ -220,7 +214,7 @@ def test_a_worker_stands_under_workers_again_after_a_lost_session(bench: Bench) 
         stat = bench.boss.tree.coordination.exists(paths.worker(member.name))
         return stat is not None and stat.owner == session.id
 
-    until(stands)
+    wait_until(stands, WAIT_S)
     bench.boss.post(Ticket("a", "x"))
     next(member.claims()).finish()
 
@@ -360,7 +354,7 @@ def test_d26_nodes_that_cannot_be_read_are_set_aside_and_harm_nobody(bench: Benc
 
     thread = threading.Thread(target=work)
     thread.start()
-    until(lambda: [place for place, _ in bench.places()] == ["dead", "dead"])
+    wait_until(lambda: [place for place, _ in bench.places()] == ["dead", "dead"], WAIT_S)
     member.drain()
     thread.join(10)
     assert finished == ["a.1"]
@@ -391,7 +385,7 @@ def test_a_ticket_whose_guard_is_gone_is_void(bench: Bench) -> None:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    until(lambda: bench.places() == [])
+    wait_until(lambda: bench.places() == [], WAIT_S)
     member.drain()
     thread.join()
 
@@ -433,7 +427,7 @@ def test_an_idle_worker_is_woken_by_a_post(bench: Bench) -> None:
     taken: list[Claim] = []
     thread = threading.Thread(target=lambda: taken.append(next(member.claims())))
     thread.start()
-    until(lambda: bool(bench.boss.tree.coordination.children(f"{paths.IDLE}/{member.offer.name}")))
+    wait_until(lambda: bool(bench.boss.tree.coordination.children(f"{paths.IDLE}/{member.offer.name}")), WAIT_S)
     bench.boss.post(Ticket("a", "x"))
     thread.join(10)
     assert [claim.token for claim in taken] == ["a.1"]
@@ -485,7 +479,7 @@ def test_pausing_a_kind_is_exact_and_resuming_wakes(bench: Bench) -> None:
     taken: list[Claim] = []
     thread = threading.Thread(target=lambda: taken.append(next(claims)))
     thread.start()
-    until(lambda: bool(bench.boss.tree.coordination.children(f"{paths.IDLE}/{member.offer.name}")))
+    wait_until(lambda: bool(bench.boss.tree.coordination.children(f"{paths.IDLE}/{member.offer.name}")), WAIT_S)
     assert bench.places() == [("waiting", "a.1")]
     bench.boss.pause()
     thread.join(10)
@@ -525,7 +519,7 @@ def test_permits_are_never_exceeded_and_are_handed_on(bench: Bench) -> None:
     threads = [threading.Thread(target=work, args=(member,)) for member in members]
     for thread in threads:
         thread.start()
-    until(lambda: len(done) == 12, 30)
+    wait_until(lambda: len(done) == 12, 30)
     for member in members:
         member.drain()
     for thread in threads:
@@ -543,7 +537,7 @@ def test_a_dead_holders_permit_is_freed_with_its_claim(bench: Bench) -> None:
     taken: list[Claim] = []
     thread = threading.Thread(target=lambda: taken.append(next(waiting.claims())))
     thread.start()
-    until(lambda: ("parked", "b.1") in bench.places())
+    wait_until(lambda: ("parked", "b.1") in bench.places(), WAIT_S)
     bench.lose(claim)
     bench.reclaim(claim)
     thread.join(10)
@@ -579,7 +573,7 @@ def test_each_of_many_tickets_is_finished_once_by_many_workers(bench: Bench) -> 
         thread.start()
     for number in range(total):
         bench.boss.post(Ticket(f"t{number}", "x"))
-    until(lambda: len(finished) >= total, 60)
+    wait_until(lambda: len(finished) >= total, 60)
     for member in members:
         member.drain()
     for thread in threads:

@@ -7,13 +7,11 @@ import io
 import multiprocessing
 import os
 import resource
-import socket
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import product, repeat
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -26,6 +24,7 @@ import botocore.exceptions
 import pytest
 import s3transfer.exceptions
 from conformance.store_server import Address, Answer, BadNetwork, bad_network, new_bucket
+from services.daemon import free_port
 
 from distci.errors import Damaged, DistCIError, Forbidden, Invalid, NoSuchObject, StoreUnavailable
 from distci.store.directory import DirectoryStore
@@ -64,7 +63,7 @@ def unreachable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stor
     if request.param in ("removed", "a file", "not mounted"):
         yield _store_without_its_directory(tmp_path / "store", request.param)
     elif request.param == "nobody listens":
-        yield Address(f"http://127.0.0.1:{_free_port()}", "bucket").open(attempts=1)
+        yield Address(f"http://127.0.0.1:{free_port()}", "bucket").open(attempts=1)
     elif request.param == "no bucket":
         yield Address(request.getfixturevalue("s3_endpoint"), "never-made").open(attempts=1)
     else:
@@ -223,7 +222,7 @@ def out_of_reach(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A store that cannot be touched without an error."""
     if request.param == "directory":
         return _store_without_its_directory(tmp_path / "store", "removed")
-    return Address(f"http://127.0.0.1:{_free_port()}", "bucket").open(attempts=1)
+    return Address(f"http://127.0.0.1:{free_port()}", "bucket").open(attempts=1)
 
 
 def test_a_hostile_key_is_refused_before_anything_is_touched(out_of_reach: Store) -> None:
@@ -728,7 +727,7 @@ def test_the_probe_notices_a_server_that_ignores_ranges(far: S3Store, network: B
 
 
 def test_the_probe_names_what_cannot_be_reached(s3_endpoint: str) -> None:
-    for address in (Address(f"http://127.0.0.1:{_free_port()}", "bucket"), Address(s3_endpoint, "never-made")):
+    for address in (Address(f"http://127.0.0.1:{free_port()}", "bucket"), Address(s3_endpoint, "never-made")):
         (problem,) = address.open_bucket(attempts=1).probe()
         assert address.bucket in problem
 
@@ -852,22 +851,3 @@ def _leftovers(address: Address) -> list[str]:
         return os.listdir(Path(address.place, ".incoming"))
     uploads = address.client().list_multipart_uploads(Bucket=address.bucket)
     return [upload["Key"] for upload in uploads.get("Uploads", ())]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def _accepts(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from threading import Thread
 
+from services.daemon import accepts, free_port
 from waiting import wait_until
 
 ENVIRONMENT = {
@@ -65,7 +66,7 @@ def git_daemon(folder: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: is_open(port))
+        wait_until(lambda: accepts(port))
         yield f"git://127.0.0.1:{port}"
     finally:
         daemon.terminate()
@@ -141,17 +142,6 @@ def silent_server() -> Iterator[str]:
     """A server that takes connections and never answers; what URLs start with."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"git://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

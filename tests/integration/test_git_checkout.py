@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.git_remotes import Remote, free_port, git_daemon, http_backend, plain_files, silent_server
+from integration.git_remotes import Remote, git_daemon, http_backend, plain_files, silent_server
+from services.daemon import free_port
 from waiting import wait_until
 
 from distci.builds import BuildView

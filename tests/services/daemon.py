@@ -86,6 +86,12 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def free_port() -> int:
+    """One of them."""
+    [port] = free_ports(1)
+    return port
+
+
 def accepts(port: int) -> bool:
     """Whether somebody listens on a loopback port."""
     with socket.socket() as client:

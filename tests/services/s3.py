@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from services.daemon import Daemon, accepts, free_ports
+from services.daemon import Daemon, accepts, free_port
 
 
 class S3Server:
     """One server process."""
 
     def __init__(self, folder: Path) -> None:
-        [port] = free_ports(1)
+        port = free_port()
         program = Path(sys.executable).with_name("moto_server")
         self._daemon = Daemon("s3", [str(program), "-H", "127.0.0.1", "-p", str(port)], folder)
         self._daemon.wait_until_ready(lambda: accepts(port))

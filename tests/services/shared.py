@@ -13,7 +13,9 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from waiting import wait_until
 
@@ -41,46 +43,37 @@ def end() -> None:
 
 def zookeeper_hosts() -> str:
     """One ZooKeeper server."""
-    return _address("zookeeper", _start_one)
+    return _address("zookeeper", ZooKeeperServers, lambda servers: servers.hosts)
 
 
 def zookeeper_ensemble_hosts() -> str:
     """Three ZooKeeper servers that form one service."""
-    return _address("ensemble", _start_three)
+    return _address("ensemble", partial(ZooKeeperServers, count=3), lambda servers: servers.hosts)
 
 
 def s3_endpoint() -> str:
     """The URL of an S3 server."""
-    return _address("s3", _start_s3)
+    return _address("s3", S3Server, lambda server: server.endpoint)
 
 
-def _address(name: str, start: Callable[[Path], tuple[str, list[int]]]) -> str:
+class _Service(Protocol):
+    @property
+    def pids(self) -> list[int]: ...
+
+
+_AnyService = TypeVar("_AnyService", bound=_Service)
+
+
+def _address(name: str, start: Callable[[Path], _AnyService], address_of: Callable[[_AnyService], str]) -> str:
     folder = Path(os.environ[VARIABLE])
     record = folder / f"{name}.json"
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not record.exists():
             (folder / name).mkdir(exist_ok=True)
-            address, pids = start(folder / name)
-            record.write_text(json.dumps({"address": address, "pids": pids}))
-    address = json.loads(record.read_text())["address"]
-    assert isinstance(address, str)
-    return address
-
-
-def _start_one(folder: Path) -> tuple[str, list[int]]:
-    servers = ZooKeeperServers(folder)
-    return servers.hosts, servers.pids
-
-
-def _start_three(folder: Path) -> tuple[str, list[int]]:
-    servers = ZooKeeperServers(folder, 3)
-    return servers.hosts, servers.pids
-
-
-def _start_s3(folder: Path) -> tuple[str, list[int]]:
-    server = S3Server(folder)
-    return server.endpoint, server.pids
+            service = start(folder / name)
+            record.write_text(json.dumps({"address": address_of(service), "pids": service.pids}))
+    return str(json.loads(record.read_text())["address"])
 
 
 def _stop(pid: int) -> None:
