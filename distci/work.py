@@ -169,9 +169,6 @@ class TaskContext:
         """
         remaining_s = None if self._deadline is None else max(0.1, self._deadline - monotonic())
         variables = self.environment() | dict(environment or {})
-        for what, text in [*(("the command", word) for word in argv), *variables.items()]:
-            if b"\0" in _bytes(what, text):
-                raise Invalid(f"there is a NUL in {what}, which no process can be given")
         command = Command(argv, directory, variables, self.token, remaining_s)
         return self._site.isolation.run(command, output or self.write, self.stop)
 

@@ -8,7 +8,7 @@ import click
 
 from distci.cli.build import build_argument
 from distci.cli.command import Group, Invocation, json_option
-from distci.cli.output import print_json, print_line, print_table, size
+from distci.cli.output import print_json, print_line, print_records, size
 from distci.model import BuildId
 
 
@@ -25,11 +25,12 @@ def list_(invocation: Invocation, wanted: BuildId) -> None:
     """List the artifacts of a build, by name."""
     with invocation.connect() as system:
         found = system.artifacts.list(wanted)
-    if invocation.is_json:
-        for item in found:
-            print_json(item)
-        return
-    print_table(("NAME", "SIZE", "SHA-256"), [(item.name, size(item.size_bytes), item.sha256) for item in found])
+    print_records(
+        found,
+        ("NAME", "SIZE", "SHA-256"),
+        lambda item: (item.name, size(item.size_bytes), item.sha256),
+        is_json=invocation.is_json,
+    )
 
 
 @artifact.command(

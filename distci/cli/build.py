@@ -9,7 +9,7 @@ import click
 
 from distci.cli import following
 from distci.cli.command import Group, Invocation, json_option, parameter_option
-from distci.cli.output import duration, moment, print_facts, print_json, print_line, print_table
+from distci.cli.output import duration, moment, print_facts, print_json, print_line, print_records
 from distci.model import BuildId
 
 if TYPE_CHECKING:
@@ -84,14 +84,12 @@ def list_(invocation: Invocation, job: str, limit: int) -> None:
             next(system.jobs.history(job))
             if not invocation.is_json:
                 click.echo(f"distci: {job} has no builds yet; `distci build trigger {job}` starts one", err=True)
-        if invocation.is_json:
-            for view in views:
-                print_json(view)
-            return
-        print_table(
-            ("BUILD", "STATE", "STARTED", "TIME", "CAUSE", "REASON"),
-            [(view.id, view.state, moment(view.created_ms), _took(view), _cause(view), view.reason) for view in views],
-        )
+    print_records(
+        views,
+        ("BUILD", "STATE", "STARTED", "TIME", "CAUSE", "REASON"),
+        lambda view: (view.id, view.state, moment(view.created_ms), _took(view), _cause(view), view.reason),
+        is_json=invocation.is_json,
+    )
 
 
 @build.command(examples=("distci build show team/hello#12", "distci build show team/hello#12 --json | jq .state"))

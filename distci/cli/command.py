@@ -67,7 +67,7 @@ def _shared(*names: str, **attributes: Any) -> click.Option:
 
 
 VERBOSITY = _shared("-v", "--verbose", "verbosity", count=True, help="Log to stderr what is done; twice for more.")
-CONFIG = _shared("--config", metavar="FILE", envvar="DISTCI_CONFIG", help="Settings to go by.  [DISTCI_CONFIG]")
+CONFIG = _shared("--config", metavar="FILE", help="Settings to go by.  [DISTCI_CONFIG]")
 DATA = _shared("--data", metavar="DIR", help="Folder of the embedded back ends and of scratch space.  [DISTCI_DATA]")
 BACK_ENDS = (
     _shared("--coordination", metavar="URL", help="The coordination tree.  [DISTCI_COORDINATION]"),

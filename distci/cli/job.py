@@ -8,7 +8,7 @@ import sys
 import click
 
 from distci.cli.command import Group, Invocation, LocalCommand, json_option
-from distci.cli.output import moment, print_json, print_line, print_table
+from distci.cli.output import moment, print_json, print_line, print_records
 from distci.errors import Invalid
 from distci.model import Json
 
@@ -73,21 +73,16 @@ def history(invocation: Invocation, name: str) -> None:
     """List a job's versions, the newest first."""
     with invocation.connect() as system:
         versions = list(system.jobs.history(name))
-    if invocation.is_json:
-        for version in versions:
-            print_json(version)
-        return
-    print_table(
+    print_records(
+        versions,
         ("VERSION", "CHANGED", "BY", "REASON"),
-        [
-            (
-                item.version,
-                moment(int(item.changed_s * 1000)),
-                item.actor,
-                " ".join(filter(None, ("(deleted)" if item.is_deleted else "", item.reason))),
-            )
-            for item in versions
-        ],
+        lambda item: (
+            item.version,
+            moment(int(item.changed_s * 1000)),
+            item.actor,
+            " ".join(filter(None, ("(deleted)" if item.is_deleted else "", item.reason))),
+        ),
+        is_json=invocation.is_json,
     )
 
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from distci.model import BuildId, Json
+
+Record = TypeVar("Record")
 
 STYLES = {
     "passed": "green",
@@ -52,6 +54,21 @@ def to_json(value: Any) -> Json:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         return [to_json(item) for item in value]
     return value
+
+
+def print_records(
+    records: Sequence[Record],
+    titles: Sequence[str],
+    row: Callable[[Record], Sequence[object]],
+    *,
+    is_json: bool,
+) -> None:
+    """Records for programs, as JSON one a line, or for people, as a table with a row for each."""
+    if not is_json:
+        print_table(titles, map(row, records))
+        return
+    for record in records:
+        print_json(record)
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

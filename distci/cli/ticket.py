@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from distci.cli.command import Group, Invocation, json_option
-from distci.cli.output import moment, print_facts, print_json, print_line, print_table
+from distci.cli.output import moment, print_facts, print_json, print_line, print_records
 
 
 @click.group(cls=Group, examples=("distci ticket list --place dead", "distci ticket requeue 7f3k2m"))
@@ -21,24 +21,19 @@ def list_(invocation: Invocation, place: str | None) -> None:
     """List all live tickets."""
     with invocation.connect() as system:
         views = [view for view in system.tickets.list() if place in (None, view.place)]
-    if invocation.is_json:
-        for view in views:
-            print_json(view)
-        return
-    print_table(
+    print_records(
+        views,
         ("TICKET", "PLACE", "KIND", "LABELS", "POSTED", "WORKER", "REASON"),
-        [
-            (
-                view.token,
-                view.place,
-                view.ticket.kind if view.ticket else "?",
-                " ".join(view.ticket.labels) if view.ticket else "",
-                moment(view.ticket.posted_ms) if view.ticket else "",
-                view.worker,
-                view.reason,
-            )
-            for view in views
-        ],
+        lambda view: (
+            view.token,
+            view.place,
+            view.ticket.kind if view.ticket else "?",
+            " ".join(view.ticket.labels) if view.ticket else "",
+            moment(view.ticket.posted_ms) if view.ticket else "",
+            view.worker,
+            view.reason,
+        ),
+        is_json=invocation.is_json,
     )
 
 

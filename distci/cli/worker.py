@@ -8,7 +8,7 @@ import click
 
 from distci.cli import serving
 from distci.cli.command import Group, Invocation, json_option
-from distci.cli.output import moment, print_json, print_line, print_table
+from distci.cli.output import moment, print_json, print_line, print_records
 
 secrets_option = click.option(
     "--secret-file", metavar="FILE", help="TOML file of the secrets that tasks may name: NAME = 'value'."
@@ -72,25 +72,20 @@ def list_(invocation: Invocation) -> None:
 
     with invocation.connect() as system:
         views = list(workers(system.tickets))
-    if invocation.is_json:
-        for view in views:
-            print_json(view)
-        return
-    print_table(
+    print_records(
+        views,
         ("WORKER", "STATE", "KINDS", "LABELS", "SLOTS", "HOST", "VERSION", "SINCE"),
-        [
-            (
-                view.name,
-                "draining" if view.is_draining else "live",
-                " ".join(view.offer.kinds),
-                " ".join(view.offer.labels),
-                view.slots,
-                view.host,
-                view.version,
-                moment(view.since_ms),
-            )
-            for view in views
-        ],
+        lambda view: (
+            view.name,
+            "draining" if view.is_draining else "live",
+            " ".join(view.offer.kinds),
+            " ".join(view.offer.labels),
+            view.slots,
+            view.host,
+            view.version,
+            moment(view.since_ms),
+        ),
+        is_json=invocation.is_json,
     )
 
 

@@ -105,7 +105,7 @@ class SqliteCoordination:
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._database = self._open()
         # Reads go on while a transaction of ours waits for those of other processes.
-        self._reader = self._connect(self._wait_s)
+        self._reader = self._connect()
         self._watches = _Watches()
         self._session = _SqliteSession(session_timeout_s, clock)
         with self._transaction():
@@ -305,7 +305,7 @@ class SqliteCoordination:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            database = self._connect(self._wait_s)
+            database = self._connect()
             # In this order: whoever makes the tree meanwhile commits its tables and its id at once.
             (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             (application,) = database.execute("PRAGMA application_id").fetchone()
@@ -328,9 +328,9 @@ class SqliteCoordination:
             row: tuple[Any, ...] | None = database.execute(query, (path,)).fetchone()
             return row
 
-    def _connect(self, wait_s: float) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
-            self._path, timeout=wait_s, isolation_level=None, check_same_thread=False, cached_statements=64
+            self._path, timeout=self._wait_s, isolation_level=None, check_same_thread=False, cached_statements=64
         )
 
     @contextmanager

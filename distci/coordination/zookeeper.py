@@ -18,6 +18,8 @@ from typing import Any
 from kazoo import exceptions as kazoo_errors
 from kazoo.client import KazooClient, KazooState
 from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.connection import ConnectionHandler
+from kazoo.protocol.serialization import Connect
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
@@ -109,6 +111,7 @@ class ZooKeeperCoordination:
         )
         self._watches = _Watches()
         self._session = _ZooKeeperSession(self._client, session_timeout_s)
+        self._client._connection = _Connection(self._client, self._session)
         self._client.add_listener(self._state_changed)
         try:
             self._client.start(timeout=connect_timeout_s)
@@ -234,7 +237,7 @@ class _ZooKeeperSession:
 
     def __init__(self, client: KazooClient, timeout_s: float) -> None:
         self._client = client
-        self._asked_s = timeout_s
+        self._timeout_s = timeout_s
         self._id = 0
         self._lock = Lock()
         self._cut_at: float | None = None
@@ -250,14 +253,18 @@ class _ZooKeeperSession:
 
     @property
     def timeout_s(self) -> float:
-        return self._asked_s
+        return self._timeout_s
+
+    def granted(self, timeout_s: float) -> None:
+        """The server has said how long the session is, which may be other than was asked for."""
+        self._timeout_s = timeout_s
 
     @property
     def state(self) -> SessionState:
         with self._lock:
             if self._is_closed or self._is_lost:
                 return SessionState.LOST
-            if self._cut_at is not None and time.monotonic() - self._cut_at >= self._asked_s / 3:
+            if self._cut_at is not None and time.monotonic() - self._cut_at >= self._timeout_s / 3:
                 return SessionState.DOUBT
             return SessionState.CONNECTED
 
@@ -279,7 +286,7 @@ class _ZooKeeperSession:
                 self._is_lost = True
             else:
                 self._cut_at = time.monotonic()
-                self._doubt = Timer(self._asked_s / 3 + 0.001, self._tell)
+                self._doubt = Timer(self._timeout_s / 3 + 0.001, self._tell)
                 self._doubt.daemon = True
                 self._doubt.start()
         self._tell()
@@ -294,6 +301,20 @@ class _ZooKeeperSession:
     def _tell(self) -> None:
         for listener in self._listeners:
             listener.set()
+
+
+class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
+    """kazoo's connection, which tells the session besides how long the server made it: kazoo keeps that to itself."""
+
+    def __init__(self, client: KazooClient, session: _ZooKeeperSession) -> None:
+        super().__init__(client, client._conn_retry.copy(), logger=log)
+        self._of = session
+
+    def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
+        answer = super()._invoke(timeout, request, xid)
+        if isinstance(request, Connect) and (granted_ms := answer[0].time_out) > 0:
+            self._of.granted(granted_ms / 1000)
+        return answer
 
 
 class _Watches:

@@ -222,16 +222,19 @@ def _check(command: Command) -> None:
     """Raise Invalid for what no process can be given."""
     if not command.argv:
         raise Invalid("there is no command")
-    for text in (*command.argv, *command.environment, *command.environment.values()):
+    for name in command.environment:
+        if not name or "=" in name or "\0" in name:
+            raise Invalid(f"no variable can be named {name!r}")
+    texts = [("the command", word) for word in command.argv]
+    texts += [("the name of a variable", name) for name in command.environment]
+    texts += command.environment.items()
+    for what, text in texts:
         try:
             data = os.fsencode(text)
         except UnicodeEncodeError as error:
-            raise Invalid("the command or its environment is not valid Unicode") from error
+            raise Invalid(f"{what} is not valid Unicode") from error
         if b"\0" in data:
-            raise Invalid("there is a NUL in the command or its environment, which no process can be given")
-    for name in command.environment:
-        if not name or "=" in name:
-            raise Invalid(f"no variable can be named {name!r}")
+            raise Invalid(f"there is a NUL in {what}, which no process can be given")
 
 
 def _readable(descriptors: Collection[int], timeout_s: float | None = None) -> Collection[int]:

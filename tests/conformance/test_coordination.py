@@ -951,7 +951,8 @@ def test_zookeeper_killed_amid_commits_keeps_what_it_confirmed_and_tears_nothing
 
 
 def test_zookeeper_doubt_is_told_after_a_third_of_the_timeout(servers: ZooKeeperServers, own: Own) -> None:
-    tree = own(servers, session_timeout_s=3)
+    # Long enough for a busy machine to start the server and take the session up again before it ends.
+    tree = own(servers, session_timeout_s=12)
     told = States(tree.session)
     session = tree.session.id
 
@@ -960,7 +961,7 @@ def test_zookeeper_doubt_is_told_after_a_third_of_the_timeout(servers: ZooKeeper
     wait_until(lambda: SessionState.DOUBT in told.seen)
     told_s = time.monotonic() - start_s
 
-    assert 1 <= told_s < 3
+    assert 4 <= told_s < 12
     assert tree.session.state is SessionState.DOUBT
     servers.start(0)
     wait_until(lambda: told.seen[-1] is SessionState.CONNECTED)
@@ -1086,7 +1087,6 @@ def test_zookeeper_a_tree_stands_below_any_root(zookeeper_hosts: str, stack: Exi
     assert _data(outside, f"{root.rstrip('/')}/{name}x") == b"1"
 
 
-@pytest.mark.xfail(strict=True, reason="kazoo keeps to itself what the server granted")
 def test_zookeeper_a_session_is_as_long_as_was_granted(zookeeper_hosts: str, stack: ExitStack) -> None:
     tree = _closed_by(stack, ZooKeeperCoordination(zookeeper_hosts, "/conformance", session_timeout_s=100))
 
