@@ -58,7 +58,8 @@ class BuildView:
 
     id: BuildId
     state: str
-    """``planning``, ``running``, ``cancelling``, or its result: ``passed``, ``failed``, ``cancelled``."""
+    """``planning``, ``blocked`` (its concurrency group is full), ``running``, ``cancelling``, or its result: ``passed``, ``failed``,
+    ``cancelled``."""
     result: Result | None
     reason: str
     config: int
@@ -264,22 +265,24 @@ class Builds:
         live = self._lifecycle.read(build)
         if live is None:
             return None
-        state = live.result or ("cancelling" if live.is_cancelled else "running" if live.state else "planning")
+        state = live.result or _unfinished(live)
         record = self._lifecycle.record(live)
         return _view(build, str(state), live.result, record, list(self._live_tasks(live, record)), False)
 
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
         running = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
         for entry in record["tasks"]:
-            token = None
+            ticket = None
             if live.state and entry["state"] == TaskState.READY:
                 ticket = task_ticket(self._lifecycle.plan_of(live), entry["name"], live.state.tasks[entry["name"]])
-                token = running.get(ticket.id)
-            if token is None:
-                yield _task_view(entry)
-            else:
+            token = running.get(ticket.id) if ticket else None
+            if token is not None:
                 worker = self._tickets.view_running(token).worker
                 yield _task_view(entry | {"state": TaskState.RUNNING, "token": token}, worker)
+            elif ticket and self._tickets.is_parked(ticket):
+                yield _task_view(entry | {"state": TaskState.BLOCKED})
+            else:
+                yield _task_view(entry)
 
     def _archived(self, build: BuildId) -> BuildView | None:
         key = keys.build_record(build)
@@ -290,6 +293,12 @@ class Builds:
         tasks = [_task_view(task) for task in record["tasks"]]
         result = Result(record["result"])
         return _view(build, str(result), result, record, tasks, True)
+
+
+def _unfinished(live: LiveBuild) -> str:
+    if live.is_cancelled:
+        return "cancelling"
+    return "running" if live.state else "blocked" if live.waits_for else "planning"
 
 
 def _view(

@@ -22,12 +22,15 @@ from distci.errors import Invalid, InvalidDocument, InvalidJob
 from distci.model import (
     BuildId,
     BuildState,
+    Concurrency,
     Job,
     JobTrigger,
     Json,
     Outcome,
     Parameter,
+    Permit,
     Plan,
+    Policy,
     Progress,
     Task,
     TaskDefinition,
@@ -83,8 +86,8 @@ COMMON_KEYS = frozenset(
         "reports",
     ]
 )
-NOT_YET = frozenset({"if", "resources", "reuse", "reports"})
-NOT_YET_IN_JOB = frozenset({"concurrency", "definition", "retention"})
+NOT_YET = frozenset({"if", "reuse", "reports"})
+NOT_YET_IN_JOB = frozenset({"definition", "retention"})
 RESERVED = re.compile(r"CI|DISTCI.*")
 
 PLAN_BYTES_MAX = 3 * 1024 * 1024
@@ -109,7 +112,7 @@ _LETTERS = {
 
 _STATES = {letter: state for state, letter in _LETTERS.items()}
 
-_SHAPE = frozenset({"job", "tasks", "name", "type", "needs", "when", "matrix"})
+_SHAPE = frozenset({"job", "tasks", "name", "type", "needs", "when", "matrix", "resources"})
 """Where these are wrong, it is no use to look at how the tasks hang together."""
 
 _Path = tuple[str | int, ...]
@@ -191,7 +194,17 @@ def _job(document: Mapping[str, Json]) -> Job:
             if item["type"] == "job"
         ),
         tasks=tuple(_definition(item) for item in document["tasks"]),
+        concurrency=_concurrency(document["job"], document["concurrency"]) if "concurrency" in document else None,
     )
+
+
+def _concurrency(job: str, item: Mapping[str, Json]) -> Concurrency:
+    """Without a group, it is the job's own: so many builds of the job run at once."""
+    return Concurrency(item.get("group", job), item.get("limit", 1), Policy(item.get("policy", Policy.QUEUE)))
+
+
+def _resource(item: Json) -> Permit:
+    return Permit(item["name"], item.get("limit", 1)) if isinstance(item, Mapping) else Permit(item)
 
 
 def _parameter(item: Mapping[str, Json]) -> Parameter:
@@ -223,6 +236,7 @@ def _definition(item: Mapping[str, Json]) -> TaskDefinition:
         retries=item.get("retries", 0),
         allow_failure=item.get("allow_failure", False),
         priority=item.get("priority", 5),
+        resources=tuple(_resource(resource) for resource in item.get("resources", ())),
         arguments={key: value for key, value in item.items() if key not in COMMON_KEYS},
     )
 
@@ -410,6 +424,10 @@ def _job_problems(job: Job) -> Iterator[str]:
         elif parameter.choices and not parameter.required and parameter.default not in parameter.choices:
             hint = plan.did_you_mean(parameter.default, parameter.choices)
             yield f"parameters.{name}.default: {parameter.default!r} is not one of its choices{hint}"
+    for position, definition in enumerate(job.tasks):
+        for name, times in Counter(resource.name for resource in definition.resources).items():
+            if times > 1:
+                yield f"tasks[{position}].resources: {name!r} is there twice"
     for where, variables in _variables(job):
         for name in variables:
             if RESERVED.fullmatch(name):
@@ -562,6 +580,7 @@ def plan_to_bytes(made: Plan) -> bytes:
         "trigger": trigger_to_json(made.trigger),
         "parameters": dict(made.parameters),
         "tasks": [asdict(task) for task in made.tasks],
+        "concurrency": asdict(made.concurrency) if made.concurrency else None,
     }
     return _canonical(document)
 
@@ -577,6 +596,7 @@ def plan_from_bytes(data: bytes) -> Plan:
             trigger=trigger_from_json(document["trigger"]),
             parameters=_values(document, "parameters"),
             tasks=tuple(_task(item) for item in document["tasks"]),
+            concurrency=_stored_concurrency(document["concurrency"]),
         )
     except (KeyError, TypeError, ValueError, Invalid) as error:
         raise InvalidDocument(f"plan: not a plan: {error}") from error
@@ -706,8 +726,15 @@ def _task(item: Mapping[str, Json]) -> Task:
         retries=_number(item, "retries") or 0,
         allow_failure=_flag(item, "allow_failure"),
         priority=_number(item, "priority") or 0,
+        resources=tuple(Permit(_text(permit, "name"), _number(permit, "limit") or 1) for permit in item["resources"]),
         arguments=_object(item, "arguments"),
     )
+
+
+def _stored_concurrency(item: Json) -> Concurrency | None:
+    if item is None:
+        return None
+    return Concurrency(_text(item, "group"), _number(item, "limit") or 1, Policy(_text(item, "policy")))
 
 
 def _text(document: Mapping[str, Json], key: str, default: str | None = None) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
@@ -33,10 +34,25 @@ from distci.errors import (
     VersionConflict,
 )
 from distci.jobs import Jobs, JobVersion
-from distci.model import Advance, BuildId, BuildState, Json, Outcome, Plan, Progress, Result, Task, TaskState, Trigger
-from distci.protocol import outcomes, paths
+from distci.model import (
+    Advance,
+    BuildId,
+    BuildState,
+    Json,
+    Outcome,
+    Permit,
+    Plan,
+    Policy,
+    Progress,
+    Result,
+    Task,
+    TaskState,
+    Trigger,
+)
+from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth
+from distci.protocol.permits import Full
 from distci.protocol.records import FORMAT, Ticket, from_bytes, to_bytes
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
@@ -77,6 +93,10 @@ class LiveBuild:
     downstream: Sequence[str] = ()
     """Builds that this one's end has started, as ``job#number``."""
     is_cancelled: bool = False
+    waits_for: str = ""
+    """The permit that it cannot begin without; empty when it waits for none."""
+    slots: Sequence[tuple[str, int]] = ()
+    """The permit slots that it holds until it has its result."""
     version: int = field(default=-1, compare=False)
 
     @property
@@ -103,6 +123,8 @@ class LiveBuild:
             "finished_ms": self.finished_ms,
             "downstream": list(self.downstream),
             "cancelled": self.is_cancelled,
+            "waits_for": self.waits_for,
+            "slots": [list(slot) for slot in self.slots],
         }
         return to_bytes(document | {key: value for key, value in optional.items() if value})
 
@@ -124,6 +146,8 @@ class LiveBuild:
             finished_ms=document.get("finished_ms", 0),
             downstream=tuple(document.get("downstream", ())),
             is_cancelled=document.get("cancelled", False),
+            waits_for=document.get("waits_for", ""),
+            slots=tuple((name, slot) for name, slot in document.get("slots", ())),
             version=version,
         )
 
@@ -193,24 +217,19 @@ class Lifecycle:
             _PATIENCE.wait(self.tickets.random.uniform(0, COLLISION_PAUSE_S))
 
     def plan(self, claim: Claim) -> Claim | None:
-        """Expand the job and post the first tasks; a job that cannot be expanded ends its build as failed."""
+        """Expand the job and post the first tasks; a job that cannot be expanded ends its build as failed.
+
+        A build whose concurrency group is full does not begin: its ticket waits until it is its turn.
+        """
         build = build_of(claim.ticket)
-        live = self._live(build)
-        if live.state is not None or live.result is not None:
-            raise ClaimLost(f"{build} has been planned already")
-        try:
-            made = plan.expand(self.jobs.get(build.job, live.config).definition(), build, live.config, live.trigger)
-        except InvalidJob as error:
-            ended = replace(live, result=Result.FAILED, reason=str(error), finished_ms=self.now_ms())
-            follow = [control_ticket(build, "archive")]
-            return claim.finish(ended.write(), follow=follow, keep=True, proof=lambda: self._is_planned(build))
-        data = documents.plan_to_bytes(made)
-        self.store.put(keys.build_plan(build), data)
-        planned = replace(live, plan_digest=documents.plan_digest(data))
-        advance = plan.begin(made, self._taken_over(made))
-        if live.is_cancelled:
-            advance = _cancel(made, advance.state, lambda task: True)
-        return self._finish(claim, planned, made, advance, lambda: self._is_planned(build))
+        while True:
+            live = self._live(build)
+            if live.state is not None or live.result is not None:
+                raise ClaimLost(f"{build} has been planned already")
+            try:
+                return self._plan_and_begin(claim, live)
+            except VersionConflict:
+                continue  # it was cancelled meanwhile, or its group is not as it was
 
     def settle(self, claim: Claim, task: str, outcome: Outcome, record: Mapping[str, Json]) -> Claim | None:
         """Put an attempt's outcome on record and move its build on; the follow-on claim, if this worker keeps one.
@@ -252,7 +271,7 @@ class Lifecycle:
             if live.result is not None:
                 raise IllegalTransition(f"{build} has ended as {live.result}; there is nothing to cancel")
             cancelled = replace(live, is_cancelled=True, reason=live.reason or reason)
-            step = self._withdraw(cancelled) if live.state else Step([cancelled.write()])
+            step = self._withdraw(cancelled) if live.state else self._call_off(cancelled)
             settled = outcomes.settle(
                 self.tickets.tree,
                 partial(self.tickets.commit, *step.operations, post=step.post),
@@ -287,20 +306,79 @@ class Lifecycle:
 
     # Parts of steps
 
-    def _finish(
-        self, claim: Claim, live: LiveBuild, made: Plan, advance: Advance, proof: Callable[[], bool]
-    ) -> Claim | None:
-        moved, post = self._moved(live, made, advance)
-        return claim.finish(moved.write(), follow=post, keep=True, proof=proof)
+    def _plan_and_begin(self, claim: Claim, live: LiveBuild) -> Claim | None:
+        build = live.build
+        try:
+            made = plan.expand(self.jobs.get(build.job, live.config).definition(), build, live.config, live.trigger)
+        except InvalidJob as error:
+            return self._end_unbegun(claim, live, Result.FAILED, str(error))
+        data = documents.plan_to_bytes(made)
+        self.store.put(keys.build_plan(build), data)
+        planned = replace(live, plan_digest=documents.plan_digest(data), waits_for="")
+        advance = plan.begin(made, self._taken_over(made))
+        if live.is_cancelled:
+            advance = _cancel(made, advance.state, lambda task: True)
+            return self._finish(claim, planned, made, advance, lambda: self._is_planned(build))
+        group = made.concurrency
+        wanted = [Permit(f"group:{group.group}", group.limit)] if group else []
+        slots = permits.acquire(self.tickets.tree, wanted)
+        if isinstance(slots, Full):
+            return self._wait_in_group(claim, planned, group.policy if group else Policy.QUEUE, slots)
+        begun = replace(planned, slots=slots)
+        take = transactions.take(slots, str(build))
+        return self._finish(claim, begun, made, advance, lambda: self._is_planned(build), take)
 
-    def _moved(self, live: LiveBuild, made: Plan, advance: Advance) -> tuple[LiveBuild, Sequence[Ticket]]:
-        """The node after an advance, and the tickets that follow from it."""
+    def _wait_in_group(self, claim: Claim, live: LiveBuild, policy: Policy, full: Full) -> Claim | None:
+        """What the group's policy says for a build that finds it full. Nobody leaves or joins the group unseen meanwhile."""
+        tree = self.tickets.tree
+        running = [BuildId.parse(holder) for holder in permits.holders(tree, full)]
+        waiting = [build_of(ticket) for _, ticket in permits.waiting(tree, full.permit.name)]
+        if policy is Policy.REJECT:
+            reason = f"rejected: {', '.join(map(str, running))} of its group ran"
+            return self._end_unbegun(claim, live, Result.CANCELLED, reason)
+        rivals = {Policy.CANCEL_OLD: [*running, *waiting], Policy.KEEP_LATEST: waiting}.get(policy, [])
+        for rival in rivals:
+            if self._is_newer(rival, live):
+                return self._end_unbegun(claim, live, Result.CANCELLED, f"superseded by {rival}")
+        for rival in rivals:
+            with suppress(NoSuchBuild, IllegalTransition):
+                self.cancel(rival, f"superseded by {live.build}")
+        claim.park_for(full, replace(live, waits_for=full.permit.name).write())
+        return None
+
+    def _is_newer(self, rival: BuildId, live: LiveBuild) -> bool:
+        """Whether a build came after another: of one job by number, else by the clocks of who made them."""
+        if rival.job == live.build.job:
+            return rival.number > live.build.number
+        other = self.read(rival)
+        return other is not None and other.created_ms > live.created_ms
+
+    def _end_unbegun(self, claim: Claim, live: LiveBuild, result: Result, reason: str) -> Claim | None:
+        ended = replace(live, result=result, reason=reason, finished_ms=self.now_ms())
+        archive = control_ticket(live.build, "archive")
+        return claim.finish(ended.write(), follow=[archive], keep=True, proof=lambda: self._is_planned(live.build))
+
+    def _finish(
+        self,
+        claim: Claim,
+        live: LiveBuild,
+        made: Plan,
+        advance: Advance,
+        proof: Callable[[], bool],
+        also: Sequence[Operation] = (),
+    ) -> Claim | None:
+        step = self._moved(live, made, advance)
+        return claim.finish(*step.operations, *also, follow=step.post, keep=True, proof=proof)
+
+    def _moved(self, live: LiveBuild, made: Plan, advance: Advance) -> Step:
+        """The build after an advance, and the tickets that follow from it. With its result it gives its permits back."""
         post = [task_ticket(made, name, advance.state.tasks[name]) for name in advance.ready]
         moved = replace(live, state=advance.state)
-        if advance.result is not None:
-            moved = replace(moved, result=advance.result, finished_ms=self.now_ms())
-            post.append(control_ticket(live.build, "archive"))
-        return moved, post
+        if advance.result is None:
+            return Step([moved.write()], post)
+        moved = replace(moved, result=advance.result, finished_ms=self.now_ms(), slots=())
+        given = permits.give_back(self.tickets.tree, live.slots)
+        return Step([moved.write(), *given.operations], [*post, control_ticket(live.build, "archive"), *given.post])
 
     def _withdraw(self, live: LiveBuild) -> Step:
         """Cancel a planned build: every ticket of it that waits is taken back in the same transaction."""
@@ -309,13 +387,20 @@ class Lifecycle:
 
         def take_back(task: Task) -> bool:
             ticket = task_ticket(made, task.name, _state(live).tasks[task.name])
-            withdrawal = self.tickets.withdrawal(ticket.id, ticket.pool)
+            withdrawal = self.tickets.withdrawal(ticket)
             if withdrawal is not None:
                 withdrawals.append(withdrawal)
             return withdrawal is not None
 
-        moved, post = self._moved(live, made, _cancel(made, _state(live), take_back))
-        return Step([moved.write(), *withdrawals], post)
+        step = self._moved(live, made, _cancel(made, _state(live), take_back))
+        return Step([*step.operations, *withdrawals], step.post)
+
+    def _call_off(self, live: LiveBuild) -> Step:
+        """Cancel a build that has not begun: whoever plans it sees to it, and does so now if it waits for its turn."""
+        if not live.waits_for:
+            return Step([live.write()])
+        step = self.tickets.unparking(control_ticket(live.build, "plan").id, live.waits_for)
+        return Step([live.write(), *step.operations], step.post)
 
     def _abandoned(self, ticket: Ticket, reason: str) -> Step | None:
         """What follows when an attempt at a task came to nothing: of a cancelled build it is over; after the last one allowed it is lost."""
@@ -340,8 +425,7 @@ class Lifecycle:
             event = plan.Lost(task, ticket.token)
         else:
             return None
-        moved, post = self._moved(live, made, plan.advance(made, _state(live), event))
-        return Step([moved.write()], post)
+        return self._moved(live, made, plan.advance(made, _state(live), event))
 
     def _put_outcome(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> None:
         self.store.put(keys.attempt_outcome(build, task, token), to_bytes({"f": FORMAT, **document}))
@@ -516,6 +600,7 @@ def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
         project=project_of(made.build.job),
         guard=paths.build(made.build),
         attempts=task.attempts,
+        permits=tuple(replace(resource, name=f"resource:{resource.name}") for resource in task.resources),
     )
 
 

@@ -71,6 +71,7 @@ class TaskState(StrEnum):
     WAITING = "waiting"
     """Its needs are not met yet."""
     BLOCKED = "blocked"
+    """Never stored: READY with a ticket that waits for a permit, as readers show it."""
     READY = "ready"
     """Its ticket is posted; whether a worker has claimed it is for the ticket to tell."""
     RUNNING = "running"
@@ -173,6 +174,37 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Permit:
+    """A slot of a named semaphore that something needs while it lasts: a ticket while it is claimed, a build while it runs."""
+
+    name: str
+    limit: int = 1
+    """How many may have one at once."""
+
+
+class Policy(StrEnum):
+    """What becomes of a build whose concurrency group is full."""
+
+    QUEUE = "queue"
+    """It waits for its turn."""
+    CANCEL_OLD = "cancel-old"
+    """It waits, and all older builds of the group are cancelled."""
+    KEEP_LATEST = "keep-latest"
+    """It waits, and older builds that wait too are cancelled."""
+    REJECT = "reject"
+    """It ends at once, as cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How many builds of a group run at once. The group may span jobs."""
+
+    group: str
+    limit: int = 1
+    policy: Policy = Policy.QUEUE
+
+
+@dataclass(frozen=True, slots=True)
 class TaskDefinition:
     """One entry of a job, before parameters and matrix are filled in."""
 
@@ -195,6 +227,7 @@ class TaskDefinition:
     allow_failure: bool = False
     priority: int = 5
     """0 (first) to 9 (last)."""
+    resources: Sequence[Permit] = ()
     arguments: Mapping[str, Json] = field(default_factory=dict)
     """The keys that belong to the task's own type, such as ``script``."""
 
@@ -220,6 +253,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     triggers: Sequence[JobTrigger] = ()
     """Triggers by other jobs; other types of trigger stay in the document for the parts that serve them."""
+    concurrency: Concurrency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +275,8 @@ class Task:
     retries: int = 0
     allow_failure: bool = False
     priority: int = 5
+    resources: Sequence[Permit] = ()
+    """What it must hold while it runs."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -254,6 +290,7 @@ class Plan:
     trigger: Trigger
     parameters: Mapping[str, str]
     tasks: Sequence[Task]
+    concurrency: Concurrency | None = None
 
     def task(self, name: str) -> Task:
         """The task of that name; KeyError when there is none."""

@@ -89,7 +89,7 @@ def expand(job: Job, build: BuildId, config: int, trigger: Trigger) -> Plan:
     ]
     if problems:
         raise InvalidJob(f"{build} cannot be planned:", problems)
-    return Plan(build, config, trigger, parameters, tasks)
+    return Plan(build, config, trigger, parameters, tasks, job.concurrency)
 
 
 def expand_tasks(
@@ -406,6 +406,7 @@ def _task(
         retries=definition.retries,
         allow_failure=definition.allow_failure,
         priority=definition.priority,
+        resources=tuple(replace(resource, name=fill(resource.name)) for resource in definition.resources),
         arguments=fill(definition.arguments),
     )
 

@@ -19,9 +19,10 @@ commit nothing. Give :attr:`Claim.token` to whatever must refuse such a late-com
 The map of the tree is in :mod:`~distci.protocol.paths`, the transactions are in :mod:`~distci.protocol.transactions`.
 """
 
+from distci.model import Permit
 from distci.protocol.claims import Claim
 from distci.protocol.members import Member, WorkerView
-from distci.protocol.records import Offer, Permit, Ticket
+from distci.protocol.records import Offer, Ticket
 from distci.protocol.sweeps import Sweeper
 from distci.protocol.tickets import Step, Tickets, TicketView
 

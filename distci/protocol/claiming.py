@@ -205,9 +205,10 @@ class Claimer:
             name = paths.Name.parse(queued_at.rpartition("/")[2])
             self._tickets.set_aside(queued_at, paths.token(name.ticket, name.attempt), str(error))
             return None
-        slots = permits.acquire(self._tree, ticket)
+        slots = permits.acquire(self._tree, ticket.permits)
         if isinstance(slots, permits.Full):
-            self._tree.commit(*permits.park(ticket, queued_at, slots))
+            step = permits.park(self._tree, ticket, slots)
+            self._tickets.commit(Delete(queued_at), *step.operations, post=step.post)
             return None
         control, paused = self._control_now()
         if _is_paused(ticket.kind, paused):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -95,6 +96,16 @@ class Claim:
         """Let the ticket wait until a time (milliseconds since 1970) and be claimed again; the attempt counts."""
         self._check(self._end(*transactions.park_until(self.ticket.again(), due_ms)))
 
+    def park_for(self, full: permits.Full, *operations: Operation) -> None:
+        """Let the ticket wait until a slot of that permit is given back, and take the given operations with it.
+
+        However often it has to wait, that uses up no attempt. Raises :class:`~distci.errors.VersionConflict` when a slot has been
+        given back meanwhile, another ticket has begun to wait, or an operation was refused: look again.
+        """
+        waiting = replace(self.ticket.again(), attempts=self.ticket.attempts + 1)
+        step = permits.park(self._member.tickets.tree, waiting, full)
+        self._check(self._end(*operations, *step.operations, post=step.post))
+
     def __enter__(self) -> Self:
         return self
 
@@ -124,7 +135,7 @@ class Claim:
             ended = transactions.end(self.running, has_owner)
 
             def commit(ended: Sequence[Operation] = ended) -> Done:
-                passed_on = permits.pass_on(tree, self.running)
+                passed_on = permits.pass_on(tree, [name for name, _ in self.running.slots])
                 hints = self._member.idle_hint() if goes_idle else []
                 return tickets.commit(
                     *ended, *operations, *passed_on.operations, post=[*post, *passed_on.post], hints=hints

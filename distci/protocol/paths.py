@@ -48,6 +48,9 @@ ONCE = "/once"
 DUE = "due"
 """Why a ticket is parked that waits for a time."""
 
+FOR_PERMIT = "permit-"
+"""Begins why a ticket is parked that waits for a permit."""
+
 FOLDERS = (JOBS, BUILDS, QUEUE, RUNNING, OWNERS, IDLE, WORKERS, PERMITS, PARKED, DEAD, ONCE)
 
 CLAIM_BUCKETS = 8
@@ -125,15 +128,25 @@ def permit(name: str, slot: int) -> str:
 
 
 def permit_folder(name: str) -> str:
-    return f"{PERMITS}/{_flat(name)}"
+    return f"{PERMITS}/{words((name,))}"
 
 
-def parked(why: str, name: str) -> str:
-    return f"{PARKED}/{_flat(why)}/{name}"
+def parked_folder(why: str) -> str:
+    return f"{PARKED}/{why}"
 
 
 def parked_until(due_ms: int, name: str) -> str:
-    return parked(DUE, f"{base32(due_ms, 9)}-{name}")
+    return f"{parked_folder(DUE)}/{base32(due_ms, 9)}-{name}"
+
+
+def parked_for(permit_name: str) -> str:
+    """The folder of the tickets that wait for a permit."""
+    return parked_folder(f"{FOR_PERMIT}{words((permit_name,))}")
+
+
+def waited_for(why: str) -> str:
+    """The permit that tickets parked for this reason wait for; empty when they wait for something else."""
+    return unwords(why.removeprefix(FOR_PERMIT))[0] if why.startswith(FOR_PERMIT) else ""
 
 
 def due_ms(name: str) -> int:
@@ -243,5 +256,5 @@ def _bucket(text: str, buckets: int) -> int:
 
 
 def _flat(job_id: str) -> str:
-    """A job id or permit name as one node name; ``:`` occurs in neither."""
+    """A job id as one node name; ``:`` does not occur in it."""
     return job_id.replace("/", ":")

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from distci.errors import Invalid, InvalidDocument
-from distci.model import Json
+from distci.model import Json, Permit
 from distci.protocol import paths
 
 FORMAT = 1
@@ -23,14 +23,6 @@ FORMAT = 1
 TICKET_ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:,=+\[\]-]{0,99}")
 KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 BODY_BYTES_MAX = 8 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """A slot of a named semaphore that a ticket needs while it is claimed."""
-
-    name: str
-    limit: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Sweeper:
             self._tickets.set_aside(path, token, str(error))
             return True
         step = self._tickets.next_attempt(running.ticket, f"its worker {running.worker} was lost")
-        passed_on = permits.pass_on(self._tickets.tree, running)
+        passed_on = permits.pass_on(self._tickets.tree, [name for name, _ in running.slots])
         done = self._tickets.commit(
             *transactions.end(running, has_owner=False),
             *step.operations,
@@ -99,25 +99,18 @@ class Sweeper:
 
     def _unpark_due(self) -> int:
         now_ms = int(self._tickets.clock() * 1000)
-        folder = paths.parked(paths.DUE, "").rstrip("/")
+        folder = paths.parked_folder(paths.DUE)
         names = [name for name in self._coordination.children(folder) if paths.due_ms(name) <= now_ms]
         return sum(self._unpark(f"{folder}/{name}") for name in sorted(names))
 
     def _unpark_for_permits(self) -> int:
-        """The net below the hand-over of permits: a ticket parked for one that is free."""
-        moved = 0
-        for why in self._coordination.children(paths.PARKED):
-            if not why.startswith(permits.PARKED_FOR):
-                continue
-            for name in sorted(self._coordination.children(f"{paths.PARKED}/{why}"))[:1]:
-                path = f"{paths.PARKED}/{why}/{name}"
-                node = self._coordination.read(path)
-                if node is None:
-                    continue
-                ticket = Ticket.from_bytes(node.data, path)
-                if not isinstance(permits.acquire(self._tickets.tree, ticket), permits.Full):
-                    moved += self._unpark(path)
-        return moved
+        """The net below the hand-over of permits: tickets parked for one that has slots free."""
+        tree = self._tickets.tree
+        return sum(
+            self._unpark(path)
+            for name in permits.waited_for(tree)
+            for path in permits.line(tree, name)[: permits.free(tree, name)]
+        )
 
     def _unpark(self, path: str) -> bool:
         node = self._coordination.read(path)

@@ -172,13 +172,28 @@ class Tickets:
             raise Conflict(f"ticket {token} has been moved by somebody else, or the answer was lost; look again")
         raise NoSuchTicket(f"no ticket {ticket!r} is set aside; `distci ticket list` shows all there are")
 
-    def withdrawal(self, ticket: str, pool: str) -> Operation | None:
+    def withdrawal(self, ticket: Ticket) -> Operation | None:
         """The operation that takes a waiting ticket out of its queue, or None when it is not (or no longer) waiting."""
-        for bucket in self.tree.coordination.children(pool):
-            for name in self.tree.coordination.children(f"{pool}/{bucket}"):
-                if paths.Name.parse(name).ticket == ticket:
-                    return Delete(f"{pool}/{bucket}/{name}")
-        return None
+        buckets = [f"{ticket.pool}/{bucket}" for bucket in self.tree.coordination.children(ticket.pool)]
+        folders = [*buckets, *(paths.parked_for(permit.name) for permit in ticket.permits)]
+        return next((Delete(path) for folder in folders if (path := self._found(folder, ticket.id))), None)
+
+    def is_parked(self, ticket: Ticket) -> bool:
+        """Whether a ticket waits for one of the permits that it needs."""
+        return any(self._found(paths.parked_for(permit.name), ticket.id) for permit in ticket.permits)
+
+    def unparking(self, ticket: str, permit: str) -> Step:
+        """What puts a ticket that waits for a permit back into the queue; nothing when it does not (any more)."""
+        path = self._found(paths.parked_for(permit), ticket)
+        node = self.tree.coordination.read(path) if path else None
+        if node is None:
+            return Step()
+        return Step([Delete(path, node.version)], [Ticket.from_bytes(node.data, path)])
+
+    def _found(self, folder: str, ticket: str) -> str:
+        """Where in a folder a waiting ticket is; empty when it is not there."""
+        names = self.tree.coordination.children(folder)
+        return next((f"{folder}/{name}" for name in names if paths.Name.parse(name).ticket == ticket), "")
 
     def set_aside(self, path: str, token: str, reason: str) -> None:
         """Take a node that cannot be read out of everyone's way, and keep it with the reason under ``/dead``."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distci.coordination.port import Check, Create, Delete, Operation, Write
+from distci.coordination.port import Check, Create, Delete, Operation
 from distci.model import Json
 from distci.protocol import paths
 from distci.protocol.records import FORMAT, Running, Ticket, to_bytes
@@ -61,8 +61,13 @@ def start(running: Running) -> list[Operation]:
     return [
         Create(paths.running(token), running.to_bytes()),
         Create(paths.owner(token), ephemeral=True),
-        *(Create(paths.permit(name, slot), token.encode()) for name, slot in running.slots),
+        *take(running.slots, token),
     ]
+
+
+def take(slots: Sequence[tuple[str, int]], holder: str) -> list[Operation]:
+    """Take permit slots for a holder, which the nodes name; refused when somebody was first."""
+    return [Create(paths.permit(name, slot), holder.encode()) for name, slot in slots]
 
 
 def end(running: Running, has_owner: bool = True) -> list[Operation]:
@@ -89,16 +94,11 @@ def set_aside(token: str, reason: str, content: Json) -> list[Operation]:
     return [Create(paths.dead(token), to_bytes({"f": FORMAT, "reason": reason, "ticket": content}))]
 
 
-def park(ticket: Ticket, why: str, waits_for: Sequence[Operation] = ()) -> list[Operation]:
-    """Let a ticket wait outside the queue for as long as ``waits_for`` holds."""
-    return [Create(paths.parked(why, ticket.name()), ticket.to_bytes()), *waits_for]
+def park_for(permit: str, ticket: Ticket) -> Operation:
+    """Let a ticket wait outside the queue until it is its turn to have a permit."""
+    return Create(f"{paths.parked_for(permit)}/{ticket.name()}", ticket.to_bytes())
 
 
 def park_until(ticket: Ticket, due_ms: int) -> list[Operation]:
     """Let a ticket wait outside the queue until a time, in milliseconds since 1970."""
     return [Create(paths.parked_until(due_ms, ticket.name()), ticket.to_bytes())]
-
-
-def hold_version(path: str, version: int) -> list[Operation]:
-    """Pass only while the node has this version, and leave it with another one."""
-    return [Write(path, b"", version)]

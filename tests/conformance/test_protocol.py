@@ -12,7 +12,7 @@ from waiting import wait_until
 
 from distci.coordination.port import Coordination, Create, Delete, Operation, Write
 from distci.errors import ClaimLost, Invalid, NoSuchTicket, VersionConflict
-from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, paths
+from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, paths, permits
 from distci.testing import CutCoordination, LossyCoordination
 
 WAIT_S = 10.0
@@ -542,6 +542,67 @@ def test_a_dead_holders_permit_is_freed_with_its_claim(bench: Bench) -> None:
     bench.reclaim(claim)
     thread.join(10)
     assert [item.token for item in taken] == ["b.1"]
+
+
+def test_a_claim_that_waits_for_a_permit_comes_back_when_one_is_given_back(bench: Bench) -> None:
+    bench.boss.post(Ticket("holder", "x", permits=[Permit("db", 1)]), Ticket("a", "y", attempts=1))
+    holder = next(bench.worker("x").claims())
+    claim = next(bench.worker("y").claims())
+    full = permits.acquire(bench.boss.tree, [Permit("db", 1)])
+    assert isinstance(full, permits.Full)
+
+    claim.park_for(full)
+    assert bench.places() == [("parked", "a.2"), ("running", "holder.1")]
+    holder.finish()
+
+    assert bench.places() == [("waiting", "a.2")]
+
+
+def test_a_claim_does_not_wait_for_a_permit_that_has_been_given_back(bench: Bench) -> None:
+    bench.boss.post(Ticket("holder", "x", permits=[Permit("db", 1)]), Ticket("a", "y"))
+    holder = next(bench.worker("x").claims())
+    claim = next(bench.worker("y").claims())
+    full = permits.acquire(bench.boss.tree, [Permit("db", 1)])
+    assert isinstance(full, permits.Full)
+    holder.finish()
+
+    with pytest.raises(VersionConflict):
+        claim.park_for(full)
+
+    assert bench.places() == [("running", "a.1")]
+
+
+def test_waiting_for_a_permit_is_in_order_of_priority_and_age(bench: Bench) -> None:
+    bench.boss.post(Ticket("holder", "x", permits=[Permit("db", 1)]))
+    holder = next(bench.worker("x").claims())
+    order = [("late", 5, 3), ("urgent", 1, 4), ("early", 5, 2)]
+    full = permits.acquire(bench.boss.tree, [Permit("db", 1)])
+    assert isinstance(full, permits.Full)
+    for name, priority, posted_ms in order:
+        ticket = Ticket(name, "y", priority=priority, posted_ms=posted_ms)
+        bench.boss.post(ticket)
+        next(bench.worker("y").claims()).park_for(full)
+        full = permits.acquire(bench.boss.tree, [Permit("db", 1)])
+        assert isinstance(full, permits.Full)
+
+    assert [ticket.id for _, ticket in permits.waiting(bench.boss.tree, "db")] == ["urgent", "early", "late"]
+    holder.finish()
+    assert ("waiting", "urgent.2") in bench.places()
+
+
+def test_a_ticket_that_waits_for_a_permit_that_nobody_holds_is_found_by_the_sweeper(bench: Bench) -> None:
+    bench.boss.post(Ticket("holder", "x", permits=[Permit("db", 1)]), Ticket("a", "y"))
+    holder = next(bench.worker("x").claims())
+    full = permits.acquire(bench.boss.tree, [Permit("db", 1)])
+    assert isinstance(full, permits.Full)
+    next(bench.worker("y").claims()).park_for(full)
+    assert bench.sweeper(Clock()).sweep() == 0
+
+    [(name, slot)] = holder.running.slots
+    bench.boss.tree.commit(Delete(paths.permit(name, slot)))
+
+    assert bench.sweeper(Clock()).sweep() == 1
+    assert ("waiting", "a.2") in bench.places()
 
 
 def test_a_claim_waits_out_an_outage_before_it_finishes(bench: Bench) -> None:

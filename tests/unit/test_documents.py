@@ -17,7 +17,19 @@ from jsonschema import Draft202012Validator
 
 from distci import documents, plan
 from distci.errors import InvalidDocument, InvalidJob
-from distci.model import BuildId, BuildState, Job, Json, Outcome, Progress, TaskState, Trigger
+from distci.model import (
+    BuildId,
+    BuildState,
+    Concurrency,
+    Job,
+    Json,
+    Outcome,
+    Permit,
+    Policy,
+    Progress,
+    TaskState,
+    Trigger,
+)
 
 DOCS = Path(__file__).parents[2] / "docs" / "jobs.rst"
 
@@ -216,6 +228,11 @@ WRONG: list[tuple[Json, str]] = [
     (job(triggers=[{"type": "job", "job": "a//b"}]), "triggers[0].job: job id 'a//b'"),
     (job(triggers=[{"type": "job", "job": "b", "parameters": {"X": "1"}}]), "triggers[0].parameters.X: job team/hello has"),
     (job(concurrency={"group": "a", "policy": "wait"}), "concurrency.policy: "),
+    (job(concurrency={"limit": 0}), "concurrency.limit: "),
+    (job(shell(resources=[""])), "tasks[0].resources[0]: "),
+    (job(shell(resources=[{"limit": 2}])), "tasks[0].resources[0].name: is missing"),
+    (job(shell(resources=[{"name": "a", "most": 2}])), "tasks[0].resources[0].most: unknown key"),
+    (job(shell(resources=["a", {"name": "a", "limit": 2}])), "tasks[0].resources: 'a' is there twice"),
     (job(retention={"builds": 0}), "retention.builds: "),
     (job(definition={"path": "../x"}), "definition.path: "),
 ]  # fmt: skip
@@ -306,12 +323,10 @@ def test_a_kind_with_a_dot_may_be_planned_where_it_is_not_installed_and_a_warnin
 @pytest.mark.parametrize(
     ("document", "place"),
     [
-        (job(concurrency={"group": "a"}), "concurrency"),
         (job(retention={"days": 9}), "retention"),
         (job(definition={"path": ".distci.json"}), "definition"),
         (job(triggers=[{"type": "cron", "schedule": "0 3 * * *"}]), "triggers[0]"),
         (job(shell(**{"if": {"branches": ["main"]}})), "tasks[0].if"),
-        (job(shell(resources=["board"])), "tasks[0].resources"),
         (job(shell(reuse=True)), "tasks[0].reuse"),
         (job(shell(reports={"junit": ["x.xml"]})), "tasks[0].reports"),
         (job(shell(isolation={"type": "container", "image": "x"})), "tasks[0].isolation"),
@@ -324,7 +339,21 @@ def test_a_key_that_nothing_acts_on_yet_is_named(document: dict[str, Json], plac
 
 
 def test_a_job_that_is_wholly_acted_on_has_no_warnings() -> None:
-    assert documents.warnings_for(job(shell(isolation={"type": "host"}), triggers=[{"type": "job", "job": "b"}])) == []
+    tasks = [shell(isolation={"type": "host"}, resources=["board"])]
+    assert documents.warnings_for(job(*tasks, triggers=[{"type": "job", "job": "b"}], concurrency={})) == []
+
+
+def test_a_group_is_the_jobs_own_unless_it_says_another() -> None:
+    assert documents.job_from_json(job(concurrency={})).concurrency == Concurrency("team/hello", 1, Policy.QUEUE)
+    shared = {"group": "boards", "limit": 2, "policy": "keep-latest"}
+    assert documents.job_from_json(job(concurrency=shared)).concurrency == Concurrency("boards", 2, Policy.KEEP_LATEST)
+
+
+def test_a_resource_is_a_name_or_a_name_and_a_limit_with_the_matrix_filled_in() -> None:
+    tasks = [shell("t", resources=["board", {"name": "rig-{v}", "limit": 2}], matrix={"v": ["1"]})]
+    made = plan.expand(documents.job_from_json(job(*tasks, concurrency={})), BuildId("team/hello", 1), 1, Trigger())
+    assert made.task("t[1]").resources == (Permit("board", 1), Permit("rig-1", 2))
+    assert documents.plan_from_bytes(documents.plan_to_bytes(made)) == made
 
 
 # The schemas
