@@ -63,6 +63,7 @@ class DistCI:
         from distci.lifecycle import Lifecycle
         from distci.protocol import Tickets
         from distci.published import Published
+        from distci.why import Why
 
         self.settings = settings
         self.store: Store = open_store(settings)
@@ -76,6 +77,7 @@ class DistCI:
         self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs)
         self.builds = Builds(self.lifecycle, self.jobs, settings.actor)
         self.artifacts = Published(self.builds, self.store)
+        self.why = Why(self.builds, self.lifecycle)
 
     def close(self) -> None:
         """End the session. Nothing that was accepted depends on it."""

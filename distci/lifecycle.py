@@ -331,7 +331,7 @@ class Lifecycle:
     def _wait_in_group(self, claim: Claim, live: LiveBuild, policy: Policy, full: Full) -> Claim | None:
         """What the group's policy says for a build that finds it full. Nobody leaves or joins the group unseen meanwhile."""
         tree = self.tickets.tree
-        running = [BuildId.parse(holder) for holder in permits.holders(tree, full)]
+        running = [BuildId.parse(holder) for holder in permits.holders(tree, full.permit.name)]
         waiting = [build_of(ticket) for _, ticket in permits.waiting(tree, full.permit.name)]
         if policy is Policy.REJECT:
             reason = f"rejected: {', '.join(map(str, running))} of its group ran"

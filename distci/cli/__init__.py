@@ -28,6 +28,8 @@ COMMANDS = {
     "artifact": "List and fetch what builds published.",
     "worker": "Run workers; see and drain those there are.",
     "ticket": "Look at the work that waits, runs or was set aside.",
+    "why": "Say why something waits, was skipped or ran again.",
+    "cluster": "See how the whole system does; pause and resume it.",
     "check": "See whether this machine and its back ends are fit.",
     "bench": "Measure this system against its own back ends.",
     "completion": "Complete commands in bash, zsh or fish.",

@@ -26,7 +26,7 @@ def choose(
     """Up to ``most`` names to try, in this order. ``weights`` (by project tag, 1 by default) bias the lottery."""
     classes: dict[int, dict[str, list[Name]]] = defaultdict(lambda: defaultdict(list))
     for name in names:
-        classes[_aged(name, now_ms)][name.project].append(name)
+        classes[urgency(name, now_ms)][name.project].append(name)
     if not classes:
         return ()
     projects = classes[min(classes)]
@@ -36,5 +36,6 @@ def choose(
     return random.sample(oldest, min(most, len(oldest)))
 
 
-def _aged(name: Name, now_ms: int) -> int:
+def urgency(name: Name, now_ms: int) -> int:
+    """The class that a ticket is in by now: its priority number, one less for every 15 minutes that it has waited; 0 is first."""
     return max(0, name.priority - max(0, now_ms - name.time_ms) // AGEING_MS)

@@ -102,10 +102,10 @@ def line(tree: Tree, name: str) -> Sequence[str]:
     return [f"{folder}/{text}" for text in sorted(tree.coordination.children(folder), key=_turn)]
 
 
-def holders(tree: Tree, full: Full) -> Iterator[str]:
-    """Who holds the slots of a permit that was found full, as they were named when they took them."""
-    for slot in full.taken:
-        node = tree.coordination.read(paths.permit(full.permit.name, slot))
+def holders(tree: Tree, name: str) -> Iterator[str]:
+    """Who holds the slots of a permit, as they were named when they took them."""
+    for slot in sorted(_taken(tree, name)):
+        node = tree.coordination.read(paths.permit(name, slot))
         if node is not None:
             yield node.data.decode(errors="replace")
 

@@ -48,6 +48,16 @@ class TicketView:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """A ticket in the queue, as far as names tell: nothing was read for it."""
+
+    kind: str
+    labels: Sequence[str]
+    name: paths.Name
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """Part of a transaction: operations, and tickets to post with them."""
 
@@ -135,14 +145,14 @@ class Tickets:
 
         One that moves meanwhile may be seen in both places or in none.
         """
-        for queued_at in self._queued():
-            yield self._view("waiting", queued_at)
+        for path in self._queued():
+            yield self._view("waiting", path)
         for token in self.running_tokens():
             yield self.view_running(token)
         for why in self.tree.coordination.children(paths.PARKED):
             for name in sorted(self.tree.coordination.children(f"{paths.PARKED}/{why}")):
                 yield self._view("parked", f"{paths.PARKED}/{why}/{name}", why)
-        for token in sorted(self.tree.coordination.children(paths.DEAD)):
+        for token in sorted(self.dead_tokens()):
             yield self._view_dead(token)
 
     def show(self, ticket: str) -> TicketView:
@@ -157,7 +167,7 @@ class Tickets:
 
         Raises NoSuchTicket when none of that id or token is set aside, Invalid when it cannot be read.
         """
-        for token in self.tree.coordination.children(paths.DEAD):
+        for token in self.dead_tokens():
             if ticket not in (token, paths.ticket_of(token)):
                 continue
             view = self._view_dead(token)
@@ -211,10 +221,34 @@ class Tickets:
         if not self.tree.commit(Write(paths.CONTROL, to_bytes(document), node.version if node else -1)).committed:
             raise Conflict("what is paused was changed by somebody else, or the answer was lost; look again")
 
+    def queue(self) -> Iterator[Queued]:
+        """All tickets that wait to be claimed, in no order; names that are none are left out."""
+        for path in self._queued():
+            _, _, pool, _, text = path.split("/")
+            kind, labels = paths.pool_of(pool)
+            try:
+                yield Queued(kind, labels, paths.Name.parse(text), path)
+            except Invalid:
+                continue  # whoever claims of that pool sets it aside
+
+    def heartbeats(self) -> Iterator[str]:
+        """Tokens of all claims whose worker lives, as far as the tree knows."""
+        for bucket in range(paths.CLAIM_BUCKETS):
+            yield from self.tree.coordination.children(f"{paths.OWNERS}/{bucket}")
+
+    def paused(self) -> Sequence[str]:
+        """The kinds that nobody may claim tickets of at present; ``*`` is all."""
+        node = self.tree.coordination.read(paths.CONTROL)
+        return tuple(from_bytes(node.data, paths.CONTROL).get("paused", ())) if node else ()
+
     def running_tokens(self) -> Iterator[str]:
         """Tokens of all claims on record."""
         for bucket in range(paths.CLAIM_BUCKETS):
             yield from self.tree.coordination.children(f"{paths.RUNNING}/{bucket}")
+
+    def dead_tokens(self) -> Sequence[str]:
+        """Tokens of all tickets that were set aside."""
+        return self.tree.coordination.children(paths.DEAD)
 
     def _asked(self, ticket: Ticket, reason: str) -> Step | None:
         """What those say who know what the ticket is for; None when they leave it to us, or cannot say."""

@@ -1,0 +1,72 @@
+"""``distci cluster``: the system as a whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import click
+
+from distci.cli.command import Group, Invocation, json_option
+from distci.cli.output import print_facts, print_json, print_line
+
+
+@click.group(cls=Group, examples=("distci cluster status", "distci cluster pause shell"))
+def cluster() -> None:
+    """See how the whole system does; pause and resume it."""
+
+
+@cluster.command(examples=("distci cluster status", "distci cluster status --json | jq .waiting"))
+@json_option
+@click.pass_obj
+def status(invocation: Invocation) -> None:
+    """Show what waits and runs, of which kind, and who is there to do it."""
+    from distci.protocol import waits
+
+    with invocation.connect() as system:
+        situation = waits.read(system.tickets)
+        dead = len(system.tickets.dead_tokens())
+    serving = Counter(kind for worker in situation.workers for kind in worker.offer.kinds)
+    waiting = Counter(queued.kind for queued in situation.queue)
+    in_line = Counter({name: len(line.waiting) for name, line in situation.lines.items() if line.waiting})
+    figures = {
+        "slots": sum(worker.slots for worker in situation.workers),
+        "running": len(situation.running),
+        "without_heartbeat": sum(waits.without_heartbeat(token, situation) for token in situation.running),
+        "set_aside": dead,
+    }
+    if invocation.is_json:
+        kinds = {"workers": serving, "waiting": waiting, "waiting_for_permits": in_line}
+        print_json({**kinds, **figures, "paused": list(situation.paused)})
+        return
+    print_facts(
+        {
+            "workers": _counts(serving) or "none",
+            "waiting": _counts(waiting),
+            "waiting for permits": _counts(in_line),
+            **{name.replace("_", " "): figure for name, figure in figures.items()},
+            "paused": " ".join(situation.paused),
+        }
+    )
+    for kind in sorted(waiting.keys() - serving.keys()):
+        print_line(f"no live worker serves {kind}; start one: distci worker run {kind}")
+
+
+@cluster.command(examples=("distci cluster pause shell git-checkout", "distci cluster pause '*'"))
+@click.argument("kinds", nargs=-1, required=True, metavar="KIND...")
+@click.pass_obj
+def pause(invocation: Invocation, kinds: tuple[str, ...]) -> None:
+    """Let nobody claim tickets of these kinds, * for all, until resumed; what runs goes on."""
+    with invocation.connect() as system:
+        system.tickets.pause(*kinds)
+
+
+@cluster.command(examples=("distci cluster resume",))
+@click.pass_obj
+def resume(invocation: Invocation) -> None:
+    """Let all kinds of tickets be claimed again."""
+    with invocation.connect() as system:
+        system.tickets.pause()
+
+
+def _counts(counted: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counted.items()))

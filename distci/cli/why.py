@@ -1,0 +1,52 @@
+"""``distci why``: the reason of each wait, skip and repetition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from distci.cli.command import Command, Invocation, json_option
+from distci.cli.output import duration, print_json, print_line
+
+if TYPE_CHECKING:
+    from distci.app import DistCI
+    from distci.why import Reason
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "distci why team/hello#12                  the build and its tasks",
+        "distci why team/hello#12 test             one task",
+        "distci why 7f3k2m                         a ticket, by id or token",
+    ),
+)
+@click.argument("subject", metavar="BUILD|TICKET")
+@click.argument("task", required=False)
+@json_option
+@click.pass_obj
+def why(invocation: Invocation, subject: str, task: str | None) -> None:
+    """Say why a build, a task or a ticket waits, was skipped, ran again or failed, and what would change it."""
+    with invocation.connect() as system:
+        reasons = _reasons(system, subject, task)
+    for reason in reasons:
+        if invocation.is_json:
+            print_json(reason)
+        else:
+            _print(reason)
+
+
+def _reasons(system: DistCI, subject: str, task: str | None) -> list[Reason]:
+    if task is not None:
+        return [system.why.task(subject, task)]
+    return system.why.build(subject) if "#" in subject else [system.why.ticket(subject)]
+
+
+def _print(reason: Reason) -> None:
+    print_line(f"{reason.subject} {reason.state}: {reason.because}")
+    if reason.place:
+        soon = f"; starts in about {duration(reason.starts_in_s * 1000)}" if reason.starts_in_s else ""
+        print_line(f"    number {reason.place} in line{soon}")
+    if reason.remedy:
+        print_line(f"    {reason.remedy}")

@@ -1,0 +1,149 @@
+"""Why a ticket waits: a pure function over what stands in the tree.
+
+:func:`read` takes a picture of the tree without touching it, :func:`explain` says from it what a ticket waits for and what would
+make it start. The picture is not of one instant: what moves meanwhile may be seen twice or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from shlex import quote
+
+from distci.protocol import choosing, paths, permits
+from distci.protocol.members import WorkerView, workers
+from distci.protocol.records import Offer, Ticket, label_matches
+from distci.protocol.tickets import Queued, Tickets
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Who holds a permit and who waits for it."""
+
+    holders: Sequence[str]
+    """As they were named when they took it: the token of a ticket, or what a service calls its own."""
+    waiting: Sequence[Ticket]
+    """In the order in which they get their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What stands in the tree, as far as it makes tickets wait."""
+
+    now_ms: int
+    queue: Sequence[Queued]
+    workers: Sequence[WorkerView]
+    running: Mapping[str, str]
+    """The workers that hold claims, by token."""
+    heartbeats: frozenset[str]
+    """Tokens of the claims whose worker lives."""
+    paused: Sequence[str]
+    lines: Mapping[str, Line]
+    """By the name of the permit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a ticket waits for."""
+
+    because: str
+    remedy: str = ""
+    """What would make it start; empty where that is only a matter of time."""
+    place: int = 0
+    """Its place in the line, from 1; 0 when it stands in none."""
+    slots: int = 0
+    """How many claims of such tickets its workers hold at once, all together."""
+
+
+def read(tickets: Tickets) -> Situation:
+    """A picture of the tree: a few listings, and a read for each worker, claim and ticket that waits for a permit."""
+    tree = tickets.tree
+    claims = [tickets.view_running(token) for token in tickets.running_tokens()]
+    return Situation(
+        now_ms=int(tickets.clock() * 1000),
+        queue=list(tickets.queue()),
+        workers=list(workers(tickets)),
+        running={view.token: view.worker for view in claims if view.ticket},
+        heartbeats=frozenset(tickets.heartbeats()),
+        paused=tickets.paused(),
+        lines={
+            name: Line(list(permits.holders(tree, name)), [ticket for _, ticket in permits.waiting(tree, name)])
+            for name in permits.waited_for(tree)
+        },
+    )
+
+
+def explain(ticket: Ticket, situation: Situation) -> Wait:
+    """Why a posted ticket that nobody holds has not been claimed."""
+    for permit in ticket.permits:
+        line = situation.lines.get(permit.name)
+        ids = [waiting.id for waiting in line.waiting] if line else []
+        if line and ticket.id in ids:
+            holders = ", ".join(line.holders) or "nobody any more"
+            return Wait(
+                f"{permit.name} is held by {holders} (at most {permit.limit} at once)", place=ids.index(ticket.id) + 1
+            )
+    if ticket.kind in situation.paused or "*" in situation.paused:
+        what = "all" if "*" in situation.paused else ticket.kind
+        return Wait(f"claims of {what} are paused", "resume them: distci cluster resume")
+    suitable = [worker for worker in situation.workers if worker.offer.accepts(ticket.kind, ticket.labels)]
+    taking = [worker for worker in suitable if not worker.is_draining]
+    if not taking:
+        return _nobody(ticket, situation.workers, suitable)
+    return _in_line(ticket, situation, taking)
+
+
+def without_heartbeat(token: str, situation: Situation) -> bool:
+    """Whether a claim stands whose worker is gone: it is taken over as soon as a control worker sees it."""
+    return token in situation.running and token not in situation.heartbeats
+
+
+def _nobody(ticket: Ticket, live: Sequence[WorkerView], suitable: Sequence[WorkerView]) -> Wait:
+    labels = "".join(f" --label {quote(label)}" for label in ticket.labels)
+    run = f"start one: distci worker run {ticket.kind}{labels}"
+    if suitable:
+        names = ", ".join(worker.name for worker in suitable)
+        return Wait(f"every worker that could do it is draining: {names}", run)
+    of_kind = [worker for worker in live if ticket.kind in worker.offer.kinds]
+    if not of_kind:
+        return Wait(f"no live worker serves {ticket.kind}", run)
+    missing = {label: [worker for worker in of_kind if not _offers(worker.offer, label)] for label in ticket.labels}
+    nowhere = [label for label, lacking in missing.items() if len(lacking) == len(of_kind)]
+    if nowhere:
+        return Wait(f"no live worker of {ticket.kind} offers {' or '.join(nowhere)}", run)
+    able = [worker for worker in of_kind if not any(worker in lacking for lacking in missing.values())]
+    if able:
+        kept = ", ".join(f"{worker.name} for {' or '.join(worker.offer.only)}" for worker in able)
+        return Wait(f"the workers that could do it are kept for other tickets: {kept}", run)
+    return Wait(f"no live worker of {ticket.kind} offers all of {', '.join(ticket.labels)} at once", run)
+
+
+def _offers(offer: Offer, asked: str) -> bool:
+    return any(label_matches(asked, offered) for offered in offer.labels)
+
+
+def _in_line(ticket: Ticket, situation: Situation, taking: Sequence[WorkerView]) -> Wait:
+    held = Counter(situation.running.values())
+    slots = sum(worker.slots for worker in taking)
+    free = sum(max(0, worker.slots - held[worker.name]) for worker in taking)
+    place = 1 + sum(_is_before(other, ticket, situation.now_ms) for other in _rivals(situation, taking))
+    who = taking[0].name if len(taking) == 1 else f"{len(taking)} workers"
+    if free >= place:
+        return Wait(f"{who} can take it at any moment", place=place, slots=slots)
+    busy = "its slot is" if slots == 1 else f"all {slots} slots are"
+    return Wait(f"{who} can take it, but {busy} busy", "add workers or slots, or wait", place, slots)
+
+
+def _rivals(situation: Situation, taking: Sequence[WorkerView]) -> Iterator[Queued]:
+    """What waits for any of these workers."""
+    for queued in situation.queue:
+        if any(worker.offer.accepts(queued.kind, queued.labels) for worker in taking):
+            yield queued
+
+
+def _is_before(other: Queued, ticket: Ticket, now_ms: int) -> bool:
+    """Whether another ticket is likely to be claimed first: of a more urgent class, or older in the same."""
+    mine = paths.Name(ticket.priority, "", ticket.posted_ms, ticket.id, ticket.attempt)
+    ours, theirs = choosing.urgency(mine, now_ms), choosing.urgency(other.name, now_ms)
+    return (theirs, other.name.time_ms, other.name.ticket) < (ours, ticket.posted_ms, ticket.id)

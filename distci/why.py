@@ -1,0 +1,240 @@
+"""Why a build, a task or a ticket is as it is: what it waits for, why it was skipped or ran again, and what would change that.
+
+:func:`of_build` and :func:`of_task` are pure functions of the build as it is seen, its plan and a picture of the tree
+(:mod:`distci.protocol.waits`); :class:`Why` gets these together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from distci.builds import Builds, BuildView, TaskView
+from distci.lifecycle import Lifecycle, LiveBuild, control_ticket, task_ticket
+from distci.model import BuildId, Plan, TaskState
+from distci.protocol import waits
+from distci.protocol.tickets import Tickets, TicketView
+from distci.protocol.waits import Situation, Wait
+
+BUILDS_LOOKED_AT = 10
+"""How many of a job's last builds tell how long its tasks usually take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is as it is."""
+
+    subject: str
+    """A build (``team/hello#3``), a task of it (``team/hello#3 test``), or a ticket's token."""
+    state: str
+    because: str
+    remedy: str = ""
+    """What would change it; empty where nothing needs to be done, or can be."""
+    place: int = 0
+    """Its place in the line that it stands in, from 1; 0 for none."""
+    starts_in_s: float | None = None
+    """When it is likely to start, from how long such tasks took lately; None where that cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that the reasons of one build are told from."""
+
+    view: BuildView
+    situation: Situation
+    live: LiveBuild | None = None
+    plan: Plan | None = None
+    usual_s: Mapping[str, float] = field(default_factory=dict)
+    """How long each task usually takes, where it is known."""
+
+
+def of_build(known: Known) -> Iterator[Reason]:
+    """Why a build is as it is: itself first, then each of its tasks that did not simply pass."""
+    view, live = known.view, known.live
+    subject = str(view.id)
+    if view.result is not None:
+        bad = [task.name for task in view.tasks if task.state.is_bad and not task.allow_failure]
+        because = view.reason or (f"{', '.join(bad)} went wrong" if bad else "all that had to passed")
+        yield Reason(subject, view.state, because)
+    elif live is not None and live.state is None:
+        yield _unplanned(known, live)
+    else:
+        left = [task.name for task in view.tasks if not task.state.is_final]
+        yield Reason(subject, view.state, f"{len(left)} of {len(view.tasks)} tasks are not over: {', '.join(left)}")
+    for task in view.tasks:
+        if task.state is not TaskState.PASSED or len(task.attempts) > 1:
+            yield of_task(known, task)
+
+
+def of_task(known: Known, task: TaskView) -> Reason:
+    """Why a task is as it is."""
+    subject = f"{known.view.id} {task.name}"
+    match task.state:
+        case TaskState.WAITING:
+            return Reason(subject, task.state, f"it needs {_unfinished(known.view, task)}")
+        case TaskState.READY | TaskState.BLOCKED:
+            return _posted(known, task, subject)
+        case TaskState.RUNNING:
+            return _running(known, task, subject)
+        case TaskState.SKIPPED:
+            return Reason(subject, task.state, _skipped(known.view, task))
+        case TaskState.CANCELLED:
+            return Reason(subject, task.state, task.reason or known.view.reason or "its build was cancelled")
+        case TaskState.REUSED:
+            return Reason(subject, task.state, f"taken over from {task.origin}, where it passed")
+        case TaskState.LOST:
+            times = len(task.attempts)
+            remedy = "see what it does to its workers, then distci build retry"
+            return Reason(subject, task.state, f"{task.reason}; no attempt is left after {times}", remedy)
+        case TaskState.PASSED:
+            return Reason(subject, task.state, f"after {_rounds(task)}")
+    allowed = "; it is allowed to" if task.allow_failure else ""
+    again = f", after {_rounds(task)}" if len(task.attempts) > 1 else ""
+    return Reason(
+        subject,
+        task.state,
+        f"{task.reason or task.state}{again}{allowed}",
+        f"distci build log {known.view.id} {task.name}",
+    )
+
+
+def of_ticket(view: TicketView, situation: Situation) -> Reason:
+    """Why a ticket is where it is."""
+    ticket = view.ticket
+    if view.place == "dead":
+        return Reason(view.token, view.place, f"set aside: {view.reason}", f"distci ticket requeue {view.token}")
+    if ticket is None:
+        return Reason(view.token, view.place, view.reason)
+    if view.place == "running":
+        return Reason(view.token, view.place, _held(view.token, view.worker, situation))
+    if view.place == "parked" and not ticket.permits and view.reason == "due":
+        return Reason(view.token, view.place, "it waits for its time")
+    wait = waits.explain(ticket, situation)
+    return Reason(view.token, view.place, wait.because, wait.remedy, wait.place)
+
+
+# Builds that have not begun
+
+
+def _unplanned(known: Known, live: LiveBuild) -> Reason:
+    subject, state = str(known.view.id), known.view.state
+    if live.waits_for:
+        line = known.situation.lines.get(live.waits_for)
+        ids = [ticket.id for ticket in line.waiting] if line else []
+        mine = control_ticket(live.build, "plan").id
+        holders = ", ".join(line.holders) if line and line.holders else "nobody any more"
+        group = live.waits_for.partition(":")[2]
+        place = ids.index(mine) + 1 if mine in ids else 0
+        return Reason(subject, state, f"its group {group} is full: {holders}", "wait, or cancel one of them", place)
+    wait = waits.explain(control_ticket(live.build, "plan"), known.situation)
+    return Reason(subject, state, f"it is not planned yet: {wait.because}", wait.remedy, wait.place)
+
+
+# Tasks
+
+
+def _unfinished(view: BuildView, task: TaskView) -> str:
+    needs = [view.task(need) for need in task.needs]
+    return ", ".join(f"{need.name} ({need.state})" for need in needs if not need.state.is_final)
+
+
+def _posted(known: Known, task: TaskView, subject: str) -> Reason:
+    """A task whose ticket has been posted and is not held."""
+    if known.plan is None or known.live is None or known.live.state is None:
+        return Reason(subject, task.state, "it has just been posted")
+    ticket = task_ticket(known.plan, task.name, known.live.state.tasks[task.name])
+    wait = waits.explain(ticket, known.situation)
+    lost = f"; attempt {task.attempts[-1].get('attempt', 1)} came to nothing" if task.attempts else ""
+    return Reason(
+        subject,
+        task.state,
+        f"{wait.because}{lost}",
+        wait.remedy,
+        wait.place,
+        _starts_in_s(wait, known.usual_s.get(task.name)),
+    )
+
+
+def _starts_in_s(wait: Wait, usual_s: float | None) -> float | None:
+    """As if all that is before it took as long as it does itself, over all slots of its workers."""
+    if usual_s is None or not wait.slots or not wait.place:
+        return None
+    if not wait.remedy:
+        return 0.0
+    return usual_s * wait.place / wait.slots
+
+
+def _running(known: Known, task: TaskView, subject: str) -> Reason:
+    attempt = task.token.rpartition(".")[2]
+    again = f", in attempt {attempt} since the one before was lost" if attempt not in ("", "1") else ""
+    usual_s = known.usual_s.get(task.name)
+    usual = f"; it usually takes {usual_s:.0f} s" if usual_s is not None else ""
+    held = _held(task.token, task.worker, known.situation)
+    return Reason(subject, task.state, f"{held}{again}{usual}")
+
+
+def _held(token: str, worker: str, situation: Situation) -> str:
+    if waits.without_heartbeat(token, situation):
+        return f"its worker {worker} is gone; a control worker puts it back in a moment"
+    return f"{worker} works on it"
+
+
+def _skipped(view: BuildView, task: TaskView) -> str:
+    needs = [view.task(need) for need in task.needs]
+    bad = [need for need in needs if need.state.is_bad and not need.allow_failure]
+    cause = bad or [need for need in needs if need.state in (TaskState.SKIPPED, TaskState.CANCELLED)]
+    if not cause:
+        return f"it runs when something fails, and nothing that it needs did: {', '.join(task.needs)}"
+    return f"it needs {', '.join(f'{need.name} ({need.state})' for need in cause)}"
+
+
+def _rounds(task: TaskView) -> str:
+    """How often it was tried, the lost attempts apart from the failed ones."""
+    lost = sum(attempt.get("verdict") == "lost" for attempt in task.attempts)
+    failed = len(task.attempts) - lost
+    return f"{failed} rounds" + (f" and {lost} lost attempts" if lost else "")
+
+
+class Why:
+    """Explains builds, tasks and tickets of one system. Any thread may use it."""
+
+    def __init__(self, builds: Builds, lifecycle: Lifecycle) -> None:
+        self._builds = builds
+        self._lifecycle = lifecycle
+        self._tickets: Tickets = lifecycle.tickets
+
+    def build(self, build: BuildId | str) -> list[Reason]:
+        """Why a build is as it is, itself first, then its tasks; NoSuchBuild when there is none.
+
+        >>> [(reason.state, reason.because) for reason in ci.why.build("docs/hello#1")]
+        [('passed', 'all that had to passed')]
+        """
+        return list(of_build(self._known(build)))
+
+    def task(self, build: BuildId | str, task: str) -> Reason:
+        """Why a task is as it is; NoSuchBuild, NoSuchTask."""
+        known = self._known(build)
+        return of_task(known, known.view.task(task))
+
+    def ticket(self, ticket: str) -> Reason:
+        """Why a ticket, by id or token, is where it is; NoSuchTicket when it is nowhere (any more)."""
+        view = self._tickets.show(ticket)
+        return of_ticket(view, waits.read(self._tickets))
+
+    def _known(self, build: BuildId | str) -> Known:
+        view = self._builds.get(build)
+        live = self._lifecycle.read(view.id) if view.result is None else None
+        plan = self._lifecycle.plan_of(live) if live and live.plan_digest else None
+        usual_s = dict(self._usual(view.id)) if live else {}
+        return Known(view, waits.read(self._tickets), live, plan, usual_s)
+
+    def _usual(self, build: BuildId) -> Iterator[tuple[str, float]]:
+        """How long each task of the job took in its last builds where it passed: the median, in seconds."""
+        took: dict[str, list[float]] = {}
+        for view in self._builds.list(build.job, BUILDS_LOOKED_AT):
+            for task in view.tasks:
+                if task.state is TaskState.PASSED and task.attempts:
+                    last = task.attempts[-1]
+                    took.setdefault(task.name, []).append((last["ended_ms"] - last["started_ms"]) / 1000)
+        return ((name, median(times)) for name, times in took.items())
