@@ -9,8 +9,8 @@ import fcntl
 import logging
 import platform
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -25,9 +25,9 @@ from distci.protocol.members import Member, workers
 from distci.protocol.outcomes import persist
 from distci.protocol.records import Offer
 from distci.protocol.sweeps import Sweeper
+from distci.secrets import Masker
 from distci.store.port import Store
-from distci.work import Site, Tasks, serve
-from distci.workspaces import remove
+from distci.work import Site, Tasks, serve, tidy_up
 
 GROUP = "distci.workers"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -70,7 +70,8 @@ class WorkerProcess:
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
 
-        Raises Invalid for a name that no worker can have, a label that no task can ask for, and a kind that is not installed.
+        Raises Invalid for a name that no worker can have, a label that no task can ask for, a secret that cannot be masked,
+        and a kind that is not installed.
         """
         if name and not NAME.fullmatch(name):
             raise Invalid(
@@ -79,6 +80,11 @@ class WorkerProcess:
         for label in (*labels, *only):
             if not LABEL.fullmatch(label):
                 raise Invalid(f"label {label!r} must be a word or key=value, without spaces, commas and '~'")
+        for secret, value in (secrets or {}).items():
+            try:
+                Masker([value])
+            except Invalid as error:
+                raise Invalid(f"secret {secret!r}: {error}") from None
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
         self._lifecycle = lifecycle
         self._isolation = isolation
@@ -196,8 +202,7 @@ class Scratch:
         AlreadyExists when a live process has the folder.
         """
         self._root.mkdir(parents=True, exist_ok=True)
-        with open(self._root / "lock", "w") as one_at_a_time:
-            fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        with self._one_at_a_time():
             removed = sum(self._remove_if_dead(other) for other in self._root.iterdir() if other.is_dir())
             self.folder.mkdir(exist_ok=True)
             lock = self._stack.enter_context((self.folder / "lock").open("w"))
@@ -210,17 +215,24 @@ class Scratch:
         return removed
 
     def close(self) -> None:
-        self._stack.close()
-        remove(self.folder)
+        """Remove the folder while it still is ours: the next process of this name may be about to begin."""
+        with self._one_at_a_time(), self._stack:
+            tidy_up(self.folder)
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        # No worker can have a name that begins so.
+        with open(self._root / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _remove_if_dead(self, folder: Path) -> bool:
-        try:
-            with open(folder / "lock", "w") as lock:
+        with open(folder / "lock", "w") as lock:
+            try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(folder)
-        except BlockingIOError:
-            return False
-        return True
+            except BlockingIOError:
+                return False
+            return tidy_up(folder)
 
 
 def installed_kinds() -> list[str]:

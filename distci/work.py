@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -36,7 +36,7 @@ from distci.store import keys
 from distci.store.port import Store
 from distci.workspaces import Restored, Workspaces
 
-__all__ = ["Claim", "Lifecycle", "Site", "TaskContext", "Tasks", "TicketWorker", "Worker", "serve"]
+__all__ = ["Claim", "Lifecycle", "Site", "TaskContext", "Tasks", "TicketWorker", "Worker", "serve", "tidy_up"]
 
 T = TypeVar("T")
 
@@ -101,7 +101,8 @@ class TaskContext:
         self._live = live
         self._directory = directory
         self._deadline = monotonic() + task.timeout_s if task.timeout_s else None
-        self._masker = Masker([site.secrets[name] for name in _named_secrets(task) if name in site.secrets])
+        self._hidden = [site.secrets[name] for name in _named_secrets(task) if name in site.secrets]
+        self._masker = Masker(self._hidden)
         self._log = LogWriter(site.store, lambda offset: keys.log_chunk(live.build, task.name, claim.token, offset))
         self._workspaces = Workspaces(site.store)
         self._restored: Restored | None = None
@@ -155,6 +156,13 @@ class TaskContext:
             raise Invalid(f"task {self.task.name}: no secret {name!r} is set")
         return self._site.secrets[name]
 
+    def hide(self, secret: str) -> None:
+        """Mask one more text from now on, such as a part of a secret; Invalid when it has fewer than 4 characters."""
+        masker = Masker([*self._hidden, secret])
+        self._log.write(self._masker.flush())
+        self._hidden.append(secret)
+        self._masker = masker
+
     def run(
         self,
         argv: Sequence[str],
@@ -164,11 +172,13 @@ class TaskContext:
     ) -> Ended:
         """Run a command in the task's isolation; its output goes to the log, or to ``output``.
 
-        The environment is that of the task's script, with ``environment`` on top. Invalid where no process can be given
-        such a text.
+        The environment is that of the task's script; or, for programs that the job has no say in, ``environment`` and
+        what DistCI itself sets. Invalid where no process can be given such a text.
         """
         remaining_s = None if self._deadline is None else max(0.1, self._deadline - monotonic())
-        variables = self.environment() | dict(environment or {})
+        variables = (
+            self.environment() if environment is None else self._minimum() | dict(environment) | self._own_variables()
+        )
         command = Command(argv, directory, variables, self.token, remaining_s)
         return self._site.isolation.run(command, output or self.write, self.stop)
 
@@ -184,10 +194,16 @@ class TaskContext:
 
     def environment(self) -> dict[str, str]:
         """The variables that the task's script sees, and no others."""
+        return self._minimum() | dict(self.task.environment) | self._secrets() | self._own_variables()
+
+    def _minimum(self) -> dict[str, str]:
         home = self._directory / "home"
         home.mkdir(exist_ok=True)
+        return {"PATH": self._site.search_path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb"}
+
+    def _own_variables(self) -> dict[str, str]:
         trigger = self.plan.trigger
-        own = {
+        return {
             "CI": "true",
             "DISTCI": "true",
             "DISTCI_JOB": self.build.job,
@@ -200,8 +216,6 @@ class TaskContext:
             "DISTCI_URL": self._site.url.replace("{build}", str(self.build)),
             "DISTCI_WORKSPACE": str(self._directory / "workspace"),
         }
-        minimum = {"PATH": self._site.search_path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb"}
-        return minimum | dict(self.task.environment) | self._secrets() | own
 
     @property
     def commit(self) -> str:
@@ -257,6 +271,12 @@ class TaskContext:
             self.say(f"distci: {path} is neither file, directory nor link, and is not carried on")
         return True
 
+    def masked(self, outcome: Outcome) -> Outcome:
+        """The outcome, without the secrets that its reason may repeat."""
+        masker = Masker(self._hidden)
+        reason = masker.feed(outcome.reason.encode(errors="surrogateescape")) + masker.flush()
+        return replace(outcome, reason=reason.decode(errors="surrogateescape"))
+
     @property
     def artifact_count(self) -> int:
         """How many files this attempt has published."""
@@ -272,14 +292,19 @@ class TaskContext:
         self._log.abandon()
 
     def watch(self, done: Event) -> None:
-        """Set :attr:`stop` when the build is cancelled or the claim lost; returns when ``done`` is set."""
+        """Set :attr:`stop` when the build is cancelled or the claim lost; returns when ``done`` is set.
+
+        With the claim, the log is given up too: else whoever writes to it would wait for a store that is away.
+        """
         coordination = self._site.lifecycle.tickets.tree.coordination
         changed = Event()
         changed.set()
-        while not done.is_set() and not self.stop.is_set():
+        while not done.is_set():
             if self._claim.lost.is_set():
                 self._end_by(Verdict.CANCELLED)
-            elif changed.is_set():
+                self._log.abandon()
+                return
+            if changed.is_set() and not self.stop.is_set():
                 changed.clear()
                 try:
                     coordination.watch(build_path(self.build), changed)
@@ -347,17 +372,23 @@ class Tasks:
         plan = self._lifecycle.plan_of(live)
         task = plan.task(name)
         directory = self._site.scratch / claim.token
-        directory.mkdir(parents=True)
-        context = TaskContext(self._site, claim, live, plan, task, directory)
+        try:
+            directory.mkdir(parents=True)
+            return self._attempt(claim, live, task, TaskContext(self._site, claim, live, plan, task, directory))
+        finally:
+            tidy_up(directory)
+
+    def _attempt(self, claim: Claim, live: LiveBuild, task: Task, context: TaskContext) -> Claim | None:
         started_ms = self._lifecycle.now_ms()
         done = Event()
         watcher = Thread(target=context.watch, args=(done,), name=f"watch {claim.token}", daemon=True)
-        watcher.start()
         try:
+            watcher.start()
             outcome = self._perform(task, context, live)
             if context.stopped_by is not None and claim.lost.is_set():
                 raise ClaimLost(f"claim {claim.token} was lost while its task ran")
             outcome, has_workspace = self._save(outcome, context)
+            outcome = context.masked(outcome)
             record = {
                 "worker": claim.running.worker,
                 "attempt": claim.ticket.attempt,
@@ -369,12 +400,12 @@ class Tasks:
                 "artifacts": context.artifact_count,
                 "after": claim.ticket.body.get("after", ""),
             }
-            return outcomes.persist(lambda: self._lifecycle.settle(claim, name, outcome, record), claim.lost)
+            return outcomes.persist(lambda: self._lifecycle.settle(claim, task.name, outcome, record), claim.lost)
         finally:
             done.set()
             context.abandon()
-            watcher.join()
-            remove(directory)
+            if watcher.is_alive():
+                watcher.join()
 
     def _save(self, outcome: Outcome, context: TaskContext) -> tuple[Outcome, bool]:
         """Keep the workspace, unless nobody can want it; one that cannot be kept is the task's failure."""
@@ -394,6 +425,19 @@ class Tasks:
         except (Invalid, Missing) as error:
             context.say(f"distci: {error}")
             return Outcome.failed(str(error))
+
+
+def tidy_up(directory: Path) -> bool:
+    """Remove what attempts leave; False where something resists, such as files of another user.
+
+    That is left to the next start: neither an outcome nor a process that begins or ends shall come to nothing for it.
+    """
+    try:
+        remove(directory)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", directory, error)
+        return False
+    return True
 
 
 def serve(member: Member, serve_claim: Callable[[Claim], Claim | None]) -> None:

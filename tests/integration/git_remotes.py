@@ -138,6 +138,27 @@ def plain_files(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def gossiping_server() -> Iterator[str]:
+    """An HTTP server that has no repository and tells whose it would be, login and all; what URLs start with."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            login = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic "))
+            self.send_response(404 if login else 401)
+            self.send_header("WWW-Authenticate", 'Basic realm="repositories"')
+            self.send_header("Content-Type", "text/plain")
+            self.end_headers()
+            user, _, password = login.decode().partition(":")
+            self.wfile.write(f"Repository of {user}:{password} not found, says {password}\n".encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(Handler) as url:
+        yield url
+
+
+@contextmanager
 def silent_server() -> Iterator[str]:
     """A server that takes connections and never answers; what URLs start with."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -44,6 +44,8 @@ from distci.protocol.members import drain, workers
 from distci.store import keys
 from distci.store.directory import DirectoryStore
 from distci.testing import CutCoordination, LossyCoordination
+from distci.work import Site, Tasks
+from distci_workers.shell import ShellWorker
 
 KINDS = ("control", "shell", "publish-artifacts", "copy-artifacts")
 UNSERVED = "acme.robot"
@@ -831,6 +833,49 @@ class TestLostWorkers:
         assert view.result is Result.PASSED
         assert ci.store.get(keys.build_record(build)) == record
         assert ci.builds.get(build) == view
+
+    @pytest.mark.parametrize("script", ["echo the end", "exec head -c 40000000 /dev/zero"])
+    def test_d13_a_lost_claim_is_left_at_once_though_its_log_cannot_be_stored(
+        self,
+        ci: DistCI,
+        employ: Callable[..., WorkerProcess],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        script: str,
+    ) -> None:
+        # Given a task whose log waits for a store that is away
+        is_away = Event()
+        put: Callable[..., None] = DirectoryStore.put
+
+        def refuse(store: DirectoryStore, key: str, data: Any) -> None:
+            if "/say/" in key:
+                is_away.set()
+                raise StoreUnavailable("away on purpose")
+            put(store, key, data)
+
+        monkeypatch.setattr(DirectoryStore, "put", refuse)
+        ci.jobs.put(job_of(shell("say", script)))
+        ci.builds.trigger("team/job")
+        site = Site(ci.lifecycle, ci.store, HostIsolation(), tmp_path / "attempts", os.defpath, {})
+        with (
+            employ(ci.lifecycle, kinds=["control"]),
+            by_hand(ci.tickets, "shell") as claim,
+            ThreadPoolExecutor() as pool,
+        ):
+            lost = claim()
+            serving = pool.submit(Tasks(ShellWorker(), site).serve, lost)
+            is_away.wait()
+
+            # When the claim is lost
+            lost.lost.set()
+
+            # Then nobody waits for the store, and nothing is left
+            try:
+                error = serving.exception(20)
+            finally:
+                monkeypatch.undo()
+            assert isinstance(error, ClaimLost | StoreUnavailable)
+            assert list(site.scratch.iterdir()) == []
 
 
 class TestTroublesomeTickets:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.git_remotes import Remote, git_daemon, http_backend, plain_files, silent_server
+from integration.git_remotes import Remote, git_daemon, gossiping_server, http_backend, plain_files, silent_server
 from services.daemon import free_port
 from waiting import wait_until
 
@@ -322,6 +322,13 @@ class TestCredentials:
         assert not _files_with(b"t0p-secret", tmp_path)
         assert system.leftovers() == []
 
+    def test_r17_neither_log_nor_reason_repeat_what_a_server_says_of_them(self, system: Any) -> None:
+        with gossiping_server() as base:
+            view = system.run_tasks(checkout(f"{base}/hello", credentials="TOKEN"))
+
+        assert "Repository of *** not found, says ***" in system.failure(view)
+        assert "t0p-secret" not in system.log(view, "source") + view.task("source").reason
+
     def test_a_private_key_is_used_for_ssh_and_gone_afterwards(
         self, start_system: Callable[..., Any], remote: Remote, tmp_path: Path
     ) -> None:
@@ -566,6 +573,46 @@ class TestHostility:
         assert view.task("source").state is TaskState.PASSED
         assert not (tmp_path / "canary").exists()
         assert "post-checkout" not in system.log(view, "look")
+
+    @pytest.mark.parametrize(
+        "environment",
+        [
+            {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.fsmonitor", "GIT_CONFIG_VALUE_0": "{trap}"},
+            {"GIT_CONFIG_PARAMETERS": "'core.fsmonitor={trap}'"},
+            {"GIT_EXEC_PATH": "{folder}"},
+            {"GIT_TRACE": "{folder}/canary"},
+            {"PATH": "{folder}:/usr/bin:/bin"},
+        ],
+    )
+    def test_d31_no_variable_of_the_job_is_a_program_or_an_option_to_git(
+        self, system: Any, remote: Remote, tmp_path: Path, environment: Mapping[str, str]
+    ) -> None:
+        # Given programs that would leave a mark
+        folder = tmp_path / "programs"
+        folder.mkdir()
+        for name in ("git", "git-upload-pack", "trap"):
+            (folder / name).write_text(f"#!/bin/sh\ntouch {folder}/canary\n")
+            (folder / name).chmod(0o755)
+        filled = {
+            name: value.replace("{trap}", f"{folder}/trap").replace("{folder}", str(folder))
+            for name, value in environment.items()
+        }
+
+        # When the job names them
+        view = system.run_tasks(checkout(remote, environment=filled))
+
+        # Then git does without
+        assert view.task("source").state is TaskState.PASSED
+        assert not (folder / "canary").exists()
+
+    def test_a_proxy_is_the_jobs_to_name(self, system: Any) -> None:
+        port = free_port()
+
+        view = system.run_tasks(
+            checkout("http://git.invalid/hello", environment={"http_proxy": f"http://127.0.0.1:{port}"})
+        )
+
+        assert f"127.0.0.1 port {port}" in system.failure(view)
 
     def test_what_a_remote_says_is_for_reading_only(self, system: Any, remote: Remote) -> None:
         remote.git("config", "uploadpack.packObjectsHook", "printf '\\033[2J' >&2; exit 1 #")

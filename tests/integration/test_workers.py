@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from integration.git_remotes import Remote
 from waiting import wait_until
 
+from distci import work
 from distci.artifacts import Artifact
 from distci.builds import BuildView
 from distci.errors import Damaged, Invalid, NoSuchArtifact, NoSuchBuild, StoreUnavailable
@@ -358,6 +360,29 @@ def test_d33_nothing_of_any_attempt_is_left_on_disk(system: Any) -> None:
     )
 
     assert system.leftovers() == []
+
+
+def test_an_attempt_whose_leftovers_cannot_be_removed_holds_up_nothing(
+    system: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given files that stay where they are, such as those that a script made as another user
+    def refuse(directory: Path) -> None:
+        raise PermissionError(errno.EPERM, "refused on purpose", str(directory))
+
+    monkeypatch.setattr(work, "remove", refuse)
+
+    # When one task follows on another
+    view = system.run_tasks(shell("true"), shell("true", name="next"))
+
+    # Then the worker went on with it
+    assert view.result is Result.PASSED
+
+
+def test_r17_a_secret_that_cannot_be_masked_is_refused_before_anything_runs(start_system: Callable[..., Any]) -> None:
+    with pytest.raises(Invalid, match=r"'SHORT'.* of 3 characters cannot be masked") as refused:
+        start_system(secrets={"SHORT": "abc"})
+
+    assert "abc" not in str(refused.value)
 
 
 def _library(system: Any, content: str = "one") -> BuildView:

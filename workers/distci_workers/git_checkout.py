@@ -22,6 +22,9 @@ from distci.work import TaskContext
 REMOTE_TRANSPORTS = ("git", "http", "https", "ssh")
 LOCAL_TRANSPORT = "file"
 
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+"""Variables that a job may give git, in small or capital letters."""
+
 TOKEN_USER = "x-access-token"
 """Who a bare token belongs to. GitHub, GitLab and Gitea look at the token alone."""
 
@@ -282,7 +285,10 @@ def _is_same_ref(one: str, other: str) -> bool:
 
 
 def _environment(context: TaskContext, source: Source) -> Mapping[str, str]:
-    """What git sees besides the task's own variables: a configuration of ours alone, and nobody to ask."""
+    """What git sees: a configuration of ours alone, nobody to ask, and of the task's variables but the proxies.
+
+    Many others name programs, files or options to git, to what it calls, or to the linker.
+    """
     configuration = _CONFIGURATION + (_LFS if source.lfs else "")
     known_hosts = context.private_file("git-known-hosts", "")
     ssh = [*_SSH, "-o", f'UserKnownHostsFile="{known_hosts}"']
@@ -295,7 +301,8 @@ def _environment(context: TaskContext, source: Source) -> Mapping[str, str]:
         configuration += f"[credential]\n\thelper = {_quoted(f'store --file={shlex.quote(str(store))}')}\n"
     # A repository elsewhere must not lead, by its submodules, to one on this machine.
     transports = [*REMOTE_TRANSPORTS, *([LOCAL_TRANSPORT] if source.transport == LOCAL_TRANSPORT else [])]
-    return {
+    proxies = {name: value for name, value in context.task.environment.items() if name.lower() in PROXIES}
+    return proxies | {
         "GIT_ALLOW_PROTOCOL": ":".join(transports),
         "GIT_ATTR_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": str(context.private_file("git-config", configuration)),
@@ -324,6 +331,7 @@ def _login(context: TaskContext, source: Source) -> str:
     if len(secret.splitlines()) != 1:
         raise Invalid(f"secret {source.credentials} is neither a token nor USER:PASSWORD")
     user, mark, password = secret.rpartition(":")
+    context.hide(password)
     login = f"{url['user'] or quote(user if mark else TOKEN_USER, safe='')}:{quote(password, safe='')}"
     return f"{source.transport}://{login}@{url['host']}\n"
 
