@@ -12,8 +12,9 @@ import os
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from select import POLLIN, poll
@@ -55,12 +56,13 @@ class HostIsolation:
         _check(command)
         with self._cgroup(command) as cgroup, _Supervised(command, cgroup) as supervised:
             watcher = Thread(target=supervised.watch, args=(stop,), daemon=True)
-            watcher.start()
             try:
+                watcher.start()
                 supervised.drain(output)
             finally:
                 supervised.finish()
-                watcher.join()
+                if watcher.is_alive():
+                    watcher.join()
                 supervised.close()
         return supervised.ended()
 
@@ -108,8 +110,7 @@ class _Supervised:
         self._deadline = monotonic() + command.timeout_s if command.timeout_s is not None else None
         self.cause = Cause.ENDED
         self.status: int | None = None
-        status_out, status_in = os.pipe()
-        control_out, control_in = os.pipe()
+        (status_out, status_in), (control_out, control_in), (is_over, say_over) = _pipes(3)
         program = [sys.executable, "-I", "-S", "-X", "utf8", supervisor.__file__]
         locale = f"{LOCALE}={command.environment[LOCALE]}" if LOCALE in command.environment else LOCALE
         arguments = [str(status_in), str(control_out), str(command.grace_s), cgroup, locale]
@@ -125,8 +126,8 @@ class _Supervised:
                 start_new_session=True,
             )
         except OSError as error:
-            os.close(status_out)
-            os.close(control_in)
+            for descriptor in (status_out, control_in, is_over, say_over):
+                os.close(descriptor)
             if error.errno == errno.E2BIG:
                 raise Invalid("the command and its environment are more than a process can be given") from error
             raise Unavailable(f"no process can be started in {command.directory}: {error.strerror}") from error
@@ -134,7 +135,7 @@ class _Supervised:
             os.close(status_in)
             os.close(control_out)
         self._status_out, self._control_in = status_out, control_in
-        self._is_over, self._say_over = os.pipe()
+        self._is_over, self._say_over = is_over, say_over
         self._word = b""
 
     def __enter__(self) -> Self:
@@ -237,6 +238,19 @@ def _check(command: Command) -> None:
             raise Invalid(f"there is a NUL in {what}, which no process can be given")
 
 
+def _pipes(count: int) -> Sequence[tuple[int, int]]:
+    """So many pipes, or none and Unavailable where the process has too many files open."""
+    pipes: list[tuple[int, int]] = []
+    try:
+        while len(pipes) < count:
+            pipes.append(os.pipe())
+    except OSError as error:
+        for descriptor in chain(*pipes):
+            os.close(descriptor)
+        raise Unavailable(f"no pipe can be made to a command: {error.strerror}") from error
+    return pipes
+
+
 def _readable(descriptors: Collection[int], timeout_s: float | None = None) -> Collection[int]:
     """Those of the descriptors that can be read or are at their end. They may be above 1023, unlike those of select(2)."""
     waiting = poll()
@@ -302,13 +316,18 @@ def _kill_marked(environment: Mapping[str, str]) -> None:
 
 
 def _is_supervised(pid: int) -> bool:
-    while pid > 1:
+    ancestor, gone = pid, {pid}
+    while ancestor > 1:
         try:
-            if SUPERVISOR in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if SUPERVISOR in Path(f"/proc/{ancestor}/cmdline").read_bytes():
                 return True
-            pid = int(_stat(pid)[1])
+            ancestor = int(_stat(ancestor)[1])
         except (OSError, IndexError):
-            return False
+            if ancestor in gone:
+                return False
+            # It has died since it was named as an ancestor: there is another one now.
+            gone.add(ancestor)
+            ancestor = pid
     return False
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from time import monotonic
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ import pytest
 from waiting import wait_until
 
 from distci.errors import Invalid, Unavailable
-from distci.isolation import supervisor
+from distci.isolation import host, supervisor
 from distci.isolation.host import MARK, HostIsolation, find_cgroups
 from distci.isolation.port import Cause, Command, Ended
 
@@ -231,6 +231,50 @@ def test_commands_leave_no_file_open_and_no_zombie(supervised: Runner) -> None:
     for _ in range(20):
         supervised.run("/bin/true")
     assert (open_files(), children()) == before
+
+
+def test_a_worker_that_is_out_of_threads_says_so_and_leaves_nobody(
+    supervised: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused(Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(host, "Thread", Refused)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        supervised.script(f"sleep 2; touch {supervised.directory}/canary")
+
+    assert supervised.left() == []
+    assert not (supervised.directory / "canary").exists()
+
+
+@pytest.mark.parametrize("free", range(12))
+def test_a_worker_that_is_out_of_files_says_so_and_leaves_neither_files_nor_processes(
+    supervised: Runner, free: int
+) -> None:
+    # Given a process that can open no more than a few files
+    before, limits = open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    taken: list[int] = []
+    with suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    for _ in range(free):
+        os.close(taken.pop())
+
+    # When a command is to be run
+    try:
+        assert supervised.run("/bin/true")[0].ok
+    except Unavailable as error:
+        assert "Too many open files" in str(error)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    # Then it ran, or nothing of it is left
+    assert open_files() == before
+    assert supervised.left() == []
 
 
 def children() -> list[str]:
@@ -510,7 +554,7 @@ def test_who_escapes_a_killed_supervisor_and_hides_does_not_hold_the_worker(supe
 WORKER = """
 import sys
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from distci.isolation.host import HostIsolation
 from distci.isolation.port import Command
 cgroups, directory, mark, fence, script = sys.argv[1:]
@@ -597,6 +641,36 @@ def test_a_sweep_spares_who_is_supervised(runner: Runner) -> None:
     # Given a command that runs while another worker on this machine starts
     ended, _ = runner.script("echo ready; sleep 0.2; exit 5", output=lambda data: HostIsolation(find_cgroups()).sweep())
     assert ended == Ended(Cause.ENDED, 5, None)
+
+
+def test_a_sweep_spares_who_loses_a_parent_meanwhile(supervised: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a process of a command, and a parent that dies right after it has been named as such
+    stop, printed, stat = Event(), bytearray(), host._stat
+    is_spared = False
+
+    def stat_and_kill(pid: int) -> list[bytes]:
+        found = stat(pid)
+        child, parent = map(int, printed.split())
+        if pid == child and int(found[1]) == parent:
+            os.kill(parent, signal.SIGKILL)
+            wait_until(lambda: not Path(f"/proc/{parent}").exists())
+        return found
+
+    def sweep(data: bytes) -> None:
+        nonlocal is_spared
+        printed.extend(data)
+        if len(printed.split()) == 2:
+            monkeypatch.setattr(host, "_stat", stat_and_kill)
+            # When another worker on this machine starts
+            HostIsolation().sweep()
+            is_spared = int(printed.split()[0]) in supervised.left()
+            stop.set()
+
+    family = f"(sleep {LONG_S} & echo $! $(exec sh -c 'echo $PPID'); exec sleep {LONG_S}) & sleep {LONG_S}"
+    supervised.script(family, output=sweep, stop=stop)
+
+    # Then the process is left alone
+    assert is_spared
 
 
 def test_a_sweep_spares_who_is_supervised_by_another_installation(supervised: Runner) -> None:
