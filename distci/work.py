@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,9 @@ T = TypeVar("T")
 
 LOST_POLL_S = 0.5
 """How soon running work learns, at the latest, that its claim is lost."""
+
+MACHINE_FAULTS = (OSError, MemoryError, RuntimeError, Unavailable)
+"""What is raised where a machine lacks something: room on its disk, memory, threads, files, processes."""
 
 log = logging.getLogger(__name__)
 
@@ -444,14 +448,14 @@ def serve(member: Member, serve_claim: Callable[[Claim], Claim | None]) -> None:
     """Serve a member's claims, each in a thread of its own, until it is drained; then wait for what is still held."""
     with ThreadPoolExecutor(member.slots, thread_name_prefix=f"slot of {member.name}") as slots:
         for claim in member.claims():
-            slots.submit(_serve_one, claim, serve_claim)
+            slots.submit(_serve_one, member, claim, serve_claim)
 
 
-def _serve_one(claim: Claim | None, serve_claim: Callable[[Claim], Claim | None]) -> None:
+def _serve_one(member: Member, claim: Claim | None, serve_claim: Callable[[Claim], Claim | None]) -> None:
     while claim is not None:
         token = claim.token
         try:
-            with claim:
+            with claim, _resting_after_failure(member):
                 claim = serve_claim(claim)
         except ClaimLost as error:
             log.warning("%s", error)
@@ -460,3 +464,14 @@ def _serve_one(claim: Claim | None, serve_claim: Callable[[Claim], Claim | None]
             # Whatever went wrong, it concerns this ticket; it has been put back, and this worker lives on.
             log.exception("claim %s came to nothing", token)
             return
+
+
+@contextmanager
+def _resting_after_failure(member: Member) -> Iterator[None]:
+    try:
+        yield
+    except MACHINE_FAULTS:
+        with suppress(Unavailable):
+            member.rest()
+        raise
+    member.recover()

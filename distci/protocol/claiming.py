@@ -81,6 +81,10 @@ class Claimer:
     def close(self) -> None:
         """Stop waiting for anything, and be idle no more."""
         self._closed.set()
+        self.be_idle_no_more()
+
+    def be_idle_no_more(self) -> None:
+        """End a wait in :meth:`next`, and let nobody wake this worker for a ticket; CoordinationUnavailable if that is not to be had."""
         self._woken.set()
         self._coordination.commit(Delete(self._idle_path))
 
@@ -113,7 +117,7 @@ class Claimer:
     def _claim_or_idle(self) -> Claim | None:
         """Go idle, look once more, and wait to be woken if there is nothing."""
         self._woken.clear()
-        if self._member.is_draining or not self._go_idle():
+        if not self._member.is_willing or not self._go_idle():
             return None
         claim = self._claim_one()
         wait_s = LEFT_TO_OTHERS_S if self._seen else IDLE_POLL_S * self._random.uniform(0.5, 1.5)
@@ -138,7 +142,7 @@ class Claimer:
         """Claim some suitable ticket; None when none is waiting."""
         if self._coordination.session.state is not SessionState.CONNECTED:
             raise CoordinationUnavailable("the session is in doubt; claiming nothing new")
-        while not self._member.is_draining:
+        while self._member.is_willing:
             waiting = self._waiting()
             mine = [name for name in waiting if name.reserved == self._tag]
             free = self._free(waiting)
@@ -197,7 +201,8 @@ class Claimer:
     def _try(self, queued_at: str) -> Claim | None:
         """Claim one ticket; None when somebody was first, or when it cannot be claimed now."""
         node = self._coordination.read(queued_at)
-        if node is None:
+        # Looked at after reading, since a worker that begins to rest does so before it gives its ticket back.
+        if node is None or not self._member.is_willing:
             return None
         try:
             ticket = Ticket.from_bytes(node.data, queued_at)

@@ -12,6 +12,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Condition, Event, Thread
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +28,9 @@ from distci.protocol.tickets import Tickets
 
 COMPARE_S = 60.0
 """How often a worker compares its claims with the tree."""
+
+REST_MIN_S, REST_MAX_S = 1.0, 60.0
+"""How long a worker takes nothing new after a claim came to nothing; twice as long with each further one in a row."""
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +70,8 @@ class Member:
         self._look = Event()
         self._is_closed = Event()
         self._is_draining = False
+        self._rest_s = 0.0
+        self._rests_until = 0.0
         self._claimer = Claimer(self)
         self._keeper = Thread(target=self._keep_true, name=f"keeper of {name}", daemon=True)
 
@@ -100,6 +106,21 @@ class Member:
     def is_draining(self) -> bool:
         return self._is_draining
 
+    def rest(self) -> None:
+        """Take nothing new for a while: what went wrong with a claim may be wrong with this machine. For any thread.
+
+        Called before the claim is given back, it leaves the ticket to others. Else one machine whose disk is full would take
+        every ticket there is, and soon for the last time.
+        """
+        with self._change:
+            self._rest_s = min(2 * self._rest_s, REST_MAX_S) or REST_MIN_S
+            self._rests_until = monotonic() + self._rest_s
+        self._claimer.be_idle_no_more()
+
+    def recover(self) -> None:
+        """A claim was served to its end: the next rest is a short one again. For any thread."""
+        self._rest_s = 0.0
+
     @property
     def held(self) -> Sequence[Claim]:
         """The claims in hand, as far as this process knows."""
@@ -127,6 +148,11 @@ class Member:
                 yield claim
 
     # What claims and the claimer ask of their member
+
+    @property
+    def is_willing(self) -> bool:
+        """Whether it takes tickets: it is neither drained nor resting."""
+        return not self._is_draining and monotonic() >= self._rests_until
 
     @property
     def is_full(self) -> bool:
@@ -177,7 +203,7 @@ class Member:
 
     def idle_hint(self) -> list[Operation]:
         """Going idle with the end of a claim."""
-        return [] if self._is_draining else self._claimer.idle_hint()
+        return self._claimer.idle_hint() if self.is_willing else []
 
     def went_idle(self) -> None:
         """That took effect."""
@@ -194,8 +220,12 @@ class Member:
 
     def _wait_for_slot(self) -> bool:
         with self._change:
-            self._change.wait_for(lambda: self._is_draining or len(self._held) < self.slots)
-            return not self._is_draining
+            while not self._is_draining:
+                rest_s = max(0.0, self._rests_until - monotonic())
+                if not rest_s and len(self._held) < self.slots:
+                    return True
+                self._change.wait(rest_s or None)
+            return False
 
     # Keeping true what the tree says of this worker
 

@@ -39,12 +39,12 @@ from distci.jobs import JobVersion
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Outcome, Result, TaskState, Trigger
 from distci.process import Post, WorkerProcess
-from distci.protocol import Claim, Member, Offer, Sweeper, Ticket, Tickets, paths
+from distci.protocol import Claim, Member, Offer, Sweeper, Ticket, Tickets, members, paths
 from distci.protocol.members import drain, workers
 from distci.store import keys
 from distci.store.directory import DirectoryStore
 from distci.testing import CutCoordination, LossyCoordination
-from distci.work import Site, Tasks
+from distci.work import Site, Tasks, serve
 from distci_workers.shell import ShellWorker
 
 KINDS = ("control", "shell", "publish-artifacts", "copy-artifacts")
@@ -876,6 +876,35 @@ class TestLostWorkers:
                 monkeypatch.undo()
             assert isinstance(error, ClaimLost | StoreUnavailable)
             assert list(site.scratch.iterdir()) == []
+
+    def test_what_one_machine_cannot_do_is_left_to_others(
+        self, ci: DistCI, employ: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        # Given a worker whose disk takes nothing, and that begins first
+        monkeypatch.setattr(members, "REST_MIN_S", 600.0)
+        (tmp_path / "disk").touch()
+        broken = Site(ci.lifecycle, ci.store, HostIsolation(), tmp_path / "disk", os.defpath, {})
+        ci.jobs.put(job_of(shell("say", attempts=2)))
+        build = ci.builds.trigger("team/job")
+        with (
+            employ(ci.lifecycle, kinds=["control"]),
+            Member(ci.tickets, Offer(["shell"]), "broken", slots=2) as member,
+            ThreadPoolExecutor() as pool,
+        ):
+            serving = pool.submit(serve, member, Tasks(ShellWorker(), broken).serve)
+            try:
+                wait_until(lambda: any(token.endswith(".2") for _, token in live_tickets(ci)))
+
+                # When there is another one
+                with employ(ci.lifecycle, kinds=["shell"], name="sound"):
+                    view = end(ci, build)
+            finally:
+                member.drain()
+            serving.result()
+
+        # Then that does it
+        assert states(view) == {"say": PASSED}
+        assert view.task("say").attempts[-1]["worker"] == "sound-shell"
 
 
 class TestTroublesomeTickets:
