@@ -237,7 +237,7 @@ class Claimer:
             if settled is None:
                 self._member.forget(claim, is_stray=True)
         if isinstance(settled, Done) and settled.committed:
-            if settled.hinted and idle_change:
+            if idle_change and idle_change[0] in settled.hints:
                 self._is_idle = isinstance(idle_change[0], Create)
             self._member.settled(claim)
             return claim
@@ -276,7 +276,12 @@ class Claimer:
             node = self._coordination.read(paths.CONTROL)
             if node is None:
                 raise CoordinationUnavailable(f"{paths.CONTROL} is gone; the tree is being rebuilt or is not DistCI's")
-            self._control = (node.version, tuple(from_bytes(node.data, paths.CONTROL).get("paused", ())))
+            try:
+                paused = tuple(from_bytes(node.data, paths.CONTROL).get("paused", ()))
+            except InvalidDocument as error:
+                # What is paused cannot be known: take nothing until somebody has mended it.
+                raise CoordinationUnavailable(f"claiming nothing: {error}") from error
+            self._control = (node.version, paused)
         return self._control
 
 

@@ -13,6 +13,7 @@ from distci.errors import ClaimLost, CoordinationUnavailable, Unavailable, Versi
 from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.outcomes import Truth
 from distci.protocol.records import Running, Ticket
+from distci.protocol.tickets import Step
 from distci.protocol.tree import Done
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Claim:
         returned. ``proof`` tells from the tree, after a lost answer, whether this very call took effect.
 
         Raises :class:`~distci.errors.ClaimLost` when the claim has been superseded (nothing took effect), and
-        :class:`~distci.errors.VersionConflict` when one of ``operations`` was refused: read again, and finish again.
+        :class:`~distci.errors.VersionConflict` when one of ``operations`` was refused: read again, and finish again; or when a
+        ticket that follows stands in the queue already.
         While the tree cannot be reached it waits.
         """
         kept = self._member.keep(follow) if keep else None
@@ -126,15 +128,17 @@ class Claim:
         proof: Callable[[], bool] | None = None,
         goes_idle: bool = True,
     ) -> int | None:
-        """End the claim; the index among ``operations`` of the one that was refused, or None when all took effect."""
+        """End the claim; the index among ``operations`` (or past them: a ticket to post) of what was refused, or None when all took effect."""
         if self._is_over or self.lost.is_set():
             raise self._superseded()
         tickets, tree = self._member.tickets, self._member.tickets.tree
         has_owner = True
+        passed_on = Step()
         while True:
             ended = transactions.end(self.running, has_owner)
 
             def commit(ended: Sequence[Operation] = ended) -> Done:
+                nonlocal passed_on
                 passed_on = permits.pass_on(tree, [name for name, _ in self.running.slots])
                 hints = self._member.idle_hint() if goes_idle else []
                 return tickets.commit(
@@ -151,7 +155,7 @@ class Claim:
             except CoordinationUnavailable as error:
                 raise self._superseded() from error
             if isinstance(settled, Done) and settled.committed:
-                if settled.hinted:
+                if settled.hints:
                     self._member.went_idle()
                 self._over()
                 return None
@@ -161,7 +165,7 @@ class Claim:
             if refused.index == transactions.OWNER:
                 # Our session was lost, or the claim has been adopted again meanwhile.
                 has_owner = refused.reason is not Reason.MISSING
-            elif (index := refused.index - len(ended)) < len(operations):
+            elif (index := refused.index - len(ended)) - len(operations) not in range(len(passed_on.operations)):
                 return index
             # Otherwise somebody has begun to wait for our permit meanwhile: look again.
 

@@ -16,8 +16,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from distci.coordination.port import Create, Delete, Operation, Reason, SessionState, Write
-from distci.errors import ClaimLost, CoordinationUnavailable, NoSuchWorker
+from distci.coordination.port import Create, Delete, Node, Operation, Reason, SessionState, Write
+from distci.errors import ClaimLost, CoordinationUnavailable, InvalidDocument, NoSuchWorker
 from distci.model import Json
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.claiming import Claimer
@@ -241,6 +241,9 @@ class Member:
                 log.info("cannot compare with the tree yet: %s", error)
                 self._is_closed.wait(outcomes.PAUSE_S)
                 self._look.set()
+            except Exception:
+                # A node of ours that somebody has spoilt, say. The other claims need their heartbeats all the same.
+                log.exception("comparing with the tree came to nothing")
 
     def _compare(self) -> None:
         if self._tree.coordination.session.state is not SessionState.CONNECTED:
@@ -248,11 +251,13 @@ class Member:
         self._register()
         with self._change:
             settled = [claim for claim in self._held.values() if claim.token not in self._pending]
-            strays, self._strays = self._strays, []
+            strays = list(self._strays)
         for claim in settled:
             self._adopt(claim)
         for running in strays:
+            # Forgotten only when it has been seen to: any call on the way may fail.
             self._end_stray(running)
+            self._strays.remove(running)
 
     def _register(self) -> None:
         """Stand under ``/workers`` in the present session, and see whether somebody wants this worker drained."""
@@ -313,23 +318,31 @@ class Member:
 
 
 def workers(tickets: Tickets) -> Iterator[WorkerView]:
-    """All live workers, by name."""
+    """All live workers, by name, but for those whose node says nothing that this version can read."""
     coordination = tickets.tree.coordination
     for name in sorted(coordination.children(paths.WORKERS)):
         node = coordination.read(paths.worker(name))
         if node is None:
             continue
-        document = from_bytes(node.data, paths.worker(name))
-        offer = Offer(tuple(document["kinds"]), tuple(document["labels"]), tuple(document["only"]))
-        yield WorkerView(
-            name,
-            offer,
-            int(document["slots"]),
-            str(document["host"]),
-            str(document["version"]),
-            bool(document.get("drain")),
-            node.stat.created_ms,
-        )
+        try:
+            view = _view(name, node)
+        except (InvalidDocument, KeyError, TypeError, ValueError) as error:
+            log.warning("worker %s cannot be read: %r", name, error)
+            continue
+        yield view
+
+
+def _view(name: str, node: Node) -> WorkerView:
+    document = from_bytes(node.data, paths.worker(name))
+    return WorkerView(
+        name,
+        Offer(tuple(document["kinds"]), tuple(document["labels"]), tuple(document["only"])),
+        int(document["slots"]),
+        str(document["host"]),
+        str(document["version"]),
+        bool(document.get("drain")),
+        node.stat.created_ms,
+    )
 
 
 def drain(tickets: Tickets, name: str) -> None:

@@ -7,10 +7,11 @@ can have left, and :func:`settle` reads after ``sync`` to find out.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from enum import Enum
 from threading import Event
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from distci.coordination.port import Committed
 from distci.errors import Unavailable
@@ -24,6 +25,25 @@ PAUSE_S = 0.2
 """Between attempts to reach a tree that does not answer."""
 
 
+class GivesUp(Protocol):
+    """Says when to wait for the tree no longer: an Event that somebody sets, or a :class:`Deadline`."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for that long at most; whether it is time."""
+
+
+class Deadline:
+    """Gives up so many seconds after it was made."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def wait(self, timeout: float) -> bool:
+        left_s = self._end - time.monotonic()
+        Event().wait(max(0.0, min(timeout, left_s)))
+        return left_s <= timeout
+
+
 class Truth(Enum):
     """What a commit of unknown outcome turns out to have been."""
 
@@ -33,11 +53,11 @@ class Truth(Enum):
     """It can neither be found nor be repeated: others have gone on from where it started."""
 
 
-def settle(tree: Tree, commit: Callable[[], Done], look: Callable[[], Truth], give_up: Event) -> Done | Truth:
+def settle(tree: Tree, commit: Callable[[], Done], look: Callable[[], Truth], give_up: GivesUp) -> Done | Truth:
     """Commit until the outcome is known: the ``Done`` of a known outcome, or ``Truth.SUPERSEDED``.
 
     ``look`` is called after a ``sync`` whenever the answer to a commit was lost. While the tree cannot be reached this
-    waits for it; once ``give_up`` is set it raises :class:`~distci.errors.CoordinationUnavailable` instead.
+    waits for it; once ``give_up`` says so it raises :class:`~distci.errors.CoordinationUnavailable` instead.
     """
 
     def look_again() -> Truth:
@@ -55,8 +75,8 @@ def settle(tree: Tree, commit: Callable[[], Done], look: Callable[[], Truth], gi
             return truth
 
 
-def persist(call: Callable[[], T], give_up: Event) -> T:
-    """What ``call`` returns, tried again while something it needs cannot be reached and ``give_up`` is not set."""
+def persist(call: Callable[[], T], give_up: GivesUp) -> T:
+    """What ``call`` returns, tried again while something it needs cannot be reached, until ``give_up`` says so."""
     while True:
         try:
             return call()

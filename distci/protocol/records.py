@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from distci.coordination.port import check_path
 from distci.errors import Invalid, InvalidDocument
 from distci.model import Json, Permit
 from distci.protocol import paths
@@ -23,13 +24,15 @@ FORMAT = 1
 TICKET_ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:,=+\[\]-]{0,99}")
 KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 BODY_BYTES_MAX = 8 * 1024
+PERMIT_LIMIT_MAX = 1000
+"""Parking a ticket checks every slot of its permit, in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """The offer of one piece of work; the only thing that is ever claimed.
 
-    Raises :class:`~distci.errors.Invalid` when made with an id, kind, priority or body that the tree cannot carry.
+    Raises :class:`~distci.errors.Invalid` when made with an id, kind, priority, guard, permit or body that the tree cannot carry.
     """
 
     id: str
@@ -61,6 +64,14 @@ class Ticket:
             raise Invalid(f"ticket {self.id}: priority {self.priority} is not between 0 and 9")
         if self.attempts < 1:
             raise Invalid(f"ticket {self.id}: attempts must be at least 1")
+        if self.guard:
+            check_path(self.guard)
+        for permit in self.permits:
+            check_path(paths.permit(permit.name, 0))
+            if not 1 <= permit.limit <= PERMIT_LIMIT_MAX:
+                raise Invalid(
+                    f"ticket {self.id}: the limit of permit {permit.name!r} is not between 1 and {PERMIT_LIMIT_MAX}"
+                )
 
     @property
     def token(self) -> str:
@@ -164,8 +175,10 @@ class Running:
         try:
             ticket = Ticket._from_json(_mapping(document["ticket"]), where)
             slots = tuple((_text(name), int(slot)) for name, slot in document.get("slots", ()))
+            for slot in slots:
+                check_path(paths.permit(*slot))
             return cls(ticket, _text(document["worker"]), _text(document["nonce"]), slots)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, Invalid) as error:
             raise InvalidDocument(f"{where}: not a claimed ticket: {error}") from error
 
 
@@ -211,7 +224,9 @@ def label_matches(asked: str, offered: str) -> bool:
 
 def to_bytes(document: Mapping[str, Json]) -> bytes:
     """Compact JSON in a fixed order, so that equal documents are equal bytes."""
-    return json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    text = json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    # Half a surrogate pair, as in the name of a file that is not UTF-8, becomes JSON's own escape for it.
+    return text.encode(errors="backslashreplace")
 
 
 def from_bytes(data: bytes, where: str) -> dict[str, Any]:

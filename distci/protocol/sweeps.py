@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from distci.coordination.port import Delete
-from distci.errors import InvalidDocument
+from distci.errors import InvalidDocument, Unavailable
 from distci.protocol import paths, permits, transactions
 from distci.protocol.records import Running, Ticket
 from distci.protocol.tickets import DAY_S, Tickets
@@ -22,6 +22,9 @@ GRACE_S = 2.0
 
 ONCE_DAYS = 2
 """For how many days causes are remembered at least."""
+
+FORGOTTEN_AT_ONCE = 1000
+"""Causes of one day that a sweep forgets, in one transaction."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,19 @@ class Sweeper:
         others = {token: since for token, since in self._missing_since.items() if paths.claim_bucket(token) != bucket}
         self._missing_since = others | {token: known.get(token, now) for token in missing}
         due = [token for token in missing if now - self._missing_since[token] >= self._grace_s]
-        return sum(self._reclaim(token) for token in due)
+        return self._each(due, self._reclaim)
+
+    def _each(self, items: Iterable[str], move: Callable[[str], bool]) -> int:
+        """How many were moved. One that cannot be must not keep the others from it."""
+        moved = 0
+        for item in items:
+            try:
+                moved += move(item)
+            except Unavailable:
+                raise
+            except Exception:
+                log.exception("%s cannot be swept", item)
+        return moved
 
     def _reclaim(self, token: str) -> bool:
         """Take over a claim that nobody holds any more."""
@@ -101,16 +116,15 @@ class Sweeper:
         now_ms = int(self._tickets.clock() * 1000)
         folder = paths.parked_folder(paths.DUE)
         names = [name for name in self._coordination.children(folder) if paths.due_ms(name) <= now_ms]
-        return sum(self._unpark(f"{folder}/{name}") for name in sorted(names))
+        return self._each((f"{folder}/{name}" for name in sorted(names)), self._unpark)
 
     def _unpark_for_permits(self) -> int:
         """The net below the hand-over of permits: tickets parked for one that has slots free."""
         tree = self._tickets.tree
-        return sum(
-            self._unpark(path)
-            for name in permits.waited_for(tree)
-            for path in permits.line(tree, name)[: permits.free(tree, name)]
+        turns = (
+            path for name in permits.waited_for(tree) for path in permits.line(tree, name)[: permits.free(tree, name)]
         )
+        return self._each(turns, self._unpark)
 
     def _unpark(self, path: str) -> bool:
         node = self._coordination.read(path)
@@ -129,6 +143,7 @@ class Sweeper:
             if not day.isdigit() or int(day) >= today - ONCE_DAYS:
                 continue
             folder = f"{paths.ONCE}/{day}"
-            for cause in self._coordination.children(folder):
-                self._coordination.commit(Delete(f"{folder}/{cause}"))
-            self._coordination.commit(Delete(folder))
+            causes = self._coordination.children(folder)
+            deletes = [Delete(f"{folder}/{cause}") for cause in causes[:FORGOTTEN_AT_ONCE]]
+            # Those that are left, next time: claims are waiting to be swept.
+            self._coordination.commit(*deletes, *([Delete(folder)] if len(deletes) == len(causes) else []))

@@ -6,8 +6,10 @@ import logging
 import random as random_module
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from random import Random
 from threading import Event
 
@@ -95,7 +97,7 @@ class Tickets:
         if not ticket.is_exhausted:
             return Step(post=[ticket.again()])
         content = from_bytes(ticket.to_bytes(), "ticket")
-        return Step(transactions.set_aside(ticket.token, reason, content))
+        return Step(self._set_aside(ticket.token, reason, content))
 
     def post(self, *tickets: Ticket) -> bool:
         """Offer tickets, all or none, and wake a worker for each; False when they have been posted before.
@@ -133,7 +135,7 @@ class Tickets:
             if not any(done.refused_at(first + index) for index in range(len(deletes))):
                 break
             # Somebody else woke that worker first: look again for one that is idle.
-        self.waking.afterwards(stamped, len(wakes), done)
+        self.waking.afterwards([ticket for ticket in stamped if ticket.id not in wakes], done)
         return done
 
     def stamped(self, ticket: Ticket) -> Ticket:
@@ -184,26 +186,36 @@ class Tickets:
 
     def withdrawal(self, ticket: Ticket) -> Operation | None:
         """The operation that takes a waiting ticket out of its queue, or None when it is not (or no longer) waiting."""
-        buckets = [f"{ticket.pool}/{bucket}" for bucket in self.tree.coordination.children(ticket.pool)]
-        folders = [*buckets, *(paths.parked_for(permit.name) for permit in ticket.permits)]
-        return next((Delete(path) for folder in folders if (path := self._found(folder, ticket.id))), None)
+        return self._withdrawal(ticket.id, [*self._buckets(ticket.pool), *_lines(ticket)])
+
+    def withdrawal_by_id(self, ticket: str) -> Operation | None:
+        """The same for a ticket of which only the id is known: all queues are looked through."""
+        pools = (f"{paths.QUEUE}/{pool}" for pool in self.tree.coordination.children(paths.QUEUE))
+        parked = (paths.parked_folder(why) for why in self.tree.coordination.children(paths.PARKED))
+        return self._withdrawal(ticket, [*chain.from_iterable(map(self._buckets, pools)), *parked])
 
     def is_parked(self, ticket: Ticket) -> bool:
         """Whether a ticket waits for one of the permits that it needs."""
-        return any(self._found(paths.parked_for(permit.name), ticket.id) for permit in ticket.permits)
+        return self._withdrawal(ticket.id, _lines(ticket)) is not None
 
     def unparking(self, ticket: str, permit: str) -> Step:
         """What puts a ticket that waits for a permit back into the queue; nothing when it does not (any more)."""
-        path = self._found(paths.parked_for(permit), ticket)
-        node = self.tree.coordination.read(path) if path else None
+        found = self._withdrawal(ticket, [paths.parked_for(permit)])
+        node = self.tree.coordination.read(found.path) if found else None
         if node is None:
             return Step()
-        return Step([Delete(path, node.version)], [Ticket.from_bytes(node.data, path)])
+        return Step([Delete(found.path, node.version)], [Ticket.from_bytes(node.data, found.path)])
 
-    def _found(self, folder: str, ticket: str) -> str:
-        """Where in a folder a waiting ticket is; empty when it is not there."""
-        names = self.tree.coordination.children(folder)
-        return next((f"{folder}/{name}" for name in names if paths.Name.parse(name).ticket == ticket), "")
+    def _withdrawal(self, ticket: str, folders: Iterable[str]) -> Delete | None:
+        for folder in folders:
+            for name in self.tree.coordination.children(folder):
+                with suppress(Invalid):  # what is no name of a ticket is set aside by who lists the folder
+                    if paths.Name.parse(name).ticket == ticket:
+                        return Delete(f"{folder}/{name}")
+        return None
+
+    def _buckets(self, pool: str) -> Sequence[str]:
+        return [f"{pool}/{bucket}" for bucket in self.tree.coordination.children(pool)]
 
     def set_aside(self, path: str, token: str, reason: str) -> None:
         """Take a node that cannot be read out of everyone's way, and keep it with the reason under ``/dead``."""
@@ -211,7 +223,7 @@ class Tickets:
         if node is None:
             return
         content = node.data.decode(errors="replace")
-        self.tree.commit(Delete(path, node.version), *transactions.set_aside(token, reason, content))
+        self.tree.commit(Delete(path, node.version), *self._set_aside(token, reason, content))
 
     def pause(self, *kinds: str) -> None:
         """Let nobody claim tickets of these kinds (``*`` for all) from now on; none given: resume all."""
@@ -250,6 +262,12 @@ class Tickets:
         """Tokens of all tickets that were set aside."""
         return self.tree.coordination.children(paths.DEAD)
 
+    def _set_aside(self, token: str, reason: str, content: Json) -> Sequence[Operation]:
+        """Set something aside in place of what lies there by that token: a ticket posted again after days, say."""
+        return transactions.set_aside(
+            token, reason, content, self.tree.coordination.exists(paths.dead(token)) is not None
+        )
+
     def _asked(self, ticket: Ticket, reason: str) -> Step | None:
         """What those say who know what the ticket is for; None when they leave it to us, or cannot say."""
         if self.abandoned is None:
@@ -279,9 +297,10 @@ class Tickets:
         self._widths[pool] = (now, width)
         return width
 
-    def _queued(self) -> Iterator[str]:
+    def _queued(self, pools: Sequence[str] | None = None) -> Iterator[str]:
+        """Where tickets wait in these pools, or in all."""
         coordination = self.tree.coordination
-        for pool in sorted(coordination.children(paths.QUEUE)):
+        for pool in sorted(coordination.children(paths.QUEUE) if pools is None else pools):
             for bucket in sorted(coordination.children(f"{paths.QUEUE}/{pool}")):
                 for name in sorted(coordination.children(f"{paths.QUEUE}/{pool}/{bucket}")):
                     yield f"{paths.QUEUE}/{pool}/{bucket}/{name}"
@@ -317,6 +336,11 @@ class Tickets:
         except InvalidDocument as error:
             return TicketView("dead", token, None, reason=str(error))
         return TicketView("dead", token, _ticket_in(document.get("ticket")), reason=str(document.get("reason")))
+
+
+def _lines(ticket: Ticket) -> list[str]:
+    """Where a ticket waits when a permit that it needs is held by others."""
+    return [paths.parked_for(permit.name) for permit in ticket.permits]
 
 
 _AT_ONCE = Event()

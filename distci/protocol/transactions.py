@@ -21,13 +21,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distci.coordination.port import Check, Create, Delete, Operation
+from distci.coordination.port import NODE_BYTES_MAX, Check, Create, Delete, Operation, Write
 from distci.model import Json
 from distci.protocol import paths
 from distci.protocol.records import FORMAT, Running, Ticket, to_bytes
 
 CLAIM_CONTROL, CLAIM_GUARD = 0, 2
 """Where in a claim the check of ``/control`` and, if there is one, that of the guard stand."""
+
+REASON_CHARS_MAX = 500
+"""Of why a ticket was set aside, since an error may say anything."""
+
+CONTENT_CHARS_MAX = 2000
+"""Of what cannot be read, where all of it does not fit into a node as JSON."""
 
 FENCE, OWNER = 0, 1
 """Where in a finish the fence and what concerns the heartbeat stand."""
@@ -89,9 +95,13 @@ def adopt(token: str, replaces_owner: bool = False) -> list[Operation]:
     return [Check(paths.running(token)), *forget, Create(paths.owner(token), ephemeral=True)]
 
 
-def set_aside(token: str, reason: str, content: Json) -> list[Operation]:
-    """Keep what cannot or shall not be claimed any more where people can look at it."""
-    return [Create(paths.dead(token), to_bytes({"f": FORMAT, "reason": reason, "ticket": content}))]
+def set_aside(token: str, reason: str, content: Json, replaces: bool = False) -> list[Operation]:
+    """Keep what cannot or shall not be claimed any more where people can look at it; ``replaces``: something of that token lies there."""
+    document = {"f": FORMAT, "reason": reason[:REASON_CHARS_MAX], "ticket": content}
+    data = to_bytes(document)
+    if len(data) > NODE_BYTES_MAX:
+        data = to_bytes(document | {"ticket": str(content)[:CONTENT_CHARS_MAX]})
+    return [Write(paths.dead(token), data) if replaces else Create(paths.dead(token), data)]
 
 
 def park_for(permit: str, ticket: Ticket) -> Operation:

@@ -1,8 +1,8 @@
 """The coordination port with the folders of the map made on demand, and with hints.
 
 A transaction has required operations and *hints*: waking somebody, going idle. A hint may be out of date by the time it
-is committed (another poster woke that worker first); then the transaction goes through without any hints, since
-what they were for is repaired elsewhere (:mod:`distci.protocol.waking`).
+is committed (another poster woke that worker first); then the transaction goes through without that one, since
+what it was for is repaired elsewhere (:mod:`distci.protocol.waking`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from distci.protocol.records import FORMAT, from_bytes, to_bytes
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a transaction went, and whether its hints took effect with it."""
+    """How a transaction went, and which of its hints were sent with it."""
 
     result: CommitResult
-    hinted: bool = False
+    hints: Sequence[Operation] = ()
 
     @property
     def committed(self) -> bool:
@@ -63,14 +63,14 @@ class Tree:
                 self.folder(_parent(create.path))
         result = self.coordination.commit(*operations)
         if not isinstance(result, Refused):
-            return Done(result, hinted=bool(hints))
+            return Done(result, hints)
         refused = operations[result.index]
         if isinstance(refused, Create) and result.reason is Reason.MISSING:
             # Somebody swept a folder that we knew of: make it again, then the whole transaction again.
             self._forget(_parent(refused.path))
             return self.commit(*required, hints=hints)
         if result.index >= len(required):
-            return self.commit(*required)
+            return self.commit(*required, hints=[hint for hint in hints if hint is not refused])
         return Done(result)
 
     def _prepare(self) -> None:

@@ -49,19 +49,19 @@ class Waking:
                 chosen[ticket.id] = self._random.choice(candidates)
         return chosen
 
-    def afterwards(self, tickets: Sequence[Ticket], woken: int, done: Done) -> None:
-        """After a post: wake by a transaction of its own those who went idle while it was being committed.
+    def afterwards(self, unwoken: Sequence[Ticket], done: Done) -> None:
+        """After a post: wake by a transaction of its own, for tickets that nobody was woken for, those who went idle meanwhile.
 
         After a post whose answer was lost too, since its tickets may be there. Never raises that the tree is away: the post
         stands as it is, and idle workers look by themselves in a minute.
         """
-        if isinstance(done.result, Refused) or woken >= len(tickets):
+        if isinstance(done.result, Refused):
             return
         with suppress(CoordinationUnavailable):
-            self._wake_late(tickets, woken)
+            self._wake_late(unwoken)
 
-    def _wake_late(self, tickets: Sequence[Ticket], woken: int) -> None:
-        for path in list(self.choose(tickets).values())[: len(tickets) - woken]:
+    def _wake_late(self, tickets: Sequence[Ticket]) -> None:
+        for path in self.choose(tickets).values():
             for _ in range(WAKE_TRIES):
                 if not isinstance(self._tree.coordination.commit(Delete(path)), Unknown):
                     break

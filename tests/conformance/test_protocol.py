@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from waiting import wait_until
 
-from distci.coordination.port import Coordination, Create, Delete, Operation, Write
-from distci.errors import ClaimLost, Invalid, NoSuchTicket, VersionConflict
+from distci.coordination.port import NODE_BYTES_MAX, Coordination, Create, Delete, Node, Operation, Write
+from distci.errors import ClaimLost, CoordinationUnavailable, Invalid, NoSuchTicket, VersionConflict
 from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, paths, permits
+from distci.protocol.members import workers
+from distci.protocol.records import Running
+from distci.protocol.sweeps import ONCE_DAYS
+from distci.protocol.tickets import DAY_S, Step
 from distci.testing import CutCoordination, LossyCoordination
 
 WAIT_S = 10.0
@@ -57,6 +61,10 @@ class Bench:
 
     def sweeper(self, clock: Clock) -> Sweeper:
         return Sweeper(self.boss, "s", lambda: ["s"], monotonic=clock)
+
+    def transactions(self) -> int:
+        """How many the poster has tried so far."""
+        return int(vars(vars(self.boss.tree.coordination)["real"])["transactions"])
 
     def lose(self, claim: Claim) -> None:
         """Let the claim's heartbeat vanish and its worker not notice, as when it is stopped or cut off."""
@@ -188,6 +196,25 @@ def test_an_operation_that_is_refused_refuses_the_finish(bench: Bench) -> None:
     claim.finish(Write("/jobs/j", b"mine", 1))
 
 
+def test_a_follow_on_ticket_that_stands_in_the_queue_refuses_the_finish(bench: Bench) -> None:
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(bench.worker("x").claims())
+    refusals: list[VersionConflict] = []
+
+    def finish() -> None:
+        try:
+            claim.finish(follow=[Ticket("b", "y", posted_ms=1), Ticket("b", "y", posted_ms=1)])
+        except VersionConflict as error:
+            refusals.append(error)
+
+    thread = threading.Thread(target=finish, daemon=True)
+    thread.start()
+    thread.join(WAIT_S)
+
+    assert len(refusals) == 1
+    assert bench.places() == [("running", "a.1")]
+
+
 def test_a_lost_session_with_living_work_is_adopted_again(bench: Bench) -> None:
     member = bench.worker("x")
     bench.boss.post(Ticket("a", "x"))
@@ -272,6 +299,56 @@ def test_a_claim_without_heartbeat_is_left_alone_for_the_grace(bench: Bench) -> 
     assert sweeper.sweep() == 0
     clock.now += 1.5
     assert sweeper.sweep() == 1
+
+
+def test_a_claim_whose_fate_nobody_knows_is_given_back_though_the_tree_goes_away_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = bench.worker("x")
+    line = lossy(member)
+    bench.boss.post(Ticket("a", "x"))
+    outage = paths.running("a.1")
+
+    def read(path: str) -> Node | None:
+        nonlocal outage
+        if path == outage:
+            outage = ""
+            raise CoordinationUnavailable("away on purpose")
+        return line.real.read(path)
+
+    def interrupts(operations: Sequence[Operation]) -> bool:
+        if any(step.path == outage for step in operations):
+            line.real.commit(*operations)
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setattr(line, "read", read)
+    line.lose_answer(committed=True, when=interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        next(member.claims())
+
+    wait_until(lambda: bench.places() == [("waiting", "a.2")], WAIT_S)
+
+
+def test_d26_a_worker_whose_own_node_is_spoilt_still_adopts_its_claims(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    bench.boss.tree.commit(Write(paths.worker(member.name), b"spoilt"))
+    keeper = f"keeper of {member.name}"
+    wait_until(lambda: "came to nothing" in caplog.text or keeper not in [it.name for it in threading.enumerate()])
+
+    bench.cluster.expire(lossy(member))
+
+    session = lossy(member).session
+
+    def is_adopted() -> bool:
+        stat = bench.boss.tree.coordination.exists(paths.owner(claim.token))
+        return stat is not None and stat.owner == session.id
+
+    wait_until(is_adopted, 30)
 
 
 def test_d15_a_late_comer_is_refused_at_the_fence(bench: Bench) -> None:
@@ -372,6 +449,151 @@ def test_a_claimed_node_that_cannot_be_read_is_set_aside(bench: Bench) -> None:
     assert bench.places() == [("dead", token)]
 
 
+def spoil(ticket: Ticket) -> bytes:
+    """The bytes of a ticket whose guard and permit the tree cannot have."""
+    return ticket.to_bytes().replace(b"/jobs/none", b"nonsense").replace(b'["db"', b'[""')
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        spoil(Ticket("b", "x", guard="/jobs/none")),
+        spoil(Ticket("b", "x", permits=[Permit("db", 1)])),
+        b"\xff" * NODE_BYTES_MAX,
+        b"\x00" * NODE_BYTES_MAX,
+    ],
+    ids=["guard", "permit", "long", "control characters"],
+)
+def test_d26_a_ticket_that_no_transaction_can_carry_is_set_aside_and_harms_nobody(bench: Bench, content: bytes) -> None:
+    bench.boss.commit(post=[Ticket("a", "x", priority=9)])
+    bad = Create(f"{paths.QUEUE}/x/0/{Ticket('b', 'x', posted_ms=1).name()}", content)
+    assert bench.boss.tree.commit(bad).committed
+
+    claim = next(bench.worker("x").claims())
+
+    assert claim.token == "a.1"
+    assert bench.places() == [("dead", "b.1"), ("running", "a.1")]
+
+
+def test_d26_a_claim_on_record_that_no_transaction_can_carry_is_set_aside(bench: Bench) -> None:
+    running = Running(Ticket("a", "x"), "w", "n", [("db", 0)]).to_bytes().replace(b"db", b"")
+    bench.boss.tree.commit(Create(paths.running("a.1"), running))
+    assert Sweeper(bench.boss, "s", lambda: ["s"], grace_s=0).sweep() == 1
+    assert bench.places() == [("dead", "a.1")]
+
+
+def test_d26_a_spoilt_name_in_the_queue_keeps_no_ticket_from_being_taken_back(bench: Bench) -> None:
+    ticket = Ticket("a", "x")
+    bench.boss.post(ticket)
+    bench.boss.tree.commit(Create(f"{ticket.pool}/0/0-garbage"), Create(f"{ticket.pool}/0/zz"))
+    withdrawal = bench.boss.withdrawal("a", ticket.pool)
+    assert withdrawal is not None
+    assert bench.boss.tree.commit(withdrawal).committed
+
+
+def test_d26_a_worker_that_cannot_be_read_hides_no_other(bench: Bench) -> None:
+    member = bench.worker("x")
+    for number, content in enumerate((b"", b'{"f": 1}', b'{"f": 99, "kinds": ["x"]}', b'{"f":1,"kinds":1}')):
+        bench.boss.tree.commit(Create(paths.worker(f"bad-{number}"), content))
+    assert [view.name for view in workers(bench.boss)] == [member.name]
+
+
+def test_d26_a_spoilt_ticket_that_waits_for_a_permit_is_set_aside_by_a_sweep(bench: Bench) -> None:
+    folder = paths.parked("permit-db", "").rstrip("/")
+    good = Ticket("a", "x", permits=[Permit("db", 1)], posted_ms=1)
+    bench.boss.tree.commit(Create(f"{folder}/0-bad", b"[]"), Create(f"{folder}/{good.name()}", good.to_bytes()))
+    sweeper = bench.sweeper(Clock())
+
+    moved = [sweeper.sweep(), sweeper.sweep()]
+
+    assert moved == [0, 1]
+    assert sorted(place for place, _ in bench.places()) == ["dead", "waiting"]
+
+
+def test_a_control_node_that_cannot_be_read_holds_workers_up_until_it_is_mended(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.boss.post(Ticket("a", "x"))
+    control = bench.boss.tree.coordination.read(paths.CONTROL)
+    assert control is not None
+    bench.boss.tree.commit(Write(paths.CONTROL, b"spoilt"))
+    member = bench.worker("x")
+    taken: list[Claim] = []
+    thread = threading.Thread(target=lambda: taken.append(next(member.claims())), daemon=True)
+    thread.start()
+    wait_until(lambda: not thread.is_alive() or "claiming nothing" in caplog.text, WAIT_S)
+    assert thread.is_alive()
+
+    bench.boss.tree.commit(Write(paths.CONTROL, control.data))
+    thread.join(WAIT_S)
+
+    assert [claim.token for claim in taken] == ["a.1"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"guard": "nonsense"},
+        {"permits": [Permit("", 1)]},
+        {"permits": [Permit("..", 1)]},
+        {"permits": [Permit("db", 0)]},
+        {"permits": [Permit("db", 1001)]},
+    ],
+    ids=str,
+)
+def test_a_ticket_that_nobody_could_claim_is_refused(wrong: Mapping[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        Ticket("a", "x", **wrong)
+
+
+@pytest.mark.parametrize("reason", ["x" * 20_000, "file \udcff", "\x00" * 5000], ids=["long", "surrogate", "control"])
+def test_a_ticket_is_set_aside_whatever_the_reason_says(bench: Bench, reason: str) -> None:
+    bench.boss.post(Ticket("a", "x", attempts=1))
+    member = bench.worker("x")
+    next(member.claims()).give_back(reason)
+    assert bench.places() == [("dead", "a.1")]
+    assert member.held == []
+
+
+def test_a_ticket_posted_anew_is_set_aside_in_place_of_its_namesake(bench: Bench) -> None:
+    claims = bench.worker("x").claims()
+    for reason in ("first", "second"):
+        bench.boss.commit(post=[Ticket("a", "x", attempts=1)])
+        ending = threading.Thread(target=next(claims).give_back, args=(reason,), daemon=True)
+        ending.start()
+        ending.join(WAIT_S)
+        assert not ending.is_alive()
+    assert [view.reason for view in bench.boss.list()] == ["second"]
+
+
+def test_a_claim_that_cannot_be_swept_keeps_no_other_from_it(bench: Bench) -> None:
+    def abandoned(ticket: Ticket, reason: str) -> Step | None:
+        return Step([Write("nonsense", b"")]) if ticket.id == "a" else None
+
+    bench.boss.abandoned = abandoned
+    for ticket in (Ticket(name, "x") for name in "abcdef"):
+        bench.boss.tree.commit(Create(paths.running(ticket.token), Running(ticket, "w", "n").to_bytes()))
+    Sweeper(bench.boss, "s", lambda: ["s"], grace_s=0).sweep()
+    assert bench.places() == [("running", "a.1"), *(("waiting", f"{name}.2") for name in "bcdef")]
+
+
+def test_old_causes_are_forgotten_in_few_transactions(bench: Bench) -> None:
+    tree, today = bench.boss.tree, int(bench.boss.clock() // DAY_S)
+    for first in range(0, 1500, 500):
+        old = [Create(paths.once(today - ONCE_DAYS - 1, f"cause {first + number}")) for number in range(500)]
+        assert tree.commit(*old).committed
+    kept = paths.once(today - ONCE_DAYS, "kept")
+    tree.commit(Create(kept))
+    before = bench.transactions()
+
+    for _ in range(3):
+        bench.sweeper(Clock()).sweep()
+
+    assert bench.transactions() - before <= 3
+    assert list(tree.coordination.children(paths.ONCE)) == [str(today - ONCE_DAYS)]
+    assert tree.coordination.exists(kept)
+
+
 def test_a_ticket_whose_guard_is_gone_is_void(bench: Bench) -> None:
     bench.boss.post(Ticket("void", "x", guard="/jobs/nothing"))
     bench.boss.post(Ticket("a", "x"))
@@ -451,6 +673,33 @@ def test_a_worker_that_goes_idle_during_a_post_is_woken_though_answers_are_lost(
     bench.boss.post(Ticket("a", "x"))
 
     assert boss.exists(idle) is None
+
+
+def test_of_two_tickets_the_one_that_woke_nobody_wakes_who_goes_idle_meanwhile(bench: Bench) -> None:
+    tree, boss = bench.boss.tree, bench.boss.tree.coordination
+    assert isinstance(boss, CutCoordination)
+    busy_too, late = paths.idle("x;;", "busy too"), paths.idle("y;;", "late")
+    tree.commit(Create(paths.idle("x;;", "first")), Create(busy_too))
+    tree.folder(late.rpartition("/")[0])
+
+    def goes_idle(operations: Sequence[Operation]) -> bool:
+        if posts(operations):
+            boss.real.commit(Create(late))
+        return False
+
+    boss.lose_answer(committed=True, when=goes_idle)
+    bench.boss.commit(post=[Ticket("a", "x"), Ticket("b", "y")])
+
+    assert boss.exists(late) is None
+    assert len(boss.children(f"{paths.IDLE}/x;;")) == 1
+
+
+def test_a_hint_that_is_out_of_date_keeps_no_other_from_its_effect(bench: Bench) -> None:
+    tree = bench.boss.tree
+    own, another = Create(paths.idle("x;;", "own")), Delete(paths.idle("x;;", "another"))
+    done = tree.commit(Create("/jobs/a"), hints=[another, own])
+    assert (done.committed, list(done.hints)) == (True, [own])
+    assert tree.coordination.exists(own.path)
 
 
 def test_draining_ends_the_claims_and_leaves_what_is_held(bench: Bench) -> None:
