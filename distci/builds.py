@@ -16,7 +16,7 @@ from distci import console, documents, plan
 from distci.coordination.port import Operation
 from distci.errors import IllegalTransition, NoSuchBuild, NoSuchObject, NoSuchTask, VersionConflict
 from distci.jobs import Jobs
-from distci.lifecycle import Lifecycle, LiveBuild, task_ticket
+from distci.lifecycle import Lifecycle, LiveBuild, task_ticket_id
 from distci.model import BuildId, Json, Result, TaskState, Trigger
 from distci.protocol import paths, transactions
 from distci.protocol.tickets import DAY_S
@@ -116,8 +116,8 @@ class Builds:
     ) -> BuildId:
         """Start a build of a job as it is in force now; its id.
 
-        ``cause`` names what made you ask (a delivery, a change): asking again with the same cause within a day gives the same build.
-        Raises NoSuchJob, InvalidJob (wrong parameters, each named), and Unavailable, after which asking again with a cause is safe.
+        ``cause`` names what made you ask (a delivery, a change): asking again for that job with the same cause within a day gives the
+        same build. Raises NoSuchJob, InvalidJob (wrong parameters, each named), and Unavailable, after which asking again with a cause is safe.
 
         >>> build = ci.builds.trigger("docs/hello")
         >>> str(build)
@@ -128,7 +128,7 @@ class Builds:
         plan.expand(version.definition(), BuildId(job, 1), version.version, trigger)
         if not cause:
             return self._lifecycle.create(version, trigger)
-        return self._once(cause, lambda also: self._lifecycle.create(version, trigger, also))
+        return self._once(f"{job} {cause}", lambda also: self._lifecycle.create(version, trigger, also))
 
     def get(self, build: BuildId | str) -> BuildView:
         """A build as it stands; NoSuchBuild when there is none of that number.
@@ -162,7 +162,9 @@ class Builds:
         coordination = self._tickets.tree.coordination
         until = None if timeout_s is None else time.monotonic() + timeout_s
         changed = Event()
-        while coordination.watch(paths.build(wanted), changed) is not None:
+        path = paths.build(wanted)
+        # Looked at before it is watched: a watch of a build that has been archived would stay for ever.
+        while coordination.exists(path) is not None and coordination.watch(path, changed) is not None:
             remaining_s = None if until is None else until - time.monotonic()
             if remaining_s is not None and remaining_s <= 0:
                 break
@@ -271,15 +273,16 @@ class Builds:
 
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
         running = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
+        parked = set(self._tickets.waiting_for_permits())
         for entry in record["tasks"]:
             ticket = None
             if live.state and entry["state"] == TaskState.READY:
-                ticket = task_ticket(self._lifecycle.plan_of(live), entry["name"], live.state.tasks[entry["name"]])
-            token = running.get(ticket.id) if ticket else None
+                ticket = task_ticket_id(live.build, entry["name"], live.state.tasks[entry["name"]])
+            token = running.get(ticket) if ticket else None
             if token is not None:
                 worker = self._tickets.view_running(token).worker
                 yield _task_view(entry | {"state": TaskState.RUNNING, "token": token}, worker)
-            elif ticket and self._tickets.is_parked(ticket):
+            elif ticket in parked:
                 yield _task_view(entry | {"state": TaskState.BLOCKED})
             else:
                 yield _task_view(entry)

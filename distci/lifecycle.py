@@ -28,6 +28,7 @@ from distci.errors import (
     Damaged,
     IllegalTransition,
     Invalid,
+    InvalidDocument,
     InvalidJob,
     NoSuchBuild,
     NoSuchObject,
@@ -70,8 +71,11 @@ OUTCOMES_KEPT = 1024
 CONTROL_ATTEMPTS = 20
 """Control work is cheap and idempotent; it is given up only when it kills every worker that touches it."""
 
-_PATIENCE = Event()
-"""Never set: what a person or a service asked for is settled, however long the tree is away."""
+PATIENCE_S = 30.0
+"""How long what a person or a service asked for is settled while the tree is away, before they are told."""
+
+UNREADABLE = (Damaged, NoSuchObject, InvalidDocument)
+"""What becomes of reading a plan that is not there any more as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,36 +134,50 @@ class LiveBuild:
 
     @classmethod
     def from_bytes(cls, build: BuildId, data: bytes, version: int) -> LiveBuild:
-        document = from_bytes(data, paths.build(build))
+        """Read a node; InvalidDocument when it is not that of a build."""
+        where = paths.build(build)
+        document = from_bytes(data, where)
         state = document.get("state")
         result = document.get("result")
-        return cls(
-            build=build,
-            nonce=document["nonce"],
-            config=document["config"],
-            trigger=documents.trigger_from_json(document["trigger"]),
-            created_ms=document["created_ms"],
-            plan_digest=document.get("plan", ""),
-            state=documents.state_from_json(state) if state is not None else None,
-            result=Result(result) if result else None,
-            reason=document.get("reason", ""),
-            finished_ms=document.get("finished_ms", 0),
-            downstream=tuple(document.get("downstream", ())),
-            is_cancelled=document.get("cancelled", False),
-            waits_for=document.get("waits_for", ""),
-            slots=tuple((name, slot) for name, slot in document.get("slots", ())),
-            version=version,
-        )
+        try:
+            return cls(
+                build=build,
+                nonce=document["nonce"],
+                config=document["config"],
+                trigger=documents.trigger_from_json(document["trigger"]),
+                created_ms=document["created_ms"],
+                plan_digest=document.get("plan", ""),
+                state=documents.state_from_json(state) if state is not None else None,
+                result=Result(result) if result else None,
+                reason=document.get("reason", ""),
+                finished_ms=document.get("finished_ms", 0),
+                downstream=tuple(document.get("downstream", ())),
+                is_cancelled=document.get("cancelled", False),
+                waits_for=document.get("waits_for", ""),
+                slots=tuple((name, slot) for name, slot in document.get("slots", ())),
+                version=version,
+            )
+        except (KeyError, TypeError, ValueError, InvalidDocument) as error:
+            raise InvalidDocument(f"{where}: not a build: {error}") from error
 
 
 class Lifecycle:
     """The steps of builds on one tree and one store. Any thread may use it."""
 
-    def __init__(self, tickets: Tickets, store: Store, jobs: Jobs, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        tickets: Tickets,
+        store: Store,
+        jobs: Jobs,
+        clock: Callable[[], float] = time.time,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """``patience_s`` is for how long :meth:`create` and :meth:`cancel` find out what became of a request whose answer was lost."""
         self.tickets = tickets
         self.store = store
         self.jobs = jobs
         self._clock = clock
+        self._patience_s = patience_s
         self._plans: dict[str, Plan] = {}
         self._outcomes: dict[str, Mapping[str, Json]] = {}
         tickets.abandoned = self._abandoned
@@ -197,6 +215,7 @@ class Lifecycle:
         """A new build, with the next number of its job, and the ticket to plan it; and what must be true ``also``.
 
         Raises VersionConflict when one of the operations that ``also`` gives was refused: then there is no new build.
+        Raises Unavailable when the tree is away; if it went away with the answer, there may be one.
         """
         nonce = self.tickets.new_nonce()
         while True:
@@ -208,13 +227,13 @@ class Lifecycle:
                 ticket = control_ticket(live.build, "plan")
                 return self.tickets.commit(*operations, *also(live.build), post=[ticket])
 
-            settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), _PATIENCE)
+            settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), self._patience())
             if isinstance(settled, Done) and settled.committed:
                 return live.build
             if isinstance(settled, Done) and isinstance(settled.result, Refused) and settled.result.index > 1:
                 raise VersionConflict(f"a build of {job.job} was refused: what it builds on has changed")
             # Somebody else took the number: the next one, after a pause that keeps many from meeting again and again.
-            _PATIENCE.wait(self.tickets.random.uniform(0, COLLISION_PAUSE_S))
+            Event().wait(self.tickets.random.uniform(0, COLLISION_PAUSE_S))
 
     def plan(self, claim: Claim) -> Claim | None:
         """Expand the job and post the first tasks; a job that cannot be expanded ends its build as failed.
@@ -264,7 +283,10 @@ class Lifecycle:
     def cancel(self, build: BuildId, reason: str) -> None:
         """Ask a build to end. Tickets that still wait are taken back at once; what runs is stopped by its workers.
 
-        Raises NoSuchBuild when it is not live, IllegalTransition when it has its result already.
+        A build whose plan cannot be read any more ends on the spot, since nobody can do its tasks.
+
+        Raises NoSuchBuild when it is not live, IllegalTransition when it has its result already, and Unavailable when the
+        tree is away; asking again is safe.
         """
         while True:
             live = self._live(build)
@@ -276,16 +298,20 @@ class Lifecycle:
                 self.tickets.tree,
                 partial(self.tickets.commit, *step.operations, post=step.post),
                 partial(self._is_cancelled, build),
-                _PATIENCE,
+                self._patience(),
             )
             if isinstance(settled, Done) and settled.committed:
                 return
 
     def record(self, live: LiveBuild) -> dict[str, Json]:
         """The build as it is kept: made from the node and the attempts' own records, the same however often."""
-        made = self.plan_of(live) if live.plan_digest else None
+        try:
+            made = self.plan_of(live) if live.plan_digest else None
+        except UNREADABLE:
+            made = None  # the build can still be looked at and archived: what its tasks came to is in its state
         state = live.state
-        tasks = [self._task_record(live.build, task, state) for task in made.tasks] if made and state else []
+        known = made.tasks if made else [Task(name, "") for name in (state.tasks if state else ())]
+        tasks = [self._task_record(live.build, task, state) for task in known] if state else []
         return {
             "f": FORMAT,
             "build": str(live.build),
@@ -354,9 +380,8 @@ class Lifecycle:
         return other is not None and other.created_ms > live.created_ms
 
     def _end_unbegun(self, claim: Claim, live: LiveBuild, result: Result, reason: str) -> Claim | None:
-        ended = replace(live, result=result, reason=reason, finished_ms=self.now_ms())
-        archive = control_ticket(live.build, "archive")
-        return claim.finish(ended.write(), follow=[archive], keep=True, proof=lambda: self._is_planned(live.build))
+        step = self._ended(replace(live, reason=reason), result)
+        return claim.finish(*step.operations, follow=step.post, keep=True, proof=lambda: self._is_planned(live.build))
 
     def _finish(
         self,
@@ -371,18 +396,30 @@ class Lifecycle:
         return claim.finish(*step.operations, *also, follow=step.post, keep=True, proof=proof)
 
     def _moved(self, live: LiveBuild, made: Plan, advance: Advance) -> Step:
-        """The build after an advance, and the tickets that follow from it. With its result it gives its permits back."""
-        post = [task_ticket(made, name, advance.state.tasks[name]) for name in advance.ready]
+        """The build after an advance, and the tickets that follow from it."""
         moved = replace(live, state=advance.state)
-        if advance.result is None:
-            return Step([moved.write()], post)
-        moved = replace(moved, result=advance.result, finished_ms=self.now_ms(), slots=())
+        if advance.result is not None:
+            return self._ended(moved, advance.result)
+        return Step([moved.write()], [task_ticket(made, name, advance.state.tasks[name]) for name in advance.ready])
+
+    def _ended(self, live: LiveBuild, result: Result) -> Step:
+        """A build with its result: its permits go on to others, and it is to be archived."""
         given = permits.give_back(self.tickets.tree, live.slots)
-        return Step([moved.write(), *given.operations], [*post, control_ticket(live.build, "archive"), *given.post])
+        ended = replace(live, result=result, finished_ms=self.now_ms(), slots=())
+        return Step([ended.write(), *given.operations], [control_ticket(live.build, "archive"), *given.post])
 
     def _withdraw(self, live: LiveBuild) -> Step:
         """Cancel a planned build: every ticket of it that waits is taken back in the same transaction."""
-        made = self.plan_of(live)
+        try:
+            made = self.plan_of(live)
+        except UNREADABLE as error:
+            # A ticket that is held is void as soon as the node is gone.
+            reason = f"{live.reason}; {error}"
+            ended = self._ended(replace(live, state=_all_over(_state(live)), reason=reason), Result.CANCELLED)
+            posted = [name for name, progress in _state(live).tasks.items() if progress.state is TaskState.READY]
+            ids = [task_ticket_id(live.build, name, _state(live).tasks[name]) for name in posted]
+            found = [delete for ticket in ids if (delete := self.tickets.withdrawal_by_id(ticket)) is not None]
+            return Step([*ended.operations, *found], ended.post)
         withdrawals: list[Operation] = []
 
         def take_back(task: Task) -> bool:
@@ -511,6 +548,9 @@ class Lifecycle:
             return found
         return self.store.get(keys.pin(live.build, name)).decode()
 
+    def _patience(self) -> outcomes.Deadline:
+        return outcomes.Deadline(self._patience_s)
+
     def now_ms(self) -> int:
         """Milliseconds since 1970 by this process's clock, for the record."""
         return int(self._clock() * 1000)
@@ -585,6 +625,11 @@ class Lifecycle:
         return any(entry["name"] == task and entry["token"] == token for entry in record["tasks"])
 
 
+def task_ticket_id(build: BuildId, name: str, progress: Progress) -> str:
+    """The id of the ticket of a task that is posted."""
+    return paths.digest(f"{build}\n{name}\n{progress.round}", 20)
+
+
 def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
     """The ticket of a task: the same id for the same build, task and round, whoever posts it."""
     task = made.task(name)
@@ -592,7 +637,7 @@ def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
     if progress.token:
         body["after"] = progress.token
     return Ticket(
-        id=paths.digest(f"{made.build}\n{name}\n{progress.round}", 20),
+        id=task_ticket_id(made.build, name, progress),
         kind=task.type,
         body=body,
         labels=task.labels,
@@ -637,6 +682,15 @@ def _cancel(made: Plan, state: BuildState, take_back: Callable[[Task], bool]) ->
             advance = plan.advance(made, advance.state, plan.Withdrawn(task.name))
             ready += advance.ready
     return replace(advance, ready=ready)
+
+
+def _all_over(state: BuildState) -> BuildState:
+    """The state of a cancelled build that cannot go on: whatever had not ended is cancelled."""
+    tasks = {
+        name: progress if progress.state.is_final else replace(progress, state=TaskState.CANCELLED)
+        for name, progress in state.tasks.items()
+    }
+    return BuildState(tasks, is_cancelled=True)
 
 
 def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:

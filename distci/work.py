@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 from distci.artifacts import Artifacts, Publication
 from distci.builds import Builds
 from distci.console import LogWriter
-from distci.errors import ClaimLost, Damaged, Invalid, Missing, NoSuchObject, Unavailable
+from distci.errors import ClaimLost, Damaged, Invalid, InvalidDocument, Missing, NoSuchObject, Unavailable
 from distci.isolation.port import Cause, Command, Ended, Isolation
 from distci.lifecycle import Lifecycle, LiveBuild, build_of
 from distci.model import BuildId, Json, Outcome, Plan, Task, Verdict
@@ -313,7 +313,7 @@ class TaskContext:
                 try:
                     coordination.watch(build_path(self.build), changed)
                     live = self._site.lifecycle.read(self.build)
-                except Unavailable:
+                except (Unavailable, InvalidDocument):
                     changed.set()
                 else:
                     if live is None or (live.is_cancelled and not self.task.on_cancel):

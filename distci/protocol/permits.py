@@ -113,7 +113,7 @@ def holders(tree: Tree, name: str) -> Iterator[str]:
 def free(tree: Tree, name: str) -> int:
     """How many slots of a permit that somebody waits for are free, by the limit that the last one who began to wait gave."""
     node = tree.coordination.read(paths.permit_folder(name))
-    limit = int(node.data) if node and node.data.isdigit() else 0
+    limit = int(node.data) if node and node.data.isdigit() else 1
     return max(0, limit - len(_taken(tree, name)))
 
 

@@ -194,17 +194,20 @@ class Tickets:
         parked = (paths.parked_folder(why) for why in self.tree.coordination.children(paths.PARKED))
         return self._withdrawal(ticket, [*chain.from_iterable(map(self._buckets, pools)), *parked])
 
-    def is_parked(self, ticket: Ticket) -> bool:
-        """Whether a ticket waits for one of the permits that it needs."""
-        return self._withdrawal(ticket.id, _lines(ticket)) is not None
+    def waiting_for_permits(self) -> Iterator[str]:
+        """Ids of all tickets that wait for a permit."""
+        for why in self.tree.coordination.children(paths.PARKED):
+            for name in self.tree.coordination.children(paths.parked_folder(why)) if paths.waited_for(why) else ():
+                with suppress(Invalid):
+                    yield paths.Name.parse(name).ticket
 
     def unparking(self, ticket: str, permit: str) -> Step:
         """What puts a ticket that waits for a permit back into the queue; nothing when it does not (any more)."""
-        found = self._withdrawal(ticket, [paths.parked_for(permit)])
-        node = self.tree.coordination.read(found.path) if found else None
-        if node is None:
+        delete = self._withdrawal(ticket, [paths.parked_for(permit)])
+        node = self.tree.coordination.read(delete.path) if delete else None
+        if delete is None or node is None:
             return Step()
-        return Step([Delete(found.path, node.version)], [Ticket.from_bytes(node.data, found.path)])
+        return Step([delete], [Ticket.from_bytes(node.data, delete.path)])
 
     def _withdrawal(self, ticket: str, folders: Iterable[str]) -> Delete | None:
         for folder in folders:
@@ -297,10 +300,9 @@ class Tickets:
         self._widths[pool] = (now, width)
         return width
 
-    def _queued(self, pools: Sequence[str] | None = None) -> Iterator[str]:
-        """Where tickets wait in these pools, or in all."""
+    def _queued(self) -> Iterator[str]:
         coordination = self.tree.coordination
-        for pool in sorted(coordination.children(paths.QUEUE) if pools is None else pools):
+        for pool in sorted(coordination.children(paths.QUEUE)):
             for bucket in sorted(coordination.children(f"{paths.QUEUE}/{pool}")):
                 for name in sorted(coordination.children(f"{paths.QUEUE}/{pool}/{bucket}")):
                     yield f"{paths.QUEUE}/{pool}/{bucket}/{name}"

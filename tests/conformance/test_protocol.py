@@ -486,7 +486,7 @@ def test_d26_a_spoilt_name_in_the_queue_keeps_no_ticket_from_being_taken_back(be
     ticket = Ticket("a", "x")
     bench.boss.post(ticket)
     bench.boss.tree.commit(Create(f"{ticket.pool}/0/0-garbage"), Create(f"{ticket.pool}/0/zz"))
-    withdrawal = bench.boss.withdrawal("a", ticket.pool)
+    withdrawal = bench.boss.withdrawal(ticket)
     assert withdrawal is not None
     assert bench.boss.tree.commit(withdrawal).committed
 
@@ -499,7 +499,7 @@ def test_d26_a_worker_that_cannot_be_read_hides_no_other(bench: Bench) -> None:
 
 
 def test_d26_a_spoilt_ticket_that_waits_for_a_permit_is_set_aside_by_a_sweep(bench: Bench) -> None:
-    folder = paths.parked("permit-db", "").rstrip("/")
+    folder = paths.parked_for("db")
     good = Ticket("a", "x", permits=[Permit("db", 1)], posted_ms=1)
     bench.boss.tree.commit(Create(f"{folder}/0-bad", b"[]"), Create(f"{folder}/{good.name()}", good.to_bytes()))
     sweeper = bench.sweeper(Clock())

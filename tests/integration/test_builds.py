@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,12 @@ from waiting import wait_until
 
 from distci.app import DistCI, connect
 from distci.builds import Builds, BuildView
-from distci.coordination.port import Create, Delete, Operation, Write
+from distci.coordination.port import Create, Delete, Node, Operation, Write
 from distci.errors import (
     ClaimLost,
     Damaged,
     IllegalTransition,
+    InvalidDocument,
     InvalidJob,
     NoSuchBuild,
     NoSuchJob,
@@ -320,6 +322,12 @@ class TestTriggering:
         assert (trigger.actor, trigger.commit, trigger.ref) == ("ann", "c0ffee", "refs/heads/x")
         assert system.log(system.ci.builds.get(build), "a") == "c0ffee refs/heads/x\n"
 
+    def test_a_cause_starts_a_build_of_each_job_that_it_is_given_for(self, ci: DistCI) -> None:
+        for job in ("team/a", "team/b"):
+            ci.jobs.put(job_of(shell("a"), job=job))
+        started = [str(ci.builds.trigger(job, cause="delivery 7")) for job in ("team/a", "team/b", "team/a")]
+        assert started == ["team/a#1", "team/b#1", "team/a#1"]
+
 
 class TestOutages:
     def test_a_tree_that_is_away_is_said_to_be_and_nothing_is_begun(self, ci: DistCI) -> None:
@@ -368,6 +376,54 @@ class TestOutages:
 
         assert str(build) == "team/job#1"
         assert ids(ci.builds.list("team/job")) == ["team/job#1"]
+
+    @pytest.mark.parametrize("committed", [True, False])
+    @pytest.mark.parametrize("cause", ["", "delivery 7"])
+    def test_a_person_is_told_that_the_tree_stays_away_and_may_ask_again(
+        self, ci: DistCI, committed: bool, cause: str
+    ) -> None:
+        line = CutCoordination(ci.coordination)
+        builds = Builds(Lifecycle(Tickets(line), ci.store, ci.jobs, patience_s=0.3), ci.jobs)
+        ci.jobs.put(job_of(shell("a")))
+
+        def cut_there(operations: Sequence[Operation]) -> bool:
+            line.is_cut = makes_build_of("team/job")(operations)
+            return line.is_cut
+
+        line.lose_answer(committed=committed, when=cut_there)
+        with ThreadPoolExecutor(1) as person:
+            asked = person.submit(builds.trigger, "team/job", cause=cause)
+            try:
+                with pytest.raises(Unavailable):
+                    asked.result(10)
+            finally:
+                line.is_cut = False
+
+        again = builds.trigger("team/job", cause=cause)
+        assert str(again) == ("team/job#2" if committed and not cause else "team/job#1")
+        assert ids(ci.builds.list("team/job"))[0] == str(again)
+
+    def test_a_cancel_whose_answer_is_lost_with_the_tree_may_be_asked_for_again(self, ci: DistCI) -> None:
+        line = CutCoordination(ci.coordination)
+        builds = Builds(Lifecycle(Tickets(line), ci.store, ci.jobs, patience_s=0.3), ci.jobs)
+        ci.jobs.put(job_of(shell("a")))
+        build = ci.builds.trigger("team/job")
+
+        def cut_there(operations: Sequence[Operation]) -> bool:
+            line.is_cut = writes(build)(operations)
+            return line.is_cut
+
+        line.lose_answer(committed=True, when=cut_there)
+        with ThreadPoolExecutor(1) as person:
+            asked = person.submit(builds.cancel, build)
+            try:
+                with pytest.raises(Unavailable):
+                    asked.result(10)
+            finally:
+                line.is_cut = False
+
+        builds.cancel(build)
+        assert ci.builds.get(build).state == "cancelling"
 
     @pytest.mark.parametrize("seed", [1, 2])
     def test_builds_over_a_line_that_loses_many_answers_end_as_over_any_other(
@@ -984,8 +1040,80 @@ class TestTroublesomeTickets:
             wait_until(lambda: [place for place, _ in live_tickets(ci)] == ["dead"] * 5)
             assert end(ci, ci.builds.trigger("team/other")).result is Result.PASSED
 
+    @pytest.mark.parametrize("how", ["damaged", "gone"])
+    def test_a_build_whose_plan_cannot_be_read_can_be_seen_and_cancelled(
+        self, ci: DistCI, another: Callable[[], DistCI], employ: Callable[..., WorkerProcess], how: str
+    ) -> None:
+        unserved = {"name": "b", "type": UNSERVED}
+        ci.jobs.put(job_of(shell("a"), unserved, shell("c"), shell("d", when="always", on_cancel=True)))
+        build = ci.builds.trigger("team/job")
+        with employ(ci.lifecycle):
+            wait_until(lambda: is_task(ci, build, "b", TaskState.READY))
+        if how == "damaged":
+            ci.store.put(keys.build_plan(build), b"damaged")
+        else:
+            ci.store.delete(keys.build_plan(build))
+
+        later = another()
+        assert [view.state for view in later.builds.list("team/job")] == ["running"]
+        later.builds.cancel(build, "it hangs")
+        with employ(later.lifecycle):
+            view = end(later, build)
+
+        assert (view.result, states(view)) == (
+            Result.CANCELLED,
+            {"a": PASSED, "b": CANCELLED, "c": CANCELLED, "d": CANCELLED},
+        )
+        assert view.reason.startswith("it hangs; ")
+        assert view.task("a").attempts[0]["worker"]
+        assert live_tickets(later) == []
+
+    @pytest.mark.parametrize(
+        "content", [b"", b'{"f": 1}', b'{"f": 1, "nonce": 1, "config": 1, "created_ms": 1, "trigger": []}']
+    )
+    def test_a_node_that_is_no_build_is_said_to_be_none(self, ci: DistCI, content: bytes) -> None:
+        build = BuildId("team/job", 1)
+        ci.tickets.tree.commit(Create(paths.build(build), content))
+        with pytest.raises(InvalidDocument, match=paths.build(build)):
+            ci.builds.get(build)
+
+    def test_a_task_hears_of_the_cancel_though_the_builds_node_cannot_be_read_for_a_while(
+        self, ci: DistCI, employ: Callable[..., WorkerProcess], gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line, lifecycle = over_a_lossy_line(ci)
+        ci.jobs.put(job_of(shell("long", gate.script)))
+        build = ci.builds.trigger("team/job")
+        spoilt = 0
+
+        def read(path: str) -> Node | None:
+            nonlocal spoilt
+            node = ci.coordination.read(path)
+            if node and path == paths.build(build) and spoilt:
+                spoilt -= 1
+                return replace(node, data=b"spoilt")
+            return node
+
+        monkeypatch.setattr(line, "read", read)
+        with employ(lifecycle):
+            wait_until(lambda: is_task(ci, build, "long", TaskState.RUNNING))
+            spoilt = 3
+            ci.builds.cancel(build)
+
+            assert end(ci, build).result is Result.CANCELLED
+
 
 class TestDownstream:
+    def test_a_downstream_job_that_cannot_be_read_keeps_no_build_from_its_end(self, system: Any) -> None:
+        document = job_of({"name": "a", "type": "unheard-of"}, job="team/next", triggers=after("team/job"))
+        stored = {"format": 1, "document": document, "actor": "", "reason": "", "changed_s": 0.0, "deleted": False}
+        system.ci.store.put(keys.downstream("team/job", "team/next"), b"")
+        system.ci.store.put(keys.job_version("team/next", 1), json.dumps(stored).encode())
+        system.ci.jobs.put(job_of(shell("b"), job="team/other", triggers=after("team/job")))
+
+        view = system.run_tasks(shell("a"))
+
+        assert (view.result, view.downstream) == (Result.PASSED, ("team/other#1",))
+
     def test_what_follows_on_a_build_is_started_once_and_knows_it(self, system: Any) -> None:
         for job in ("team/x", "team/y"):
             system.ci.jobs.put(job_of(shell("a"), job=job, triggers=after("team/job")))
@@ -1150,6 +1278,12 @@ class TestDraining:
 
 
 class TestLookingOn:
+    def test_waiting_for_a_build_leaves_nothing_behind(self, system: Any) -> None:
+        view = system.run_tasks(shell("a"))
+        system.ci.builds.wait(view.id)
+        watches = vars(vars(system.ci.coordination)["_watches"])["_events"]
+        assert not [path for path in watches if path.endswith(paths.build(view.id))]
+
     def test_waiting_ends_with_the_build_or_the_time(self, system: Any, gate: Gate) -> None:
         system.ci.jobs.put(job_of(shell("long", gate.script)))
         build = system.ci.builds.trigger("team/job")
