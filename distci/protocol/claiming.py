@@ -195,7 +195,8 @@ class Claimer:
                 try:
                     found[paths.Name.parse(text)] = f"{folder}/{text}"
                 except Invalid as error:
-                    self._tickets.set_aside(f"{folder}/{text}", f"unreadable.{paths.digest(text, 16)}", str(error))
+                    path = f"{folder}/{text}"
+                    self._tickets.set_aside(path, f"unreadable.{paths.digest(path, 16)}", str(error))
         return found
 
     def _try(self, queued_at: str) -> Claim | None:

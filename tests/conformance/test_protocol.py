@@ -475,6 +475,14 @@ def test_d26_a_ticket_that_no_transaction_can_carry_is_set_aside_and_harms_nobod
     assert bench.places() == [("dead", "b.1"), ("running", "a.1")]
 
 
+def test_d26_spoilt_names_that_are_the_same_in_two_pools_are_both_kept(bench: Bench) -> None:
+    for kind in "xy":
+        bench.boss.tree.commit(Create(f"{paths.QUEUE}/{kind}/0/garbage"))
+    bench.boss.commit(post=[Ticket("a", "x")])
+    next(bench.worker("x", "y").claims())
+    assert [place for place, _ in bench.places()] == ["dead", "dead", "running"]
+
+
 def test_d26_a_claim_on_record_that_no_transaction_can_carry_is_set_aside(bench: Bench) -> None:
     running = Running(Ticket("a", "x"), "w", "n", [("db", 0)]).to_bytes().replace(b"db", b"")
     bench.boss.tree.commit(Create(paths.running("a.1"), running))
