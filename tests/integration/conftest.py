@@ -15,9 +15,13 @@ from distci.builds import BuildView
 from distci.isolation.host import HostIsolation
 from distci.model import TaskState
 from distci.process import Post, WorkerProcess
+from distci.protocol import paths
 
 KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
 BUILD_TIME_MAX_S = 60.0
+
+DEPTHS = {paths.JOBS: 2, paths.DEAD: 2, paths.QUEUE: 4}
+"""How deep nodes that belong to work are, where it is not 3; above them are folders, which stay."""
 
 SECRETS = {"TOKEN": "robot:t0p-secret", "DEPLOY": "sesame-0pen"}
 """What tasks may name."""
@@ -55,6 +59,18 @@ class System:
     def log(self, view: BuildView, task: str) -> str:
         """What a task printed."""
         return b"".join(self.ci.builds.log(view.id, task)).decode(errors="replace")
+
+
+def tree(ci: DistCI) -> list[str]:
+    """Every node that belongs to work: jobs, builds, tickets, claims, causes."""
+    pending = [folder for folder in paths.FOLDERS if folder not in (paths.IDLE, paths.WORKERS)]
+    nodes = []
+    while pending:
+        path = pending.pop()
+        pending += [f"{path}/{name}" for name in ci.coordination.children(path)]
+        if path.count("/") == DEPTHS.get(f"/{path.split('/')[1]}", 3):
+            nodes.append(path)
+    return sorted(nodes)
 
 
 @pytest.fixture

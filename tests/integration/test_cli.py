@@ -11,22 +11,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from program import TIME_MAX_S, Home, is_alive
 from waiting import wait_until
 
 import distci
 from distci.cli import cli
 from distci.cli.command import Group, Invocation
 from distci.protocol import Member, Offer, Ticket
-
-PROGRAM = Path(sys.executable).with_name("distci")
-TIME_MAX_S = 60
 
 HELLO = {
     "job": "team/hello",
@@ -55,92 +51,6 @@ def waits_for(file: Path, **task: Any) -> dict[str, Any]:
     return {"job": "team/slow", "tasks": [{"name": "wait", "type": "shell", "script": script, **task}]}
 
 
-class Home:
-    """A user with a home of their own, and the program."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = {"PATH": f"{PROGRAM.parent}:{os.defpath}", "HOME": str(folder), "LANG": "C.UTF-8"}
-
-    def file(self, document: object, name: str = "job.json") -> str:
-        """The path of a file with that document."""
-        path = self.folder / name
-        path.write_text(document if isinstance(document, str) else json.dumps(document))
-        return str(path)
-
-    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[Any]:
-        """The program as a process, to its end."""
-        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": TIME_MAX_S} | more
-        return subprocess.run([PROGRAM, *arguments], cwd=self.folder, env=self.environment, **options)
-
-    def ask(self, *arguments: str, **more: Any) -> Result:
-        """The program without a process of its own: for what needs none."""
-        return CliRunner(env=self.environment).invoke(
-            cli, arguments, prog_name="distci", catch_exceptions=False, **more
-        )
-
-    def json(self, *arguments: str) -> list[Any]:
-        """The objects that a command prints with ``--json``."""
-        asked = self.ask(*arguments, "--json")
-        assert asked.exit_code == 0, asked.output
-        return [json.loads(line) for line in asked.stdout.splitlines()]
-
-    @contextmanager
-    def running(self, *arguments: str, until: str = "") -> Iterator[Process]:
-        """The program as a process beside the test, once it has said ``until`` on stdout; killed if it outlives the block."""
-        with ExitStack() as stack:
-            process = Process(self, arguments)
-            stack.callback(process.kill)
-            wait_until(lambda: until in process.stdout or process.has_ended)
-            assert until in process.stdout, process.stderr
-            yield process
-
-
-class Process:
-    """A running program, whose output goes to files."""
-
-    def __init__(self, home: Home, arguments: Sequence[str]) -> None:
-        number = len([*home.folder.glob("process-*.out")])
-        self._out = home.folder / f"process-{number}.out"
-        self._err = home.folder / f"process-{number}.err"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = subprocess.Popen(
-                [PROGRAM, *arguments],
-                cwd=home.folder,
-                env=home.environment,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-
-    @property
-    def stdout(self) -> str:
-        return self._out.read_text(errors="replace")
-
-    @property
-    def stderr(self) -> str:
-        return self._err.read_text(errors="replace")
-
-    @property
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal as supervisors do, or SIGINT as Ctrl-C does: to all that share the terminal."""
-        if number is signal.SIGINT:
-            os.killpg(self._process.pid, number)
-        else:
-            self._process.send_signal(number)
-
-    def wait(self) -> int:
-        """The exit code."""
-        return self._process.wait(TIME_MAX_S)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """Commands that are asked in this process set up its logging."""
@@ -166,13 +76,6 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
             home.ask("job", "put", home.file(job))
             home.ask("build", "trigger", str(job["job"]), "--wait")
         yield home
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
 
 
 class TestRun:

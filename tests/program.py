@@ -1,0 +1,120 @@
+"""The program ``distci`` as a process of its own, in the hands of a user with a home of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from waiting import wait_until
+
+from distci.cli import cli
+
+PROGRAM = Path(sys.executable).with_name("distci")
+TIME_MAX_S = 60
+
+
+class Home:
+    """A user with a home of their own, and the program."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"PATH": f"{PROGRAM.parent}:{os.defpath}", "HOME": str(folder), "LANG": "C.UTF-8"}
+
+    def file(self, document: object, name: str = "job.json") -> str:
+        """The path of a file with that document."""
+        path = self.folder / name
+        path.write_text(document if isinstance(document, str) else json.dumps(document))
+        return str(path)
+
+    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[Any]:
+        """The program as a process, to its end."""
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": TIME_MAX_S} | more
+        return subprocess.run([PROGRAM, *arguments], cwd=self.folder, env=self.environment, **options)
+
+    def ask(self, *arguments: str, **more: Any) -> Result:
+        """The program without a process of its own: for what needs none."""
+        return CliRunner(env=self.environment).invoke(
+            cli, arguments, prog_name="distci", catch_exceptions=False, **more
+        )
+
+    def json(self, *arguments: str) -> list[Any]:
+        """The objects that a command prints with ``--json``."""
+        asked = self.ask(*arguments, "--json")
+        assert asked.exit_code == 0, asked.output
+        return [json.loads(line) for line in asked.stdout.splitlines()]
+
+    @contextmanager
+    def running(self, *arguments: str, until: str = "") -> Iterator[Process]:
+        """The program as a process beside the test, once it has said ``until`` on stdout; killed if it outlives the block."""
+        with ExitStack() as stack:
+            process = Process(self, arguments)
+            stack.callback(process.kill)
+            wait_until(lambda: until in process.stdout or process.has_ended)
+            assert until in process.stdout, process.stderr
+            yield process
+
+
+class Process:
+    """A running program, whose output goes to files."""
+
+    def __init__(self, home: Home, arguments: Sequence[str]) -> None:
+        number = len([*home.folder.glob("process-*.out")])
+        self._out = home.folder / f"process-{number}.out"
+        self._err = home.folder / f"process-{number}.err"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self._process = subprocess.Popen(
+                [PROGRAM, *arguments],
+                cwd=home.folder,
+                env=home.environment,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def stdout(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text(errors="replace")
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal as supervisors do, or SIGINT as Ctrl-C does: to all that share the terminal."""
+        if number is signal.SIGINT:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code."""
+        return self._process.wait(TIME_MAX_S)
+
+    def pause(self) -> None:
+        """SIGSTOP, and wait until all of its threads stand still."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
