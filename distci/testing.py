@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event, Lock
+from typing import BinaryIO
 
 from distci.coordination.port import CommitResult, Coordination, Node, Operation, Session, Stat, Unknown
-from distci.errors import CoordinationUnavailable
+from distci.errors import CoordinationUnavailable, StoreUnavailable
+from distci.store.port import ObjectInfo, Store
 
 
 class LossyCoordination:
@@ -96,3 +98,50 @@ class CutCoordination(LossyCoordination):
     def sync(self) -> None:
         self._check()
         super().sync()
+
+
+class LossyStore:
+    """A real store over a line that fails, loses answers or delivers twice when told to."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.is_up = Event()
+        """While it is not set, nothing can be put."""
+        self.is_up.set()
+        self.put_keys: list[str] = []
+        """The keys of all puts that were begun, repeated ones too."""
+        self.fails: Callable[[], str] = lambda: ""
+        """What goes wrong with the next put: it fails ``before`` or ``after`` it took effect, takes effect ``twice``, or nothing."""
+        self.error: Exception | None = None
+        """What a put raises that can never succeed."""
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None:
+        self.put_keys.append(key)
+        failure = self.fails()
+        if self.error:
+            raise self.error
+        if failure == "before" or not self.is_up.is_set():
+            raise StoreUnavailable("failed on purpose before")
+        self._store.put(key, data)
+        if failure == "twice" and isinstance(data, bytes):
+            self._store.put(key, data)
+        if failure == "after":
+            raise StoreUnavailable("failed on purpose after")
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        return self._store.put_if_absent(key, data)
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        return self._store.get(key, start, length)
+
+    def open(self, key: str, start: int = 0) -> BinaryIO:
+        return self._store.open(key, start)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        return self._store.head(key)
+
+    def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
+        return self._store.list(prefix, after, limit)
+
+    def delete(self, key: str) -> None:
+        self._store.delete(key)

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
+from hashlib import file_digest, sha256
 from pathlib import Path
 from random import Random
 from signal import SIGTERM
@@ -17,8 +18,10 @@ from threading import Event
 from typing import Any
 
 import pytest
+from integration.conftest import tree
 from waiting import wait_until
 
+from distci import console
 from distci.app import DistCI, connect
 from distci.builds import Builds, BuildView
 from distci.coordination.port import Create, Delete, Node, Operation, Write
@@ -45,13 +48,15 @@ from distci.protocol import Claim, Member, Offer, Sweeper, Ticket, Tickets, memb
 from distci.protocol.members import drain, workers
 from distci.store import keys
 from distci.store.directory import DirectoryStore
-from distci.testing import CutCoordination, LossyCoordination
+from distci.testing import CutCoordination, LossyCoordination, LossyStore
 from distci.work import Site, Tasks, serve
 from distci_workers.shell import ShellWorker
 
 KINDS = ("control", "shell", "publish-artifacts", "copy-artifacts")
 UNSERVED = "acme.robot"
 """A type of task that no worker of these tests is there for, unless a test makes one by hand."""
+
+LARGE_BYTES = 100_000_000
 
 PASSED, FAILED, SKIPPED = TaskState.PASSED, TaskState.FAILED, TaskState.SKIPPED
 CANCELLED, REUSED = TaskState.CANCELLED, TaskState.REUSED
@@ -80,11 +85,13 @@ def another(tmp_path: Path, coordination_url: str | None) -> Iterator[Callable[[
 def employ(tmp_path: Path) -> Callable[..., WorkerProcess]:
     """Makes a worker process; it works while its context is entered."""
 
-    def make(lifecycle: Lifecycle, *, kinds: Sequence[str] = KINDS, name: str = "worker") -> WorkerProcess:
+    def make(
+        lifecycle: Lifecycle, *, kinds: Sequence[str] = KINDS, name: str = "worker", **options: Any
+    ) -> WorkerProcess:
         posts = [Post(kinds, slots=4)]
         scratch = tmp_path / "scratch"
         return WorkerProcess(
-            lifecycle, lifecycle.store, HostIsolation(), scratch, posts, search_path=os.defpath, name=name
+            lifecycle, lifecycle.store, HostIsolation(), scratch, posts, search_path=os.defpath, name=name, **options
         )
 
     return make
@@ -134,19 +141,6 @@ def is_build(ci: DistCI, build: BuildId, state: str) -> bool:
 
 def ids(views: Iterator[BuildView]) -> list[str]:
     return [str(view.id) for view in views]
-
-
-def tree(ci: DistCI) -> list[str]:
-    """Every node that belongs to work: jobs, builds, tickets, claims, causes."""
-    pending = [folder for folder in paths.FOLDERS if folder not in (paths.IDLE, paths.WORKERS)]
-    leaves = []
-    while pending:
-        path = pending.pop()
-        below = ci.coordination.children(path)
-        pending += [f"{path}/{name}" for name in below]
-        if not below and path.count("/") > 1:
-            leaves.append(path)
-    return sorted(leaves)
 
 
 def live_tickets(ci: DistCI) -> list[tuple[str, str]]:
@@ -1327,6 +1321,35 @@ class TestLookingOn:
         assert (before.task, before.offset, before.data) == ("first", 0, b"one\n")
         assert [(piece.task, piece.offset) for piece in rest] == [("first", 4), ("second", 0)]
         assert b"".join(piece.data for piece in rest) == b"two\nthree\n"
+
+    def test_d22_100_mb_over_a_bad_line_are_read_and_followed_byte_by_byte(
+        self, ci: DistCI, employ: Callable[..., WorkerProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a line to the store that fails, loses answers and delivers twice, and a script that prints any bytes
+        monkeypatch.setattr(console, "RETRY_S", 0.01)
+        line, chance = LossyStore(ci.store), Random(22)
+        line.fails = lambda: chance.choice(["before", "after", "twice", "", "", ""])
+        printed = tmp_path / "printed"
+        ci.jobs.put(job_of(shell("print", f"head -c {LARGE_BYTES} /dev/urandom | tee {printed}", secrets=["TOKEN"])))
+
+        # When its log is followed, and read afterwards
+        followed, followed_bytes, read = sha256(), 0, sha256()
+        with employ(Lifecycle(ci.tickets, line, ci.jobs), secrets={"TOKEN": "robot:t0p-secret"}):
+            build = ci.builds.trigger("team/job")
+            for piece in ci.builds.follow(build):
+                assert piece.offset == followed_bytes
+                followed.update(piece.data)
+                followed_bytes += len(piece.data)
+            view = end(ci, build)
+        for data in ci.builds.log(build, "print"):
+            read.update(data)
+
+        # Then both are what was printed
+        assert len(line.put_keys) > len(set(line.put_keys)) > LARGE_BYTES / console.CHUNK_BYTES
+        assert (view.result, view.task("print").attempts[-1]["log_bytes"]) == (Result.PASSED, LARGE_BYTES)
+        with printed.open("rb") as file:
+            assert followed.digest() == read.digest() == file_digest(file, "sha256").digest()
+        assert printed.stat().st_size == followed_bytes == LARGE_BYTES
 
     def test_only_some_tasks_are_followed_until_one_has_seen_enough(self, system: Any, gate: Gate) -> None:
         system.ci.jobs.put(job_of(shell("first", "echo one"), shell("second", f"echo two; {gate.script}")))

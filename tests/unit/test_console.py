@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
-from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +20,7 @@ from distci.errors import Damaged, Invalid, StoreUnavailable
 from distci.model import BuildId
 from distci.store import keys
 from distci.store.directory import DirectoryStore
-from distci.store.port import ObjectInfo
+from distci.testing import LossyStore
 
 BUILD = BuildId("team/job", 1)
 PREFIX = keys.log(BUILD, "task", "1-1")
@@ -32,58 +31,14 @@ def chunk_key(offset: int) -> str:
     return keys.log_chunk(BUILD, "task", "1-1", offset)
 
 
-class Line:
-    """A real store behind a line that fails when it is told to."""
-
-    def __init__(self, store: DirectoryStore) -> None:
-        self._store = store
-        self.is_up = Event()
-        self.is_up.set()
-        self.put_keys: list[str] = []
-        """The keys of all uploads that were begun, repeated ones too."""
-        self.fails: Callable[[], str] = lambda: ""
-        """How the next upload fails: ``before`` or ``after`` it took effect, or not at all."""
-        self.error: Exception | None = None
-        """What an upload raises that can never succeed."""
-
-    def put(self, key: str, data: bytes | BinaryIO) -> None:
-        self.put_keys.append(key)
-        failure = self.fails()
-        if self.error:
-            raise self.error
-        if failure == "before" or not self.is_up.is_set():
-            raise StoreUnavailable("failed on purpose before")
-        self._store.put(key, data)
-        if failure == "after":
-            raise StoreUnavailable("failed on purpose after")
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        return self._store.put_if_absent(key, data)
-
-    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        return self._store.get(key, start, length)
-
-    def open(self, key: str, start: int = 0) -> BinaryIO:
-        return self._store.open(key, start)
-
-    def head(self, key: str) -> ObjectInfo | None:
-        return self._store.head(key)
-
-    def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
-        return self._store.list(prefix, after, limit)
-
-    def delete(self, key: str) -> None:
-        self._store.delete(key)
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(tmp_path / "store", durable=False)
 
 
 @pytest.fixture
-def line(store: DirectoryStore) -> Line:
-    return Line(store)
+def line(store: DirectoryStore) -> LossyStore:
+    return LossyStore(store)
 
 
 @pytest.fixture
@@ -104,7 +59,7 @@ def start() -> Iterator[Callable[..., LogWriter]]:
     """Starts writers, whose threads end with the test."""
     writers: list[LogWriter] = []
 
-    def begin(store: DirectoryStore | Line, **options: float) -> LogWriter:
+    def begin(store: DirectoryStore | LossyStore, **options: float) -> LogWriter:
         writer = LogWriter(store, chunk_key, **options)  # type: ignore[arg-type]
         writers.append(writer)
         return writer
@@ -117,7 +72,7 @@ def start() -> Iterator[Callable[..., LogWriter]]:
 Start = Callable[..., LogWriter]
 
 
-def read(store: DirectoryStore | Line, start: int = 0) -> bytes:
+def read(store: DirectoryStore | LossyStore, start: int = 0) -> bytes:
     """A complete log from an offset on."""
     return b"".join(read_log(store, PREFIX, start, is_complete=True))
 
@@ -147,7 +102,7 @@ def test_a_log_of_nothing_is_empty(store: DirectoryStore, start: Start) -> None:
     assert log_size(store, PREFIX) == 0
 
 
-def test_a_log_that_is_closed_twice_is_stored_once(line: Line, start: Start) -> None:
+def test_a_log_that_is_closed_twice_is_stored_once(line: LossyStore, start: Start) -> None:
     writer = start(line, bytes_max=3)
     writer.write(b"hello")
     assert writer.close() == writer.close() == log_size(line, PREFIX)
@@ -266,7 +221,9 @@ def test_beyond_its_end_a_log_has_nothing(store: DirectoryStore) -> None:
 
 @pytest.mark.usefixtures("small", "impatient")
 @pytest.mark.parametrize("seed", range(10))
-def test_d22_uploads_that_fail_and_are_repeated_double_and_lose_nothing(line: Line, start: Start, seed: int) -> None:
+def test_d22_uploads_that_fail_and_are_repeated_double_and_lose_nothing(
+    line: LossyStore, start: Start, seed: int
+) -> None:
     # Given a store that loses half of all uploads, or the answers to them
     rng = random.Random(seed)
     line.fails = lambda: rng.choice(["before", "after", "", ""])
@@ -285,7 +242,7 @@ def test_d22_uploads_that_fail_and_are_repeated_double_and_lose_nothing(line: Li
 
 
 @pytest.mark.usefixtures("impatient")
-def test_d23_an_outage_is_waited_for_and_drops_nothing(line: Line, start: Start) -> None:
+def test_d23_an_outage_is_waited_for_and_drops_nothing(line: LossyStore, start: Start) -> None:
     # Given a store that is away for many uploads
     line.is_up.clear()
     writer = start(line, flush_after_s=0.001)
@@ -302,7 +259,9 @@ def test_d23_an_outage_is_waited_for_and_drops_nothing(line: Line, start: Start)
 
 @pytest.mark.usefixtures("small", "impatient")
 @pytest.mark.parametrize("failure", ["before", "after"])
-def test_b08_a_close_whose_uploads_are_repeated_leaves_the_whole_log(line: Line, start: Start, failure: str) -> None:
+def test_b08_a_close_whose_uploads_are_repeated_leaves_the_whole_log(
+    line: LossyStore, start: Start, failure: str
+) -> None:
     failures = iter([failure] * 3 + [""] + [failure] * 3)
     line.fails = lambda: next(failures, "")
     data = b"".join(b"line %d\n" % number for number in range(80))
@@ -313,7 +272,7 @@ def test_b08_a_close_whose_uploads_are_repeated_leaves_the_whole_log(line: Line,
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_close_that_takes_too_long_says_so_and_may_be_repeated(line: Line, start: Start) -> None:
+def test_a_close_that_takes_too_long_says_so_and_may_be_repeated(line: LossyStore, start: Start) -> None:
     line.is_up.clear()
     writer = start(line)
     writer.write(b"hello")
@@ -324,7 +283,7 @@ def test_a_close_that_takes_too_long_says_so_and_may_be_repeated(line: Line, sta
     assert read(line) == b"hello"
 
 
-def test_what_can_never_be_stored_is_told_to_who_writes_and_who_closes(line: Line, start: Start) -> None:
+def test_what_can_never_be_stored_is_told_to_who_writes_and_who_closes(line: LossyStore, start: Start) -> None:
     line.error = Invalid("refused on purpose")
     writer = start(line, flush_after_s=0.001)
     writer.write(b"hello")
@@ -336,7 +295,7 @@ def test_what_can_never_be_stored_is_told_to_who_writes_and_who_closes(line: Lin
 
 
 @pytest.mark.usefixtures("small")
-def test_a_writer_that_waits_learns_of_what_can_never_be_stored(line: Line, start: Start) -> None:
+def test_a_writer_that_waits_learns_of_what_can_never_be_stored(line: LossyStore, start: Start) -> None:
     line.error = Invalid("refused on purpose")
     writer = start(line)
     with pytest.raises(Invalid, match="on purpose"):
@@ -347,7 +306,7 @@ def test_a_writer_that_waits_learns_of_what_can_never_be_stored(line: Line, star
 
 
 @pytest.mark.usefixtures("small", "impatient")
-def test_who_prints_waits_while_too_much_is_waiting(line: Line, start: Start) -> None:
+def test_who_prints_waits_while_too_much_is_waiting(line: LossyStore, start: Start) -> None:
     # Given a store that is away
     line.is_up.clear()
     writer = start(line)
@@ -378,7 +337,7 @@ def test_who_prints_waits_while_too_much_is_waiting(line: Line, start: Start) ->
 
 
 @pytest.mark.usefixtures("impatient")
-def test_d22_a_flood_during_an_outage_arrives_whole(line: Line, start: Start) -> None:
+def test_d22_a_flood_during_an_outage_arrives_whole(line: LossyStore, start: Start) -> None:
     data = random.Random(3).randbytes(20 * MIB)
     line.is_up.clear()
     writer = start(line)
@@ -420,7 +379,7 @@ def test_a_trickle_does_not_put_off_what_is_waiting(store: DirectoryStore, start
 
 
 @pytest.mark.usefixtures("small", "impatient")
-def test_a_log_that_is_followed_while_it_is_written_is_read_once_and_in_order(line: Line, start: Start) -> None:
+def test_a_log_that_is_followed_while_it_is_written_is_read_once_and_in_order(line: LossyStore, start: Start) -> None:
     # Given a writer whose uploads fail now and then, and who prints on when something has been seen
     rng = random.Random(4)
     line.fails = lambda: rng.choice(["before", "after", "", ""])
@@ -466,7 +425,7 @@ def test_a_log_that_is_just_full_says_nothing(store: DirectoryStore, start: Star
 
 
 @pytest.mark.usefixtures("small")
-def test_a_full_log_does_not_hold_who_prints(line: Line, start: Start) -> None:
+def test_a_full_log_does_not_hold_who_prints(line: LossyStore, start: Start) -> None:
     # Given a store that is away, and a log with no room left
     line.is_up.clear()
     writer = start(line, bytes_max=1000)
@@ -483,7 +442,7 @@ def test_a_full_log_does_not_hold_who_prints(line: Line, start: Start) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_an_abandoned_log_uploads_no_more_and_holds_nobody(line: Line, start: Start) -> None:
+def test_an_abandoned_log_uploads_no_more_and_holds_nobody(line: LossyStore, start: Start) -> None:
     # Given a store that is away, and somebody who waits for room
     line.is_up.clear()
     writer = start(line)
