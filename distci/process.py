@@ -127,6 +127,11 @@ class WorkerProcess:
         for member in self._members:
             member.drain()
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether its workers know that they shall take nothing more."""
+        return all(member.is_draining for member in self._members)
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until all workers are drained and have ended what they held; False when the time ran out first."""
         for server in self._servers:

@@ -103,11 +103,17 @@ class Hunter:
     stop: Event
     killed: int = 0
     stopped: int = 0
+    started: int = 0
 
     def run(self) -> None:
-        workers = [self._start(f"w{number}") for number in range(PROCESSES)]
+        workers = [self._start(f"w{number}-0") for number in range(PROCESSES)]
         asleep: list[tuple[float, int]] = []
         while not self.stop.wait(PAUSE_S):
+            # One that could not reach the tree in time when it began has ended by itself.
+            workers = [
+                worker if worker.is_alive() else self._start(f"w{number}-{self.started}")
+                for number, worker in enumerate(workers)
+            ]
             for wake_at, number in list(asleep):
                 if wake_at < monotonic():
                     asleep.remove((wake_at, number))
@@ -123,11 +129,12 @@ class Hunter:
             else:
                 workers[victim].kill()
                 self.killed += 1
-                workers[victim] = self._start(f"w{victim}-{self.killed}")
+                workers[victim].join()
         for _, number in asleep:
             self._signal(workers[number].pid, signal.SIGCONT)
 
     def _start(self, name: str) -> ForkServerProcess:
+        self.started += 1
         return self.processes.start(name, session_timeout=SESSION, workers=WORKERS_EACH)
 
     def _signal(self, pid: int | None, number: int) -> None:
