@@ -15,7 +15,7 @@ may be large (plan, outcomes, record) are in the store *before* the transaction 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -628,6 +628,20 @@ class Lifecycle:
 def task_ticket_id(build: BuildId, name: str, progress: Progress) -> str:
     """The id of the ticket of a task that is posted."""
     return paths.digest(f"{build}\n{name}\n{progress.round}", 20)
+
+
+def unreadable(tickets: Tickets) -> Iterator[tuple[str, str]]:
+    """What stands among the live builds and is none: its path, and what is wrong with it."""
+    coordination = tickets.tree.coordination
+    for shard in coordination.children(paths.BUILDS):
+        for name in coordination.children(f"{paths.BUILDS}/{shard}"):
+            path = f"{paths.BUILDS}/{shard}/{name}"
+            try:
+                node = coordination.read(path)
+                if node is not None:
+                    LiveBuild.from_bytes(paths.build_of(name), node.data, node.version)
+            except (Invalid, ValueError) as error:
+                yield path, str(error)
 
 
 def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:

@@ -19,6 +19,7 @@ from distci.errors import DistCIError, Invalid, InvalidSettings, Unavailable
 
 if TYPE_CHECKING:
     from distci.coordination.port import Coordination
+    from distci.protocol import Tickets
     from distci.settings import Settings
     from distci.store.port import Store
 
@@ -145,6 +146,7 @@ def _tree_findings(coordination: Coordination) -> Iterator[Finding]:
         tickets = Tickets(coordination)
         yield Finding("coordination", "ok", f"session timeout {coordination.session.timeout_s:g} s")
         yield _clock(coordination)
+        yield from _set_aside(tickets)
         live = list(workers(tickets))
     finally:
         coordination.close()
@@ -153,6 +155,22 @@ def _tree_findings(coordination: Coordination) -> Iterator[Finding]:
         yield Finding("workers", "ok", f"{len(live)} live: {', '.join(kinds)}")
     else:
         yield Finding("workers", "note", "none is live", "start some: distci up, or distci worker run KIND")
+
+
+def _set_aside(tickets: Tickets) -> Iterator[Finding]:
+    """What somebody should look at: tickets that were set aside, and nodes that nobody can read."""
+    from distci.lifecycle import unreadable
+
+    for view in tickets.list():
+        if view.place == "dead":
+            remedy = f"see distci ticket show {view.token}; distci ticket requeue {view.token} puts it back"
+            yield Finding(f"ticket {view.token}", "note", f"set aside: {view.reason}", remedy)
+        elif view.ticket is None:
+            yield Finding(f"ticket {view.token}", "note", view.reason, "whoever comes across it sets it aside")
+    for path, problem in unreadable(tickets):
+        yield Finding(
+            "build", "note", problem, f"no build uses the node {path}; remove it if you know where it came from"
+        )
 
 
 def _clock(coordination: Coordination) -> Finding:

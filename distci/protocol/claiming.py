@@ -206,7 +206,7 @@ class Claimer:
         if node is None or not self._member.is_willing:
             return None
         try:
-            ticket = Ticket.from_bytes(node.data, queued_at)
+            ticket = Ticket.waiting(node.data, queued_at)
         except InvalidDocument as error:
             name = paths.Name.parse(queued_at.rpartition("/")[2])
             self._tickets.set_aside(queued_at, paths.token(name.ticket, name.attempt), str(error))

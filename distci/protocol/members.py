@@ -327,7 +327,7 @@ def workers(tickets: Tickets) -> Iterator[WorkerView]:
         try:
             view = _view(name, node)
         except (InvalidDocument, KeyError, TypeError, ValueError) as error:
-            log.warning("worker %s cannot be read: %r", name, error)
+            log.debug("worker %s cannot be read: %r", name, error)
             continue
         yield view
 

@@ -91,7 +91,7 @@ def waiting(tree: Tree, name: str) -> Iterator[tuple[str, Ticket]]:
         node = tree.coordination.read(path)
         try:
             if node is not None:
-                yield path, Ticket.from_bytes(node.data, path)
+                yield path, Ticket.waiting(node.data, path)
         except InvalidDocument:
             continue  # the sweeper sets it aside when its turn comes
 

@@ -127,6 +127,14 @@ class Ticket:
         return cls._from_json(from_bytes(data, where), where)
 
     @classmethod
+    def waiting(cls, data: bytes, path: str) -> Ticket:
+        """Read a ticket that waits at a path; InvalidDocument when there is none, or one that stands under another's name."""
+        ticket = cls.from_bytes(data, path)
+        if not path.rpartition("/")[2].partition("~")[0].endswith(ticket.name()):
+            raise InvalidDocument(f"{path}: the ticket in it is {ticket.token}")
+        return ticket
+
+    @classmethod
     def _from_json(cls, document: Mapping[str, Json], where: str) -> Ticket:
         try:
             return cls(

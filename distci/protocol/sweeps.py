@@ -48,6 +48,7 @@ class Sweeper:
         self._grace_s = grace_s
         self._monotonic = monotonic
         self._missing_since: dict[str, float] = {}
+        self._waited: frozenset[str] = frozenset()
 
     def sweep(self) -> int:
         """Look over all that falls to this worker; how many tickets were moved."""
@@ -56,8 +57,11 @@ class Sweeper:
         moved = sum(self._sweep_claims(bucket) for bucket in mine)
         if self._is_mine("parked", candidates):
             moved += self._unpark_due() + self._unpark_for_permits()
+        if self._is_mine("waiting", candidates):
+            self._wake_again()
         if self._is_mine("once", candidates):
             self._forget_old_causes()
+            moved += self._each(self._coordination.children(paths.WORKERS), self._set_worker_aside)
         return moved
 
     def _is_mine(self, what: str, candidates: Sequence[str]) -> bool:
@@ -74,7 +78,7 @@ class Sweeper:
         others = {token: since for token, since in self._missing_since.items() if paths.claim_bucket(token) != bucket}
         self._missing_since = others | {token: known.get(token, now) for token in missing}
         due = [token for token in missing if now - self._missing_since[token] >= self._grace_s]
-        return self._each(due, self._reclaim)
+        return self._each((f"{paths.RUNNING}/{bucket}/{token}" for token in due), self._reclaim)
 
     def _each(self, items: Iterable[str], move: Callable[[str], bool]) -> int:
         """How many were moved. One that cannot be must not keep the others from it."""
@@ -88,14 +92,16 @@ class Sweeper:
                 log.exception("%s cannot be swept", item)
         return moved
 
-    def _reclaim(self, token: str) -> bool:
+    def _reclaim(self, path: str) -> bool:
         """Take over a claim that nobody holds any more."""
-        path = paths.running(token)
+        token = path.rpartition("/")[2]
         node = self._coordination.read(path)
         if node is None:
             return False
         try:
             running = Running.from_bytes(node.data, path)
+            if paths.running(running.ticket.token) != path:
+                raise InvalidDocument(f"{path}: a claim of {running.ticket.token} does not stand here")
         except InvalidDocument as error:
             self._tickets.set_aside(path, token, str(error))
             return True
@@ -111,6 +117,18 @@ class Sweeper:
             self._missing_since.pop(token, None)
             log.warning("claim %s was taken over: its worker %s was lost", token, running.worker)
         return done.committed
+
+    def _wake_again(self) -> None:
+        """The net below a wake-up that died with whoever got it: tickets that waited at the last sweep too, while somebody is idle."""
+        offers, paused = self._tickets.waking.offers(), self._tickets.paused()
+
+        def could_be_done(kind: str, labels: Sequence[str]) -> bool:
+            return not {kind, "*"} & {*paused} and any(offer.accepts(kind, labels) for offer in offers)
+
+        waiting = {queued.path: queued for queued in self._tickets.queue(could_be_done)}
+        again = [waiting[path] for path in waiting if path in self._waited]
+        self._waited = frozenset(waiting)
+        self._tickets.waking.wake([Ticket(queued.name.ticket, queued.kind, labels=queued.labels) for queued in again])
 
     def _unpark_due(self) -> int:
         now_ms = int(self._tickets.clock() * 1000)
@@ -131,11 +149,20 @@ class Sweeper:
         if node is None:
             return False
         try:
-            ticket = Ticket.from_bytes(node.data, path)
+            ticket = Ticket.waiting(node.data, path)
         except InvalidDocument as error:
             self._tickets.set_aside(path, f"unreadable.{paths.digest(path, 16)}", str(error))
             return False
         return self._tickets.commit(Delete(path, node.version), post=[ticket]).committed
+
+    def _set_worker_aside(self, name: str) -> bool:
+        """Set a node aside that stands among the workers, goes with no session and says nothing that can be read."""
+        path = paths.worker(name)
+        node = self._coordination.read(path)
+        if node is None or node.stat.owner:
+            return False
+        self._tickets.set_aside(path, f"unreadable.{paths.digest(path, 16)}", "no session keeps it: it is no worker's")
+        return True
 
     def _forget_old_causes(self) -> None:
         today = int(self._tickets.clock() // DAY_S)

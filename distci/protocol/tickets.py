@@ -147,8 +147,9 @@ class Tickets:
 
         One that moves meanwhile may be seen in both places or in none.
         """
-        for path in self._queued():
-            yield self._view("waiting", path)
+        for pool in sorted(self.tree.coordination.children(paths.QUEUE)):
+            for path in self._queued_in(pool):
+                yield self._view("waiting", path)
         for token in self.running_tokens():
             yield self.view_running(token)
         for why in self.tree.coordination.children(paths.PARKED):
@@ -207,7 +208,7 @@ class Tickets:
         node = self.tree.coordination.read(delete.path) if delete else None
         if delete is None or node is None:
             return Step()
-        return Step([delete], [Ticket.from_bytes(node.data, delete.path)])
+        return Step([delete], [Ticket.waiting(node.data, delete.path)])
 
     def _withdrawal(self, ticket: str, folders: Iterable[str]) -> Delete | None:
         for folder in folders:
@@ -236,15 +237,13 @@ class Tickets:
         if not self.tree.commit(Write(paths.CONTROL, to_bytes(document), node.version if node else -1)).committed:
             raise Conflict("what is paused was changed by somebody else, or the answer was lost; look again")
 
-    def queue(self) -> Iterator[Queued]:
-        """All tickets that wait to be claimed, in no order; names that are none are left out."""
-        for path in self._queued():
-            _, _, pool, _, text = path.split("/")
+    def queue(self, is_wanted: Callable[[str, Sequence[str]], bool] = lambda kind, labels: True) -> Iterator[Queued]:
+        """The tickets that wait to be claimed, of the kinds and labels that are wanted; names that are none are left out."""
+        for pool in self.tree.coordination.children(paths.QUEUE):
             kind, labels = paths.pool_of(pool)
-            try:
-                yield Queued(kind, labels, paths.Name.parse(text), path)
-            except Invalid:
-                continue  # whoever claims of that pool sets it aside
+            for path in self._queued_in(pool) if is_wanted(kind, labels) else ():
+                with suppress(Invalid):  # whoever claims of that pool sets it aside
+                    yield Queued(kind, labels, paths.Name.parse(path.rpartition("/")[2]), path)
 
     def heartbeats(self) -> Iterator[str]:
         """Tokens of all claims whose worker lives, as far as the tree knows."""
@@ -300,12 +299,11 @@ class Tickets:
         self._widths[pool] = (now, width)
         return width
 
-    def _queued(self) -> Iterator[str]:
+    def _queued_in(self, pool: str) -> Iterator[str]:
         coordination = self.tree.coordination
-        for pool in sorted(coordination.children(paths.QUEUE)):
-            for bucket in sorted(coordination.children(f"{paths.QUEUE}/{pool}")):
-                for name in sorted(coordination.children(f"{paths.QUEUE}/{pool}/{bucket}")):
-                    yield f"{paths.QUEUE}/{pool}/{bucket}/{name}"
+        for bucket in sorted(coordination.children(f"{paths.QUEUE}/{pool}")):
+            for name in sorted(coordination.children(f"{paths.QUEUE}/{pool}/{bucket}")):
+                yield f"{paths.QUEUE}/{pool}/{bucket}/{name}"
 
     def _view(self, place: str, path: str, why: str = "") -> TicketView:
         node = self.tree.coordination.read(path)
@@ -313,7 +311,7 @@ class Tickets:
         if node is None:
             return TicketView(place, token, None, reason="moved meanwhile")
         try:
-            ticket = Ticket.from_bytes(node.data, path)
+            ticket = Ticket.waiting(node.data, path)
         except InvalidDocument as error:
             return TicketView(place, token, None, reason=str(error))
         return TicketView(place, ticket.token, ticket, reason=why)

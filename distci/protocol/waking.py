@@ -58,9 +58,16 @@ class Waking:
         if isinstance(done.result, Refused):
             return
         with suppress(CoordinationUnavailable):
-            self._wake_late(unwoken)
+            self.wake(unwoken)
 
-    def _wake_late(self, tickets: Sequence[Ticket]) -> None:
+    def offers(self) -> Sequence[Offer]:
+        """What those who are idle could do."""
+        folders = self._tree.coordination.children(paths.IDLE)
+        idle = [folder for folder in folders if self._tree.coordination.children(f"{paths.IDLE}/{folder}")]
+        return [offer for folder in idle if (offer := _offer(folder))]
+
+    def wake(self, tickets: Sequence[Ticket]) -> None:
+        """Wake somebody idle for each ticket, by a transaction of its own."""
         for path in self.choose(tickets).values():
             for _ in range(WAKE_TRIES):
                 if not isinstance(self._tree.coordination.commit(Delete(path)), Unknown):

@@ -760,6 +760,51 @@ def test_a_ticket_parked_for_later_stays(bench: Bench) -> None:
     assert bench.places() == [("parked", "a.2")]
 
 
+def test_a_ticket_whose_woken_worker_died_goes_to_another_idle_one(bench: Bench) -> None:
+    member = bench.worker("x")
+    ghost = paths.idle(member.offer.name, "ghost")
+    taken: list[str] = []
+
+    def work() -> None:
+        for claim in member.claims():
+            claim.finish()
+            taken.append(claim.ticket.id)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    coordination = bench.boss.tree.coordination
+    posted: list[str] = []
+    while len(posted) == len(taken):
+        # One of the two is chosen by chance; until it is the one that is not there.
+        wait_until(lambda: member.name in coordination.children(f"{paths.IDLE}/{member.offer.name}"), WAIT_S)
+        if coordination.exists(ghost) is None:
+            bench.boss.tree.commit(Create(ghost))
+        posted.append(f"t{len(posted)}")
+        bench.boss.post(Ticket(posted[-1], "x"))
+        wait_until(lambda: posted == taken or coordination.exists(ghost) is None, WAIT_S)
+
+    sweeper = bench.sweeper(Clock())
+    sweeper.sweep()
+    sweeper.sweep()
+
+    wait_until(lambda: posted == taken, WAIT_S)
+    member.drain()
+    thread.join()
+
+
+def test_nobody_is_woken_again_for_what_is_paused(bench: Bench) -> None:
+    bench.boss.pause("x")
+    bench.boss.post(Ticket("a", "x"))
+    idle = paths.idle(Offer(["x"]).name, "w")
+    bench.boss.tree.commit(Create(idle))
+
+    sweeper = bench.sweeper(Clock())
+    for _ in range(3):
+        sweeper.sweep()
+
+    assert bench.boss.tree.coordination.exists(idle) is not None
+
+
 def test_permits_are_never_exceeded_and_are_handed_on(bench: Bench) -> None:
     for number in range(12):
         bench.boss.post(Ticket(f"t{number}", "x", permits=[Permit("db", 2)]))
