@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from distci.errors import CoordinationUnavailable
-from distci.settings import Settings, find_file, load
+from distci.settings import CREDENTIALS, PREFIX, Settings, find_file, load
 
 if TYPE_CHECKING:
     from distci.coordination.port import Coordination
@@ -29,7 +29,8 @@ def connect(
 ) -> DistCI:
     """A system to work with: by its back ends' URLs, by its data folder (embedded back ends), or by ready settings.
 
-    With no argument it is the one that the settings file and the environment name, as for the command line.
+    With no argument it is the one that the settings file and the environment name, as for the command line; where an argument
+    names it, the environment gives no more than credentials.
 
     Raises InvalidSettings for what cannot be understood and Unavailable for what cannot be reached. Close it when done, or
     use it as a context manager.
@@ -47,8 +48,8 @@ def connect(
             "actor": actor or None,
         }
         if any((data, coordination, store)):
-            home = {name: os.environ[name] for name in ("HOME", "XDG_DATA_HOME") if name in os.environ}
-            settings = load(None, home, flags)
+            taken = ("HOME", "XDG_DATA_HOME", *(f"{PREFIX}{name.upper()}" for name in CREDENTIALS))
+            settings = load(None, {name: os.environ[name] for name in taken if name in os.environ}, flags)
         else:
             settings = load(find_file(os.environ), os.environ, flags)
     return DistCI(settings)
@@ -97,9 +98,19 @@ def open_coordination(settings: Settings) -> Coordination:
     address = settings.coordination_address
     timeout_s = settings.session_timeout_s
     if address.scheme == "zookeeper":
-        from distci.coordination.zookeeper import ZooKeeperCoordination
+        from distci.coordination.zookeeper import Account, Tls, ZooKeeperCoordination
 
-        return ZooKeeperCoordination(address.host, address.path.rstrip("/") or "/distci", session_timeout_s=timeout_s)
+        ca, certificate, key = (
+            Path(file) if file else None
+            for file in (settings.zookeeper_ca, settings.zookeeper_certificate, settings.zookeeper_key)
+        )
+        return ZooKeeperCoordination(
+            address.host,
+            address.path.rstrip("/") or "/distci",
+            session_timeout_s=timeout_s,
+            account=Account(settings.zookeeper_user, settings.zookeeper_password) if settings.zookeeper_user else None,
+            tls=Tls(ca, certificate, key) if ca else None,
+        )
     from distci.coordination.sqlite import SqliteCoordination
 
     path = Path(address.path)

@@ -9,6 +9,11 @@
     session_timeout = "10s"
     search_path = "/usr/local/bin:/usr/bin:/bin"
     build_url = "https://ci.example.org/builds/{build}"
+    zookeeper_user = "ci"
+    zookeeper_password = "..."
+    zookeeper_ca = "/etc/distci/zookeeper-ca.pem"
+    zookeeper_certificate = "/etc/distci/worker.crt"
+    zookeeper_key = "/etc/distci/worker.key"
 
 Every setting has a variable, ``DISTCI_COORDINATION`` and so on. Nothing else in DistCI reads the environment.
 """
@@ -31,7 +36,20 @@ COORDINATION_SCHEMES = ("zookeeper", "sqlite")
 STORE_SCHEMES = ("s3", "file")
 OPTIONS = {"s3": ("endpoint_url", "access_key", "secret_key", "region")}
 """What may stand after the ``?`` of a URL, by scheme; of other schemes nothing may."""
+CREDENTIALS = ("zookeeper_user", "zookeeper_password", "zookeeper_ca", "zookeeper_certificate", "zookeeper_key")
+"""Settings that say who we are, whichever back ends are named."""
+NEEDS = (
+    ("zookeeper_user", "zookeeper_password"),
+    ("zookeeper_password", "zookeeper_user"),
+    ("zookeeper_certificate", "zookeeper_key"),
+    ("zookeeper_key", "zookeeper_certificate"),
+    ("zookeeper_certificate", "zookeeper_ca"),
+)
+"""Settings that say nothing without another."""
 HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+PASSWORD = re.compile(r"[!-~]+")
+"""What ZooKeeper understands the same way whatever the locale that it was started in."""
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -63,6 +81,16 @@ class Settings:
     """Where people find a build, with ``{build}`` for its id."""
     actor: str = ""
     """Who is asking, for the record."""
+    zookeeper_user: str = ""
+    """Whom the nodes in ZooKeeper belong to, and nobody else may read or write; empty: all may."""
+    zookeeper_password: str = field(default="", repr=False)
+    """That user's."""
+    zookeeper_ca: str = ""
+    """PEM file of the authority that signs ZooKeeper's certificates; connections are by TLS when it is set."""
+    zookeeper_certificate: str = ""
+    """PEM file of the certificate to show to ZooKeeper."""
+    zookeeper_key: str = ""
+    """PEM file of its key, without a passphrase."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for messages."""
 
@@ -96,6 +124,18 @@ class Settings:
             _seconds(self.session_timeout)
         except ValueError as error:
             found.append(f"{self._origin('session_timeout')}: {error}")
+        return found + self._credential_problems()
+
+    def _credential_problems(self) -> list[str]:
+        """Never with a value, which may be a password in the wrong place."""
+        found = []
+        if self.zookeeper_user and not USER.fullmatch(self.zookeeper_user):
+            found.append(f"{self._origin('zookeeper_user')}: must be up to 64 letters, digits, '.', '_', '@', '-'")
+        if self.zookeeper_password and not PASSWORD.fullmatch(self.zookeeper_password):
+            found.append(f"{self._origin('zookeeper_password')}: must be printable ASCII without spaces")
+        for name, needed in NEEDS:
+            if getattr(self, name) and not getattr(self, needed):
+                found.append(f"{self._origin(name)}: needs {needed} besides")
         return found
 
     def _origin(self, name: str) -> str:

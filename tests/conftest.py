@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 import pytest
 from services import shared
@@ -28,6 +29,12 @@ def zookeeper_hosts() -> str:
 def zookeeper_ensemble_hosts() -> str:
     """Three ZooKeeper servers that all tests share."""
     return shared.zookeeper_ensemble_hosts()
+
+
+@pytest.fixture(scope="session")
+def zookeeper_tls() -> tuple[str, Path]:
+    """A ZooKeeper server that all tests share and that talks TLS, and the folder with what to show to it."""
+    return shared.zookeeper_tls()
 
 
 @pytest.fixture

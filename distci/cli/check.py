@@ -136,6 +136,8 @@ def _coordination(settings: Settings) -> Iterator[Finding]:
     from distci.app import open_coordination
 
     yield from _back_end("coordination", lambda: _tree_findings(open_coordination(settings)))
+    if settings.coordination_address.scheme == "zookeeper":
+        yield _protection(settings)
 
 
 def _tree_findings(coordination: Coordination) -> Iterator[Finding]:
@@ -145,6 +147,10 @@ def _tree_findings(coordination: Coordination) -> Iterator[Finding]:
     try:
         tickets = Tickets(coordination)
         yield Finding("coordination", "ok", f"session timeout {coordination.session.timeout_s:g} s")
+        for problem in coordination.probe() if hasattr(coordination, "probe") else ():
+            yield _problem(
+                "coordination", problem, "give it to that user alone, with setAcl -R of ZooKeeper's zkCli.sh"
+            )
         yield _clock(coordination)
         yield from _set_aside(tickets)
         live = list(workers(tickets))
@@ -171,6 +177,21 @@ def _set_aside(tickets: Tickets) -> Iterator[Finding]:
         yield Finding(
             "build", "note", problem, f"no build uses the node {path}; remove it if you know where it came from"
         )
+
+
+def _protection(settings: Settings) -> Finding:
+    """What keeps others out of ZooKeeper, told without values."""
+    certificate = " with a certificate of ours" if settings.zookeeper_certificate else ""
+    locks = [f"TLS{certificate}"] if settings.zookeeper_ca else []
+    locks += ["an access list for one user"] if settings.zookeeper_user else []
+    remedy = (
+        ""
+        if len(locks) == 2
+        else "set zookeeper_ca, zookeeper_certificate, zookeeper_key; zookeeper_user, zookeeper_password"
+    )
+    if not locks:
+        return Finding("protection", "note", "none: whoever reaches ZooKeeper may read and write the tree", remedy)
+    return Finding("protection", "note" if remedy else "ok", " and ".join(locks), remedy)
 
 
 def _clock(coordination: Coordination) -> Finding:

@@ -3,25 +3,34 @@
 What kazoo does by default would hurt us, and why it is set otherwise here: its back-off between attempts to connect grows to an hour; its calls
 wait without limit; its ``retry`` repeats what may have happened; and it never says that a session is lost while it cannot
 connect, so doubt is told by our own clock.
+
+Two locks may guard a tree, each by itself or both: TLS with certificates on both sides says who may connect, and an account, whose access list
+all nodes are made with, says who may read and write them.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
+import ssl
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 from threading import Event, Lock, Timer
 from typing import Any
 
 from kazoo import exceptions as kazoo_errors
 from kazoo.client import KazooClient, KazooState
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.exceptions import ConnectionDropped
+from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
 from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.serialization import Connect
 from kazoo.protocol.states import WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
+from kazoo.security import make_digest_acl
 
 from distci.coordination.port import (
     Check,
@@ -40,7 +49,7 @@ from distci.coordination.port import (
     check_operations,
     check_path,
 )
-from distci.errors import CoordinationUnavailable, Forbidden, Invalid
+from distci.errors import CoordinationUnavailable, Forbidden, Invalid, NotAuthenticated
 
 RECONNECT_S_MAX = 1.0
 """Longest pause between attempts to connect."""
@@ -76,13 +85,50 @@ WRONG = (kazoo_errors.BadArgumentsError, kazoo_errors.InvalidCallbackError, kazo
 INNOCENT = (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
 """What stands in the answer to a transaction for operations that were not the one refused."""
 
+PASSING = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""Ends of a TLS handshake that a server brings about which is just being started or ended."""
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom all nodes belong to, by ZooKeeper's ``digest`` scheme: nobody else may read or write them."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files in PEM: who signs the servers' certificates, and the certificate and key that we show, if any."""
+
+    authority: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Read anew for each connection, so that renewed certificates are used. OSError names the file that cannot be."""
+        try:
+            # This authority alone, not those that the machine trusts besides.
+            context = ssl.create_default_context(cafile=self.authority)
+        except OSError as error:
+            raise _unreadable(error, self.authority) from error
+        if self.certificate and self.key:
+            try:
+                # Without a password OpenSSL would ask for one at the terminal.
+                context.load_cert_chain(self.certificate, self.key, password="")
+            except OSError as error:
+                raise _unreadable(error, self.certificate, self.key) from error
+        return context
 
 
 class ZooKeeperCoordination:
     """A coordination tree below a root in ZooKeeper, over one session that is renewed when it is lost.
 
-    Raises CoordinationUnavailable when nobody answers within ``connect_timeout_s``.
+    Raises CoordinationUnavailable when nobody answers within ``connect_timeout_s``. As soon as it is known: NotAuthenticated when
+    a server and we do not accept each other's certificates, Forbidden when the account may not read the root, Invalid for files
+    that are no certificates.
     """
 
     def __init__(
@@ -93,6 +139,8 @@ class ZooKeeperCoordination:
         session_timeout_s: float = 10.0,
         call_timeout_s: float = 10.0,
         connect_timeout_s: float = 10.0,
+        account: Account | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """``hosts`` is ``host:port,host:port``; ``root`` is the path that everything lies below, made if it is not there."""
         self.transactions = 0
@@ -102,27 +150,33 @@ class ZooKeeperCoordination:
         self._is_closed = False
         retry = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": RECONNECT_S_MAX}
         servers = hosts.split(",")
+        servers *= ceil(SERVERS_MIN / len(servers))
+        self._who = f"user {account.user!r}" if account else "somebody without a user"
+        self._tls = tls
         self._client = KazooClient(
-            ",".join(servers * ceil(SERVERS_MIN / len(servers))),
+            ",".join(servers),
             timeout=session_timeout_s,
             connection_retry=KazooRetry(**retry),
             command_retry=KazooRetry(**retry),
             logger=log,
+            use_ssl=tls is not None,
+            handler=_TlsHandler(tls, session_timeout_s / len(servers)) if tls else None,
+            auth_data=[("digest", _Secret(f"{account.user}:{account.password}"))] if account else None,
+            default_acl=[make_digest_acl(account.user, account.password, all=True)] if account else None,
         )
         self._watches = _Watches()
         self._session = _ZooKeeperSession(self._client, session_timeout_s)
-        self._client._connection = _Connection(self._client, self._session)
+        self._connection = self._client._connection = _Connection(self._client, self._session)
         self._client.add_listener(self._state_changed)
         try:
-            self._client.start(timeout=connect_timeout_s)
-        except KazooTimeoutError as error:
-            self.close()
-            raise CoordinationUnavailable(f"no ZooKeeper answers at {hosts} within {connect_timeout_s:g} s") from error
+            self._start(hosts, connect_timeout_s)
+            self._session.begin()
+            self._make_root()
+            # Whoever may not read the root need not go on; a wrong password is noticed only now.
+            self._ask(self._client.get_children_async, self._root or "/")
         except BaseException:
             self.close()
             raise
-        self._session.begin()
-        self._make_root()
 
     @property
     def session(self) -> Session:
@@ -164,8 +218,18 @@ class ZooKeeperCoordination:
         except LOST as error:
             return Unknown(f"the answer was lost: {error!r}")
         except Exception as error:
-            raise home_of(error) from error
-        return outcome_of(results)
+            raise home_of(error, self._who) from error
+        return outcome_of(results, self._who)
+
+    def probe(self) -> Sequence[str]:
+        """What keeps the account from having the tree for itself: nodes at the top that were made for others, or for all."""
+        ours = self._client.default_acl
+        if not ours:
+            return ()
+        root = self._root or "/"
+        tops = [root, *(f"{self._root}/{name}" for name in self._ask(self._client.get_children_async, root))]
+        lists = {top: self._ask(self._client.get_acls_async, top)[0] for top in tops}
+        return [f"{top} can be reached by others than {self._who}" for top, list_ in lists.items() if list_ != ours]
 
     def close(self) -> None:
         if not self._is_closed:
@@ -191,7 +255,7 @@ class ZooKeeperCoordination:
         except kazoo_errors.NoNodeError:
             return None
         except Exception as error:
-            raise home_of(error) from error
+            raise home_of(error, self._who, path) from error
 
     def _add(self, request: Any, operation: Operation) -> None:
         path = self._path(operation.path)
@@ -207,18 +271,40 @@ class ZooKeeperCoordination:
     def _path(self, path: str) -> str:
         return self._root + path
 
+    def _start(self, hosts: str, timeout_s: float) -> None:
+        """Connect, or raise: as soon as a server that answered and we cannot go together, else when the time is up."""
+        self._check_files()
+        live = self._client.start_async()
+        self._connection.decided.wait(timeout_s)
+        if live.is_set():
+            return
+        heard = self._connection.trouble
+        if refusal := self._connection.refusal:
+            raise NotAuthenticated(f"ZooKeeper at {hosts}: {_why(refusal, self._tls)}") from refusal
+        raise CoordinationUnavailable(
+            f"no ZooKeeper answers at {hosts} within {timeout_s:g} s{f' ({heard})' if heard else ''}"
+        ) from heard
+
+    def _check_files(self) -> None:
+        try:
+            if self._tls:
+                self._tls.context()
+        except OSError as error:
+            raise Invalid(error.strerror) from error
+
     def _make_root(self) -> None:
         path = ""
         for name in self._root.strip("/").split("/"):
             path = f"{path}/{name}"
+            # Asked first: looking needs no rights, and to make what is there already may need some that we do not have.
+            if not name or self._ask(self._client.exists_async, path):
+                continue
             try:
-                if name:
-                    self._client.create_async(path).get(timeout=self._call_timeout_s)
+                self._client.create_async(path).get(timeout=self._call_timeout_s)
             except kazoo_errors.NodeExistsError:
                 continue
             except Exception as error:
-                self.close()
-                raise home_of(error) from error
+                raise home_of(error, self._who, path) from error
 
     def _require_open(self) -> None:
         if self._is_closed:
@@ -303,12 +389,62 @@ class _ZooKeeperSession:
             listener.set()
 
 
-class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo has no types
-    """kazoo's connection, which tells the session besides how long the server made it: kazoo keeps that to itself."""
+class _Secret(str):
+    """A text that is not told when a record of it is logged."""
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class _TlsHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
+    """kazoo's threads, with TLS as we mean it: kazoo's own trusts all authorities of the machine besides."""
+
+    def __init__(self, tls: Tls, timeout_s: float) -> None:
+        super().__init__()
+        self._tls = tls
+        self._timeout_s = timeout_s
+
+    def create_connection(self, address: tuple[str, int], hostname: str, **options: Any) -> ssl.SSLSocket:
+        plain = socket.create_connection(address, self._timeout_s)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._tls.context().wrap_socket(plain, server_hostname=hostname)
+
+
+class _Connection(ConnectionHandler):  # type: ignore[misc]
+    """kazoo's connection, which tells what kazoo keeps to itself: how long the server made the session, and why there is none."""
 
     def __init__(self, client: KazooClient, session: _ZooKeeperSession) -> None:
         super().__init__(client, client._conn_retry.copy(), logger=log)
         self._of = session
+        self.decided = Event()
+        """Set once there was a connection, or all servers were tried and one of them refused us or was refused."""
+        self.refusal: Exception | None = None
+        """Why a server that answered and we cannot go together, in the last round over all servers."""
+        self.trouble: Exception | None = None
+        """What the last attempt ended with."""
+
+    def _connect_loop(self, retry: KazooRetry) -> Any:
+        self.refusal = None
+        try:
+            return super()._connect_loop(retry)
+        finally:
+            if self.refusal:
+                self.decided.set()
+
+    def _connect(self, host: str, hostip: str, port: int) -> Any:
+        try:
+            times = super()._connect(host, hostip, port)
+        except kazoo_errors.AuthFailedError as error:
+            self.refusal = error
+            raise
+        except ConnectionDropped as error:
+            self.trouble = error
+            cause = error.__context__
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, PASSING):
+                self.refusal = cause
+            raise
+        self.decided.set()
+        return times
 
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         answer = super()._invoke(timeout, request, xid)
@@ -342,10 +478,11 @@ class _Watches:
             self._events.clear()
 
 
-def home_of(error: BaseException) -> BaseException:
-    """The error of ours that an error of kazoo is; others stay what they are."""
+def home_of(error: BaseException, who: str = "us", path: str = "") -> BaseException:
+    """The error of ours that an error of kazoo is; others stay what they are. ``who`` asked for ``path``."""
     if isinstance(error, DENIED):
-        return Forbidden(f"ZooKeeper does not let us: {error!r}")
+        place = f" at {path}" if path else ""
+        return Forbidden(f"ZooKeeper does not let {who}{place}; another user or password may be needed: {error!r}")
     if isinstance(error, WRONG):
         return Invalid(f"ZooKeeper does not take the request: {error!r}")
     if isinstance(error, (*LOST, kazoo_errors.KazooException)):
@@ -353,7 +490,7 @@ def home_of(error: BaseException) -> BaseException:
     return error
 
 
-def outcome_of(results: Sequence[Any]) -> CommitResult:
+def outcome_of(results: Sequence[Any], who: str = "us") -> CommitResult:
     """What the answer to a transaction says: one culprit among many innocents, if it was refused."""
     errors = [(index, error) for index, error in enumerate(results) if isinstance(error, Exception)]
     if not errors:
@@ -366,9 +503,25 @@ def outcome_of(results: Sequence[Any]) -> CommitResult:
                 return Refused(index, reason)
         if isinstance(error, LOST):
             return Unknown(f"the answer was lost: {error!r}")
-        raise home_of(error) from error
+        raise home_of(error, who) from error
     raise CoordinationUnavailable(f"ZooKeeper refused a transaction without saying why: {errors[0][1]!r}")
 
 
 def _stat(found: ZnodeStat) -> Stat:
     return Stat(found.version, found.ctime, found.mtime, found.ephemeralOwner or 0, found.numChildren)
+
+
+def _unreadable(error: OSError, *files: Path) -> OSError:
+    """The same, with the files that it is about; OpenSSL names none."""
+    reason = getattr(error, "reason", None) or error.strerror
+    return OSError(error.errno, f"{' and '.join(map(str, files))} cannot be used: {reason}")
+
+
+def _why(refusal: Exception, tls: Tls | None) -> str:
+    """Why a server and we cannot go together, for whoever can set it right."""
+    if isinstance(refusal, ssl.SSLCertVerificationError):
+        return f"its certificate is not to be trusted: {refusal.verify_message}"
+    if isinstance(refusal, ssl.SSLError) and "ALERT" in (refusal.reason or ""):
+        shown = "our certificate" if tls and tls.certificate else "somebody without a certificate"
+        return f"it does not let in {shown}: {refusal.reason}"
+    return f"we cannot agree on how to talk: {refusal!r}"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,34 @@ class TestWorkers:
         assert drained.stdout == "hand-shell is draining\n"
         assert code == 0
         assert left == ["boss-control"]
+
+    def test_a_build_on_a_zookeeper_that_asks_who_we_are(self, home: Home, zookeeper_tls: tuple[str, Path]) -> None:
+        hosts, folder = zookeeper_tls
+        home.environment |= {
+            "DISTCI_COORDINATION": f"zookeeper://{hosts}/guarded/{uuid.uuid4().hex}",
+            "DISTCI_ZOOKEEPER_USER": "ci",
+            "DISTCI_ZOOKEEPER_PASSWORD": "sesame",
+            "DISTCI_ZOOKEEPER_CA": f"{folder}/ca.pem",
+            "DISTCI_ZOOKEEPER_CERTIFICATE": f"{folder}/client.crt",
+            "DISTCI_ZOOKEEPER_KEY": f"{folder}/client.key",
+        }
+        with home.running("worker", "run", "control", "shell", "publish-artifacts", until="Serving"):
+            home.run("job", "put", home.file(HELLO))
+            built = home.run("build", "trigger", "team/hello", "--wait")
+            checked = home.run("check")
+
+        home.environment["DISTCI_ZOOKEEPER_PASSWORD"] = "wrong"
+        refused = home.run("build", "list", "team/hello")
+        del home.environment["DISTCI_ZOOKEEPER_CERTIFICATE"], home.environment["DISTCI_ZOOKEEPER_KEY"]
+        unknown = home.run("build", "list", "team/hello")
+
+        assert built.returncode == 0, built.stderr
+        assert checked.returncode == 0, checked.stdout
+        assert "TLS with a certificate of ours and an access list for one user" in " ".join(checked.stdout.split())
+        assert not any(value in checked.stdout for value in ("sesame", str(folder)))
+        assert refused.returncode == unknown.returncode == 6
+        assert "does not let user 'ci' at /guarded/" in refused.stderr
+        assert "somebody without a certificate" in unknown.stderr
 
     def test_only_takes_tasks_that_ask_for_the_label(self, home: Home) -> None:
         script = {"type": "shell", "script": "true", "needs": []}
@@ -666,7 +695,8 @@ class TestUnreachable:
 
     def test_it_is_one_line_and_exit_code_4(self, answers: Mapping[str, subprocess.CompletedProcess[str]]) -> None:
         assert answers["list"].returncode == answers["store"].returncode == 4
-        assert answers["list"].stderr == "distci: no ZooKeeper answers at 127.0.0.1:1 within 10 s\n"
+        reason = "socket connection error: Connection refused"
+        assert answers["list"].stderr == f"distci: no ZooKeeper answers at 127.0.0.1:1 within 10 s ({reason})\n"
         assert answers["store"].stderr.count("\n") == 1
 
     @pytest.mark.parametrize("option", ["--coordination=sqlite:///dev/null/a/b", "--data=/dev/null/a"])

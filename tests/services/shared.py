@@ -19,8 +19,9 @@ from typing import Protocol, TypeVar
 
 from waiting import wait_until
 
+from services.certificates import Authority
 from services.s3 import S3Server
-from services.zookeeper import ZooKeeperServers
+from services.zookeeper import Tls, ZooKeeperServers
 
 VARIABLE = "DISTCI_TESTS_SERVICES"
 """Names the run's folder to all of its processes."""
@@ -51,9 +52,23 @@ def zookeeper_ensemble_hosts() -> str:
     return _address("ensemble", partial(ZooKeeperServers, count=3), lambda servers: servers.hosts)
 
 
+def zookeeper_tls() -> tuple[str, Path]:
+    """One ZooKeeper server that takes those alone who show a certificate: the address that its own certificate is good for, and
+    the folder of ``ca.pem``, ``client.crt`` and ``client.key``.
+    """
+    hosts = _address("zookeeper-tls", _start_with_tls, lambda servers: f"localhost:{servers.tls_ports[0]}")
+    return hosts, Path(os.environ[VARIABLE], "zookeeper-tls")
+
+
 def s3_endpoint() -> str:
     """The URL of an S3 server."""
     return _address("s3", S3Server, lambda server: server.endpoint)
+
+
+def _start_with_tls(folder: Path) -> ZooKeeperServers:
+    authority = Authority(folder)
+    authority.sign("client")
+    return ZooKeeperServers(folder, tls=Tls(authority, authority.sign("server", "DNS:localhost")))
 
 
 class _Service(Protocol):

@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 import shutil
 import socket
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+from services.certificates import Authority, Certificate
 from services.daemon import Daemon, ServiceFailed, free_ports
 
 JARS = Path("/usr/share/java")
@@ -31,17 +34,29 @@ TICK_MS = 200
 PROBE_TIME_MAX_S = 2.0
 
 
+@dataclass(frozen=True)
+class Tls:
+    """What servers show to clients, and who must have signed what clients show."""
+
+    authority: Authority
+    server: Certificate
+
+
 class ZooKeeperServers:
     """Servers that form one service; each can be killed, paused and started again by its index."""
 
-    def __init__(self, folder: Path, count: int = 1) -> None:
-        """Raises ServiceFailed when ZooKeeper is not installed or does not start."""
+    def __init__(self, folder: Path, count: int = 1, tls: Tls | None = None) -> None:
+        """With ``tls`` each server has a port besides for clients that show a certificate.
+
+        Raises ServiceFailed when ZooKeeper is not installed or does not start.
+        """
         if not (JARS / "zookeeper.jar").exists() or not shutil.which("java"):
             raise ServiceFailed("ZooKeeper is not installed; run: apt-get install --no-install-recommends zookeeper")
         self._folder = folder
-        ports = free_ports(3 * count)
-        self.ports = ports[:count]
-        self._peers = list(zip(ports[count : 2 * count], ports[2 * count :], strict=True))
+        ports = iter(free_ports(4 * count))
+        self.ports, voting, leading, self.tls_ports = (list(islice(ports, count)) for _ in range(4))
+        self._peers = list(zip(voting, leading, strict=True))
+        self._tls = tls
         self._daemons: list[Daemon] = []
         for index in range(count):
             self._configure(index)
@@ -108,6 +123,15 @@ class ZooKeeperServers:
                 f"server.{number}": f"127.0.0.1:{peer}:{vote}" for number, (peer, vote) in enumerate(self._peers, 1)
             }
             (data / "myid").write_text(f"{index + 1}\n")
+        if self._tls:
+            settings |= {
+                "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
+                "secureClientPort": self.tls_ports[index],
+                "secureClientPortAddress": "127.0.0.1",
+                "ssl.keyStore.location": self._tls.server.both,
+                "ssl.trustStore.location": self._tls.authority.certificate,
+                "ssl.clientAuth": "need",
+            }
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         self._configuration(index).write_text(text)
 

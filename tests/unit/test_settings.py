@@ -63,6 +63,11 @@ class TestPrecedence:
             "search_path": "/d",
             "build_url": "e",
             "actor": "f",
+            "zookeeper_user": "g",
+            "zookeeper_password": "h",
+            "zookeeper_ca": "i",
+            "zookeeper_certificate": "j",
+            "zookeeper_key": "k",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})
@@ -207,6 +212,34 @@ class TestProblems:
 
         assert problem.startswith(f"--{flag}: ")
         assert said in problem
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            ({"zookeeper_user": "ci"}, "--zookeeper-user: needs zookeeper_password besides"),
+            ({"zookeeper_password": "sesame"}, "--zookeeper-password: needs zookeeper_user besides"),
+            ({"zookeeper_user": "c:i", "zookeeper_password": "sesame"}, "--zookeeper-user: must be up to 64 letters"),
+            ({"zookeeper_user": "ci", "zookeeper_password": "sésame"}, "--zookeeper-password: must be printable ASCII"),
+            ({"zookeeper_user": "ci", "zookeeper_password": "sesame open"}, "--zookeeper-password: must be printable"),
+            ({"zookeeper_ca": "a", "zookeeper_key": "k"}, "--zookeeper-key: needs zookeeper_certificate besides"),
+            (
+                {"zookeeper_ca": "a", "zookeeper_certificate": "c"},
+                "--zookeeper-certificate: needs zookeeper_key besides",
+            ),
+            (
+                {"zookeeper_certificate": "c", "zookeeper_key": "k"},
+                "--zookeeper-certificate: needs zookeeper_ca besides",
+            ),
+        ],
+    )
+    def test_credentials_that_say_nothing_by_themselves(self, flags: dict[str, str], said: str) -> None:
+        [problem] = problems(**flags)
+
+        assert problem.startswith(said)
+        assert "sesame" not in problem
+
+    def test_a_password_is_not_shown_with_the_settings(self) -> None:
+        assert "sesame" not in repr(Settings(zookeeper_user="ci", zookeeper_password="sesame"))
 
     @pytest.mark.parametrize("url", ["s3://?secret_key=sesame", "s4://b?secret_key=sesame", "s3://b?secret_kye=sesame"])
     def test_what_may_be_secret_in_a_url_is_not_repeated(self, url: str) -> None:
