@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -18,6 +19,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
+from distci.coordination.port import SessionState
 from distci.errors import AlreadyExists, Invalid, Unavailable
 from distci.isolation.port import Isolation
 from distci.lifecycle import CONTROL_KIND, Lifecycle
@@ -35,6 +37,8 @@ LABEL = re.compile(r"(?=.{1,128}\Z)[^\s=,~]+(=[^\s,~]*)?")
 """What tasks can ask for, as the schema of jobs has it."""
 SWEEP_S = 1.0
 """How often claims without a heartbeat are looked for."""
+BEAT_S = 1.0
+"""How often a process notes that it is well."""
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +108,7 @@ class WorkerProcess:
         self._servers = [Thread(target=self._serve, args=(member,), name=member.name) for member in self._members]
         self._closing = Event()
         self._sweeper = Thread(target=self._sweep, name="sweeper", daemon=True)
+        self._pulse = Thread(target=self._beat, name="pulse", daemon=True)
 
     @property
     def names(self) -> Sequence[str]:
@@ -119,6 +124,7 @@ class WorkerProcess:
             member.join()
         for server in self._servers:
             server.start()
+        self._pulse.start()
         if CONTROL_KIND in self._kinds:
             self._sweeper.start()
 
@@ -143,8 +149,9 @@ class WorkerProcess:
         self.drain()
         self.wait()
         self._closing.set()
-        if self._sweeper.is_alive():
-            self._sweeper.join()
+        for thread in (self._sweeper, self._pulse):
+            if thread.is_alive():
+                thread.join()
         for member in self._members:
             member.leave()
         self._scratch.close()
@@ -175,6 +182,14 @@ class WorkerProcess:
             return lambda claim: persist(lambda: worker.serve(claim, self._lifecycle), claim.lost)
         return Tasks(worker, self._site).serve
 
+    def _beat(self) -> None:
+        session = self._lifecycle.tickets.tree.coordination.session
+        while not self._closing.wait(BEAT_S):
+            if session.state is SessionState.CONNECTED:
+                # Where it cannot be noted any more, nobody should believe that all is well.
+                with suppress(OSError):
+                    self._scratch.beat()
+
     def _sweep(self) -> None:
         name = next(member.name for member in self._members if CONTROL_KIND in member.offer.kinds)
         tickets = self._lifecycle.tickets
@@ -194,7 +209,10 @@ class WorkerProcess:
 
 
 class Scratch:
-    """A folder for a process's attempts, told apart from those of dead processes by a lock that dies with its holder."""
+    """A folder for a process's attempts, told apart from those of dead processes by a lock that dies with its holder.
+
+    The file of the lock is as old as the last moment when its process was well.
+    """
 
     def __init__(self, root: Path, name: str) -> None:
         self.folder = root / name
@@ -207,7 +225,7 @@ class Scratch:
         AlreadyExists when a live process has the folder.
         """
         self._root.mkdir(parents=True, exist_ok=True)
-        with self._one_at_a_time():
+        with _one_at_a_time(self._root):
             removed = sum(self._remove_if_dead(other) for other in self._root.iterdir() if other.is_dir())
             self.folder.mkdir(exist_ok=True)
             lock = self._stack.enter_context((self.folder / "lock").open("w"))
@@ -219,25 +237,48 @@ class Scratch:
                 ) from None
         return removed
 
+    def beat(self) -> None:
+        """Note that the process is well."""
+        os.utime(self.folder / "lock")
+
     def close(self) -> None:
         """Remove the folder while it still is ours: the next process of this name may be about to begin."""
-        with self._one_at_a_time(), self._stack:
+        with _one_at_a_time(self._root), self._stack:
             tidy_up(self.folder)
 
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        # No worker can have a name that begins so.
-        with open(self._root / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
     def _remove_if_dead(self, folder: Path) -> bool:
-        with open(folder / "lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return tidy_up(folder)
+        return not _is_live(folder) and tidy_up(folder)
+
+
+def beats(root: Path) -> dict[str, float]:
+    """When each live process that has its folder there was last well, in seconds since 1970, by its name.
+
+    A process is well while its session with the tree is beyond doubt.
+    """
+    try:
+        with _one_at_a_time(root):
+            live = [folder for folder in root.iterdir() if folder.is_dir() and _is_live(folder)]
+            return {folder.name: (folder / "lock").stat().st_mtime for folder in live}
+    except FileNotFoundError:
+        return {}
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    # No worker can have a name that begins so.
+    with open(root / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_live(folder: Path) -> bool:
+    """Whether the process of a folder lives. One at a time, since it takes that process's lock for a moment."""
+    try:
+        with open(folder / "lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def installed_kinds() -> list[str]:

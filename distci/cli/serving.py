@@ -15,6 +15,7 @@ from distci.errors import Invalid
 if TYPE_CHECKING:
     from distci.app import DistCI
     from distci.process import Post, WorkerProcess
+    from distci.settings import Settings
 
 CONTROL_SLOTS = 2
 DRAINING = "taking nothing more, finishing what runs; once more to leave it"
@@ -30,12 +31,17 @@ def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: 
         system.lifecycle,
         system.store,
         open_isolation(),
-        settings.data_folder / "scratch",
+        scratch(settings),
         _posts(kinds, slots),
         search_path=settings.search_path,
         build_url=settings.build_url,
         **options,
     )
+
+
+def scratch(settings: Settings) -> Path:
+    """Where worker processes keep what they work with, each in a folder of its own."""
+    return settings.data_folder / "scratch"
 
 
 def serve(process: WorkerProcess, welcome: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import click
@@ -9,6 +10,10 @@ import click
 from distci.cli import serving
 from distci.cli.command import Group, Invocation, json_option
 from distci.cli.output import moment, print_json, print_line, print_records
+from distci.errors import CoordinationUnavailable, NoSuchWorker
+
+WELL_WITHIN_S = 60.0
+"""Longer than most elections and restarts of ZooKeeper take."""
 
 secrets_option = click.option(
     "--secret-file", metavar="FILE", help="TOML file of the secrets that tasks may name: NAME = 'value'."
@@ -87,6 +92,37 @@ def list_(invocation: Invocation) -> None:
         ),
         is_json=invocation.is_json,
     )
+
+
+@worker.command(examples=("distci worker check", "distci worker check --within 300"))
+@click.option(
+    "--within",
+    "within_s",
+    type=click.FloatRange(0, min_open=True),
+    default=WELL_WITHIN_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long ago each process may have had its session for the last time.",
+)
+@json_option
+@click.pass_obj
+def check(invocation: Invocation, within_s: float) -> None:
+    """See whether the worker processes of this data folder are well; for health checks, which ask often.
+
+    It asks neither tree nor store. Exits with 0 when all are well, 4 when one has had no session for too long, 5 when there is none.
+    """
+    from distci.process import beats
+
+    scratch = serving.scratch(invocation.settings())
+    now_s = time.time()
+    ages_s = {name: max(0.0, now_s - beat_s) for name, beat_s in beats(scratch).items()}
+    if not ages_s:
+        raise NoSuchWorker(f"no worker process runs with its scratch space in {scratch}")
+    silent = [f"{name} for {age_s:.0f} s" for name, age_s in ages_s.items() if age_s > within_s]
+    if silent:
+        raise CoordinationUnavailable(f"without a session: {', '.join(silent)}")
+    for name, age_s in ages_s.items():
+        print_json({"name": name, "age_s": age_s}) if invocation.is_json else print_line(f"{name} is well")
 
 
 @worker.command(examples=("distci worker drain build-7-shell",))

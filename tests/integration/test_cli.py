@@ -18,6 +18,7 @@ from typing import Any
 import click
 import pytest
 from program import TIME_MAX_S, Home, is_alive
+from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
 import distci
@@ -382,6 +383,51 @@ class TestWorkers:
 
         assert second.returncode == 7
         assert "'one'" in second.stderr
+
+    def test_a_check_finds_those_that_live_here(self, home: Home) -> None:
+        before = home.ask("worker", "check")
+        with (
+            home.running("worker", "run", "control", "--name", "boss", until="Serving"),
+            home.running("worker", "run", "shell", "--name", "hand", until="Serving") as hand,
+        ):
+            both = home.ask("worker", "check")
+            hand.kill()
+            one = home.json("worker", "check")
+
+        assert before.exit_code == 5
+        assert sorted(both.stdout.splitlines()) == ["boss is well", "hand is well"]
+        assert [item["name"] for item in one] == ["boss"]
+        assert home.ask("worker", "check").exit_code == 5
+
+    def test_a_check_tells_of_a_session_that_is_away_for_long(self, home: Home, tmp_path: Path) -> None:
+        (tmp_path / "zookeeper").mkdir()
+        servers = ZooKeeperServers(tmp_path / "zookeeper")
+        check = ("worker", "check", "--within", "4")
+        try:
+            home.environment |= {
+                "DISTCI_COORDINATION": f"zookeeper://{servers.hosts}/ci",
+                "DISTCI_SESSION_TIMEOUT": "3s",
+            }
+            with home.running("worker", "run", "control", "--name", "boss", until="Serving") as boss:
+                wait_until(lambda: home.ask(*check).exit_code == 0)
+
+                servers.pause(0)
+                wait_until(lambda: home.ask(*check).exit_code == 4)
+                told = home.ask(*check).stderr
+
+                servers.resume(0)
+                wait_until(lambda: home.ask(*check).exit_code == 0)
+                assert not boss.has_ended
+
+            assert told.startswith("distci: without a session: boss for ")
+        finally:
+            servers.stop()
+
+    def test_a_check_tells_of_a_process_that_stands_still(self, home: Home) -> None:
+        with home.running("worker", "run", "shell", until="Serving") as hand:
+            hand.signal(signal.SIGSTOP)
+
+            wait_until(lambda: home.ask("worker", "check", "--within", "2").exit_code == 4)
 
     def test_draining_nobody_is_missing(self, busy: Home) -> None:
         assert busy.ask("worker", "drain", "nobody").exit_code == 5
