@@ -8,6 +8,7 @@ Promises that hold for every adapter:
 * Every call ends within the adapter's time limit (``call_timeout_s``): reads by raising
   :class:`distci.errors.CoordinationUnavailable`, :meth:`Coordination.commit` by returning :class:`Unknown`.
 * Absent and unreachable are never confused: ``None`` and ``()`` mean that the tree was read.
+* Where a tree knows who may do what, :class:`distci.errors.Forbidden` says that we may not.
 
 Paths are absolute within the root that the adapter was opened on, ``/``-separated, without a trailing
 slash; :class:`distci.errors.Invalid` is raised for any other. A node's parent must exist before it; ephemeral nodes
