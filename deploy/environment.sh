@@ -65,3 +65,11 @@ make_environment() {
     fi
     export PATH=$environment/bin:$PATH
 }
+
+# lend_rados: Debian's module rados, which no index of Python packages has, into the environment.
+lend_rados() {
+    local module
+    module=/usr/lib/python3/dist-packages/rados$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+    [ -e "$module" ] || fail "$environment is of $(python --version), and Debian's python3-rados is not; please run:  rm -r '$environment' && /usr/bin/python3 -m venv '$environment'"
+    ln -sf "$module" "$(python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
+}

@@ -47,3 +47,15 @@ def zookeeper_url(zookeeper_hosts: str) -> str:
 def s3_endpoint() -> str:
     """An S3 server that all tests share."""
     return shared.s3_endpoint()
+
+
+@pytest.fixture(scope="session")
+def gateway_endpoint() -> str:
+    """The S3 service of a Ceph cluster that all tests share."""
+    return shared.gateway_endpoint()
+
+
+@pytest.fixture(scope="session")
+def ceph_configuration() -> Path:
+    """The configuration file of that cluster."""
+    return shared.ceph_configuration()

@@ -11,6 +11,7 @@ import io
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -74,6 +75,7 @@ class S3Store:
             tcp_keepalive=True,
             connect_timeout=connect_timeout_s,
             read_timeout=read_timeout_s,
+            # Ceph's gateway answers 500 to some reads of what is being replaced; another attempt gets one version or the other.
             retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=32,
         )
@@ -132,7 +134,7 @@ class S3Store:
                 # The answer has no body to say whether it is the object that is missing, or the whole bucket.
                 self._require_bucket()
                 return None
-            return ObjectInfo(key, _said(answer, "ContentLength"), _said(answer, "LastModified").timestamp())
+            return _object_info(key, _said(answer, "ContentLength"), _said(answer, "LastModified"))
 
     def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
         check_prefix(prefix)
@@ -188,7 +190,7 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
 
     def _info(self, entry: Any) -> ObjectInfo:
-        return ObjectInfo(entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"].timestamp())
+        return _object_info(entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"])
 
     def _download(self, key: str, start: int, length: int | None) -> _Download:
         name = self._name(key)
@@ -393,6 +395,11 @@ def _from_answer(error: Any, bucket: str, key: str) -> DistCIError:
     if code in _BUSY or status in _TRANSIENT_STATUS or (status >= 500 and status != 501):
         return StoreUnavailable(said)
     return Forbidden(said) if code in _REFUSED or status in (401, 403) else Invalid(said)
+
+
+def _object_info(key: str, size_bytes: int, modified: datetime) -> ObjectInfo:
+    # Some servers list milliseconds; the date of a head has whole seconds everywhere.
+    return ObjectInfo(key, size_bytes, modified.replace(microsecond=0).timestamp())
 
 
 def _entries(page: Any) -> Sequence[Any]:

@@ -31,7 +31,7 @@ class Address(NamedTuple):
         return self.open_bucket(**settings) if self.bucket else DirectoryStore(Path(self.place), durable=False)
 
     def open_bucket(self, **settings: Any) -> S3Store:
-        defaults = {"access_key": "tests", "secret_key": "tests", "region": "us-east-1", "attempts": 2}
+        defaults = {"access_key": "tests", "secret_key": "tests", "region": "us-east-1"}
         return S3Store(self.bucket, endpoint_url=self.place, **{**defaults, **settings})
 
     def client(self) -> Any:

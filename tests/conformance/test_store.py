@@ -34,20 +34,22 @@ from distci.store.s3 import S3Store, home_of
 MIB = 1024 * 1024
 WAIT_S = 60
 
+KINDS = ("directory", "s3", "gateway")
+"""The stores that are held to the port's promises: ``gateway`` is S3 by Ceph's RADOS gateway, ``s3`` by moto."""
+
 spawn = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture
-def bucket(s3_endpoint: str) -> Address:
-    return new_bucket(s3_endpoint)
-
-
-@pytest.fixture(params=["directory", "s3"])
+@pytest.fixture(params=KINDS)
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
     """An empty store of each kind."""
+    return _new_address(request, tmp_path)
+
+
+def _new_address(request: pytest.FixtureRequest, folder: Path) -> Address:
     if request.param == "directory":
-        return Address(str(tmp_path / "store"))
-    return new_bucket(request.getfixturevalue("s3_endpoint"))
+        return Address(str(folder / "store"))
+    return new_bucket(request.getfixturevalue(f"{request.param}_endpoint"))
 
 
 @pytest.fixture
@@ -265,13 +267,10 @@ TANGLED_PREFIXES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["directory", "s3"])
+@pytest.fixture(scope="module", params=KINDS)
 def tangled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store, to be read only, of keys that get into each other's way, and some that look like our file names."""
-    if request.param == "directory":
-        store = Address(str(tmp_path_factory.mktemp("tangled"))).open()
-    else:
-        store = new_bucket(request.getfixturevalue("s3_endpoint")).open()
+    store = _new_address(request, tmp_path_factory.mktemp("tangled")).open()
     for key in reversed(TANGLED_KEYS):
         store.put(key, key.encode())
     return store
@@ -553,16 +552,22 @@ def test_a_directory_that_cannot_be_made_is_unavailable_and_named(tmp_path: Path
 # S3 by itself.
 
 
+@pytest.fixture(params=["s3_endpoint", "gateway_endpoint"])
+def bucket(request: pytest.FixtureRequest) -> Address:
+    return new_bucket(request.getfixturevalue(request.param))
+
+
 @pytest.fixture
-def network(bucket: Address) -> Iterator[BadNetwork]:
-    with bad_network(bucket.place) as network:
+def network(s3_endpoint: str) -> Iterator[BadNetwork]:
+    """A network that may change what is sent, before a server that does not look at signatures."""
+    with bad_network(s3_endpoint) as network:
         yield network
 
 
 @pytest.fixture
-def far(bucket: Address, network: BadNetwork) -> S3Store:
-    """The bucket, seen through the bad network."""
-    return Address(network.endpoint, bucket.bucket).open_bucket()
+def far(s3_endpoint: str, network: BadNetwork) -> S3Store:
+    """A bucket, seen through the bad network."""
+    return Address(network.endpoint, new_bucket(s3_endpoint).bucket).open_bucket()
 
 
 def test_a_server_that_lists_less_than_asked_for_is_asked_again(far: S3Store, network: BadNetwork) -> None:

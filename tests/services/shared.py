@@ -13,12 +13,14 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from waiting import wait_until
 
+from services.ceph import Ceph, Gateway
 from services.certificates import Authority
 from services.s3 import S3Server
 from services.zookeeper import Tls, ZooKeeperServers
@@ -36,9 +38,12 @@ def begin() -> None:
 def end() -> None:
     """Stop what was started; for its first process."""
     folder = Path(os.environ.pop(VARIABLE))
-    for record in folder.glob("*.json"):
-        for pid in json.loads(record.read_text())["pids"]:
-            _stop(pid)
+    pids = [pid for record in folder.glob("*.json") for pid in json.loads(record.read_text())["pids"]]
+    # Nothing that they hold is wanted any more, and some would wait for others to end in good order.
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(_is_alive, pids)), STOP_TIME_MAX_S)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -71,6 +76,16 @@ def _start_with_tls(folder: Path) -> ZooKeeperServers:
     return ZooKeeperServers(folder, tls=Tls(authority, authority.sign("server", "DNS:localhost")))
 
 
+def ceph_configuration() -> Path:
+    """The configuration file of a Ceph cluster."""
+    return Path(_address("ceph", Ceph, lambda ceph: str(ceph.configuration)))
+
+
+def gateway_endpoint() -> str:
+    """The URL of the S3 service of that cluster."""
+    return _address("gateway", partial(Gateway, configuration=ceph_configuration()), lambda gateway: gateway.endpoint)
+
+
 class _Service(Protocol):
     @property
     def pids(self) -> list[int]: ...
@@ -89,16 +104,6 @@ def _address(name: str, start: Callable[[Path], _AnyService], address_of: Callab
             service = start(folder / name)
             record.write_text(json.dumps({"address": address_of(service), "pids": service.pids}))
     return str(json.loads(record.read_text())["address"])
-
-
-def _stop(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not _is_alive(pid), STOP_TIME_MAX_S)
-    except ProcessLookupError:
-        return
-    except TimeoutError:
-        os.kill(pid, signal.SIGKILL)
 
 
 def _is_alive(pid: int) -> bool:
