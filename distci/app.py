@@ -136,6 +136,13 @@ def open_store(settings: Settings) -> Store:
             secret_key=options.get("secret_key"),
             region=options.get("region"),
         )
+    if address.scheme == "rados":
+        from distci.store.rados import RadosObjects, RadosStore
+
+        namespace = address.path.strip("/") or "distci"
+        conf = address.options.get("conf", "/etc/ceph/ceph.conf")
+        name = address.options.get("name", "client.distci")
+        return RadosStore(RadosObjects(address.host, namespace, conf=conf, name=name))
     from distci.store.directory import DirectoryStore
 
     return DirectoryStore(Path(address.path))

@@ -33,8 +33,8 @@ from distci.errors import InvalidSettings
 SYSTEM_FILE = Path("/etc/distci/distci.toml")
 PREFIX = "DISTCI_"
 COORDINATION_SCHEMES = ("zookeeper", "sqlite")
-STORE_SCHEMES = ("s3", "file")
-OPTIONS = {"s3": ("endpoint_url", "access_key", "secret_key", "region")}
+STORE_SCHEMES = ("s3", "rados", "file")
+OPTIONS = {"s3": ("endpoint_url", "access_key", "secret_key", "region"), "rados": ("conf", "name")}
 """What may stand after the ``?`` of a URL, by scheme; of other schemes nothing may."""
 CREDENTIALS = ("zookeeper_user", "zookeeper_password", "zookeeper_ca", "zookeeper_certificate", "zookeeper_key")
 """Settings that say who we are, whichever back ends are named."""
@@ -70,7 +70,7 @@ class Settings:
     coordination: str = ""
     """``zookeeper://host:port,host:port/root`` or ``sqlite:///path``; empty: ``coordination.sqlite`` in the data folder."""
     store: str = ""
-    """``s3://bucket/prefix?endpoint_url=...`` or ``file:///path``; empty: ``store`` in the data folder."""
+    """``s3://bucket/prefix?endpoint_url=...``, ``rados://pool/namespace`` or ``file:///path``; empty: ``store`` in the data folder."""
     data: str = ""
     """Folder of the embedded back ends and of scratch space."""
     session_timeout: str = "10s"
@@ -217,6 +217,13 @@ def _url_problems(url: str, schemes: tuple[str, ...]) -> list[str]:
             problems.append(f"{shown} names no bucket")
         if not parts.options.get("endpoint_url", "https://").startswith(("http://", "https://")):
             problems.append(f"{shown}: endpoint_url must begin with http:// or https://")
+    elif parts.scheme == "rados":
+        if not parts.host:
+            problems.append(f"{shown} names no pool")
+        if not parts.options.get("name", "client.").startswith("client."):
+            problems.append(f"{shown}: name must be that of a Ceph user, as in client.distci")
+        if not parts.options.get("conf", "/").startswith("/"):
+            problems.append(f"{shown}: conf must be an absolute path")
     elif parts.host or not parts.path.strip("/"):
         problems.append(f"{shown} needs an absolute path after three slashes, as in {parts.scheme}:///var/lib/distci")
     known = OPTIONS.get(parts.scheme, ())

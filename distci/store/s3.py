@@ -8,7 +8,6 @@ incomplete multipart uploads.
 from __future__ import annotations
 
 import io
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -27,6 +26,8 @@ from botocore.parsers import ResponseParserError
 from distci.errors import DistCIError, Forbidden, Invalid, NoSuchObject, StoreUnavailable
 from distci.store.keys import check_key, check_prefix, check_range, is_key
 from distci.store.port import ObjectInfo
+from distci.store.probe import probe
+from distci.store.sources import WholeReads
 
 PREFIX_LENGTH_MAX = 100
 """Keys of S3 have 1,024 bytes, ours up to 900 of them."""
@@ -99,7 +100,7 @@ class S3Store:
             if isinstance(data, bytes):
                 self._client.put_object(**name, Body=data)
             else:
-                self._client.upload_fileobj(_WholeReads(data), **name, Config=self._transfer)
+                self._client.upload_fileobj(WholeReads(data), **name, Config=self._transfer)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
@@ -155,36 +156,12 @@ class S3Store:
         with mapped_errors(self._bucket, key):
             self._client.delete_object(**name)
 
-    def probe(self, new_id: Callable[[], str] = lambda: uuid.uuid4().hex) -> Sequence[str]:
+    def probe(self) -> Sequence[str]:
         """What is wrong with the server or its settings, in sentences; empty when it can be relied on.
 
         Writes a small object under a name of its own, and removes it.
         """
-        key = f"probe/{new_id()}"
-        try:
-            return tuple(self._problems(key))
-        except DistCIError as error:
-            return (str(error),)
-
-    def _problems(self, key: str) -> Iterator[str]:
-        server = f"bucket {self._bucket!r} at {self._client.meta.endpoint_url}"
-        if self.head(key) is not None:
-            yield f"{server} shows an object that was never written."
-        try:
-            if not self.put_if_absent(key, b"first"):
-                yield f"{server} refused a conditional write although nothing was in its way."
-            is_replaced = self.put_if_absent(key, b"second")
-            if is_replaced:
-                yield f"{server} ignores 'If-None-Match: *' and overwrites: two writers would both believe to be first."
-            written = b"second" if is_replaced else b"first"
-            if self.get(key) != written:
-                yield f"{server} gives back something else than was written."
-            if self.get(key, 1, 2) != written[1:3]:
-                yield f"{server} does not honour byte ranges."
-            if [info.key for info in self.list(key)] != [key]:
-                yield f"{server} does not list what has just been written."
-        finally:
-            self.delete(key)
+        return probe(self, f"bucket {self._bucket!r} at {self._client.meta.endpoint_url}")
 
     def _name(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
@@ -267,22 +244,6 @@ class _Download(io.RawIOBase):
             if self._position and length:
                 _said(answer, "ContentRange")
             return _said(answer, "ETag"), length
-
-
-class _WholeReads:
-    """A source that gives as much as it is asked for: pipes and sockets give what they have, S3 refuses small parts."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source = source
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0:
-            return self._source.read()
-        chunks = []
-        while size > 0 and (chunk := self._source.read(size)):
-            chunks.append(chunk)
-            size -= len(chunk)
-        return b"".join(chunks)
 
 
 @contextmanager

@@ -15,20 +15,49 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import boto3
+from services.ceph import POOL
 
 from distci.store.directory import DirectoryStore
 from distci.store.port import Store
+from distci.store.rados import RadosObjects, RadosStore
 from distci.store.s3 import S3Store
 
 
+class SharedObjects(RadosObjects):
+    """RADOS objects over one connection of this process, since each connection has a dozen threads."""
+
+    def cluster(self) -> Any:
+        return _cluster(self.conf)[1]
+
+
+@cache
+def _cluster(configuration: str) -> tuple[RadosObjects, Any]:
+    owner = RadosObjects(POOL, "", conf=configuration, name="client.admin")
+    return owner, owner.cluster()
+
+
 class Address(NamedTuple):
-    """Where a store is: a directory, or a bucket behind an S3 endpoint."""
+    """Where a store is: a directory, a bucket behind an S3 endpoint, or a namespace of the Ceph with that configuration."""
 
     place: str
     bucket: str = ""
+    namespace: str = ""
 
     def open(self, **settings: Any) -> Store:
+        if self.namespace:
+            return self.open_namespace(**settings)
         return self.open_bucket(**settings) if self.bucket else DirectoryStore(Path(self.place), durable=False)
+
+    def open_namespace(self, **settings: Any) -> RadosStore:
+        return RadosStore(self.objects(), **settings)
+
+    def objects(self) -> RadosObjects:
+        return SharedObjects(POOL, self.namespace, conf=self.place, name="client.admin")
+
+    def rados_objects(self, prefix: str) -> list[str]:
+        """The names of the RADOS objects that start with a prefix."""
+        with self.objects().operation("") as context:
+            return sorted(each.key for each in context.list_objects() if each.key.startswith(prefix))
 
     def open_bucket(self, **settings: Any) -> S3Store:
         defaults = {"access_key": "tests", "secret_key": "tests", "region": "us-east-1"}
@@ -37,6 +66,11 @@ class Address(NamedTuple):
     def client(self) -> Any:
         """A bare client of the endpoint, to look behind the adapter's back."""
         return _client(self.place)
+
+
+def new_namespace(configuration: Path) -> Address:
+    """An empty store in the pool of a Ceph cluster."""
+    return Address(str(configuration), namespace=f"tests-{uuid.uuid4().hex}")
 
 
 def new_bucket(endpoint: str) -> Address:

@@ -10,6 +10,7 @@ import resource
 import threading
 import time
 import tracemalloc
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product, repeat
@@ -23,18 +24,20 @@ import boto3.exceptions
 import botocore.exceptions
 import pytest
 import s3transfer.exceptions
-from conformance.store_server import Address, Answer, BadNetwork, bad_network, new_bucket
+from conformance.store_server import Address, Answer, BadNetwork, SharedObjects, bad_network, new_bucket, new_namespace
+from services.ceph import admin, unreachable_ceph
 from services.daemon import free_port
 
 from distci.errors import Damaged, DistCIError, Forbidden, Invalid, NoSuchObject, StoreUnavailable
 from distci.store.directory import DirectoryStore
 from distci.store.port import ObjectInfo, Store
+from distci.store.rados import RadosStore
 from distci.store.s3 import S3Store, home_of
 
 MIB = 1024 * 1024
 WAIT_S = 60
 
-KINDS = ("directory", "s3", "gateway")
+KINDS = ("directory", "s3", "gateway", "rados")
 """The stores that are held to the port's promises: ``gateway`` is S3 by Ceph's RADOS gateway, ``s3`` by moto."""
 
 spawn = multiprocessing.get_context("spawn")
@@ -49,6 +52,8 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
 def _new_address(request: pytest.FixtureRequest, folder: Path) -> Address:
     if request.param == "directory":
         return Address(str(folder / "store"))
+    if request.param == "rados":
+        return new_namespace(request.getfixturevalue("ceph_configuration"))
     return new_bucket(request.getfixturevalue(f"{request.param}_endpoint"))
 
 
@@ -58,12 +63,18 @@ def store(address: Address) -> Store:
 
 
 @pytest.fixture(
-    params=["removed", "a file", "not mounted", "nobody listens", "no bucket", "answers 503", "answers 404"]
+    params=[
+        *("removed", "a file", "not mounted"),
+        *("nobody listens", "no bucket", "answers 503", "answers 404"),
+        *("no pool", "pool removed"),
+    ]
 )
 def unreachable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A store that was there and is not any more."""
     if request.param in ("removed", "a file", "not mounted"):
         yield _store_without_its_directory(tmp_path / "store", request.param)
+    elif request.param in ("no pool", "pool removed"):
+        yield _store_without_its_pool(request.getfixturevalue("ceph_configuration"), request.param)
     elif request.param == "nobody listens":
         yield Address(f"http://127.0.0.1:{free_port()}", "bucket").open(attempts=1)
     elif request.param == "no bucket":
@@ -82,6 +93,17 @@ def _store_without_its_directory(directory: Path, what: str) -> Store:
         directory.rmdir()
     if what == "a file":
         directory.touch()
+    return store
+
+
+def _store_without_its_pool(configuration: Path, what: str) -> Store:
+    address = new_namespace(configuration)
+    pool = f"tests-{uuid.uuid4().hex}"
+    store = RadosStore(SharedObjects(pool, address.namespace, conf=address.place, name="client.admin"))
+    if what == "pool removed":
+        admin(configuration, "osd", "pool", "create", pool, "1")
+        store.put("a/b", b"data")
+        admin(configuration, "osd", "pool", "rm", pool, pool, "--yes-i-really-really-mean-it")
     return store
 
 
@@ -219,11 +241,13 @@ HOSTILE_PREFIXES = ["/", "/etc/", "a//b", "../", "a/../b", "./a", "a\0b", "a\nb"
 HOSTILE_KEYS = [*HOSTILE_PREFIXES, "", "..", "a/.", "a/"]
 
 
-@pytest.fixture(params=["directory", "s3"])
+@pytest.fixture(params=["directory", "s3", "rados"])
 def out_of_reach(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A store that cannot be touched without an error."""
     if request.param == "directory":
         return _store_without_its_directory(tmp_path / "store", "removed")
+    if request.param == "rados":
+        return new_namespace(unreachable_ceph(tmp_path)).open()
     return Address(f"http://127.0.0.1:{free_port()}", "bucket").open(attempts=1)
 
 
@@ -852,6 +876,8 @@ def _paged(store: Store, prefix: str, limit: int) -> Iterator[str]:
 
 def _leftovers(address: Address) -> list[str]:
     """What an unfinished write left behind the scenes."""
+    if address.namespace:
+        return address.rados_objects("data/")
     if not address.bucket:
         return os.listdir(Path(address.place, ".incoming"))
     uploads = address.client().list_multipart_uploads(Bucket=address.bucket)

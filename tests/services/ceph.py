@@ -21,6 +21,8 @@ PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "ceph")
 POOL = "distci"
 CALL_TIME_MAX_S = 60
 OSD_BYTES = 16 << 30
+ANY_KEY = "AQBQhqZfAAAAABAAxkIrHhtQ0LpUlN7M7PKz2w=="
+"""A key that nobody was given."""
 
 ENTITIES = {
     "mon.": {"mon": "allow *"},
@@ -115,6 +117,7 @@ class Ceph:
                 "osd_pool_default_pg_autoscale_mode": "off",
                 "osd_crush_chooseleaf_type": 0,
                 "mon_allow_pool_size_one": "true",
+                "mon_allow_pool_delete": "true",
                 "mon_max_pg_per_osd": 1000,
             },
             "mon": {
@@ -174,6 +177,14 @@ class Gateway:
 def admin(configuration: Path, *words: str) -> str:
     """What the ``ceph`` command answers, asked as the administrator."""
     return _output("ceph", "-c", str(configuration), "--connect-timeout", "30", *words)
+
+
+def unreachable_ceph(folder: Path) -> Path:
+    """The configuration file of a cluster whose monitor is not there."""
+    configuration = folder / "unreachable.conf"
+    configuration.write_text(f"[global]\nmon_host = 127.0.0.1:{free_port()}\nkeyring = {folder / 'keyring'}\n")
+    (folder / "keyring").write_text(f"[client.admin]\nkey = {ANY_KEY}\n")
+    return configuration
 
 
 def _output(*command: str) -> str:
