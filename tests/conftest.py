@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from services import shared
+from services import ceph, s3, shared
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,3 +59,17 @@ def gateway_endpoint() -> str:
 def ceph_configuration() -> Path:
     """The configuration file of that cluster."""
     return shared.ceph_configuration()
+
+
+@pytest.fixture
+def store_url(request: pytest.FixtureRequest) -> str | None:
+    """An empty object store of the kind that a test is parametrised with; None for the embedded one."""
+    kind = getattr(request, "param", "directory")
+    if kind == "rados":
+        configuration = request.getfixturevalue("ceph_configuration")
+        return f"rados://{ceph.POOL}/{uuid.uuid4().hex}?conf={configuration}&name=client.admin"
+    if kind in ("s3", "gateway"):
+        endpoint = request.getfixturevalue(f"{kind}_endpoint")
+        options = f"endpoint_url={endpoint}&access_key=tests&secret_key=tests&region=us-east-1"
+        return f"s3://{s3.new_bucket(endpoint)}/prefix?{options}"
+    return None

@@ -70,8 +70,10 @@ VERBOSITY = _shared("-v", "--verbose", "verbosity", count=True, help="Log to std
 CONFIG = _shared("--config", metavar="FILE", help="Settings to go by.  [DISTCI_CONFIG]")
 DATA = _shared("--data", metavar="DIR", help="Folder of the embedded back ends and of scratch space.  [DISTCI_DATA]")
 BACK_ENDS = (
-    _shared("--coordination", metavar="URL", help="The coordination tree.  [DISTCI_COORDINATION]"),
-    _shared("--store", metavar="URL", help="The object store.  [DISTCI_STORE]"),
+    _shared(
+        "--coordination", metavar="URL", help="The coordination tree: sqlite:// or zookeeper://.  [DISTCI_COORDINATION]"
+    ),
+    _shared("--store", metavar="URL", help="The object store: file://, s3:// or rados://.  [DISTCI_STORE]"),
 )
 SYSTEM = (*BACK_ENDS, DATA, CONFIG, VERBOSITY)
 SHARED = frozenset(SYSTEM)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import boto3
+from services import s3
 from services.ceph import POOL
 
 from distci.store.directory import DirectoryStore
@@ -65,7 +65,7 @@ class Address(NamedTuple):
 
     def client(self) -> Any:
         """A bare client of the endpoint, to look behind the adapter's back."""
-        return _client(self.place)
+        return s3.client(self.place)
 
 
 def new_namespace(configuration: Path) -> Address:
@@ -74,14 +74,7 @@ def new_namespace(configuration: Path) -> Address:
 
 
 def new_bucket(endpoint: str) -> Address:
-    address = Address(endpoint, f"tests-{uuid.uuid4().hex}")
-    address.client().create_bucket(Bucket=address.bucket)
-    return address
-
-
-@cache
-def _client(endpoint: str) -> Any:
-    return boto3.session.Session("tests", "tests", region_name="us-east-1").client("s3", endpoint_url=endpoint)
+    return Address(endpoint, s3.new_bucket(endpoint))
 
 
 class Answer(NamedTuple):

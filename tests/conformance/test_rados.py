@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import math
 import os
 import random
 import subprocess
@@ -30,8 +31,9 @@ from distci.store.port import Store
 from distci.store.rados import ABANDONED_AFTER_S, INLINE_BYTES_MAX, PART_BYTES, RadosObjects, RadosStore, home_of
 
 SMALL = b"few bytes"
-LARGE = b"l" * (INLINE_BYTES_MAX + 1)
-OTHER = b"o" * (INLINE_BYTES_MAX + 2)
+LARGE = b"l" * (INLINE_BYTES_MAX * 3)
+OTHER = b"o" * (INLINE_BYTES_MAX * 3 + 1)
+SMALL_PART_BYTES = INLINE_BYTES_MAX * 3 // 2
 STEPS_MAX = 200
 
 
@@ -121,7 +123,9 @@ def leftovers(address: Address, live: int) -> list[str]:
     return rows + data[live:]
 
 
-ACTIONS: dict[str, tuple[bytes | None, bytes | None, Callable[[Store], object]]] = {
+Action = tuple[bytes | None, bytes | None, Callable[[Store], object]]
+
+ACTIONS: dict[str, Action] = {
     "few bytes": (None, SMALL, lambda store: store.put("a/b", SMALL)),
     "few bytes in place of many": (OTHER, SMALL, lambda store: store.put("a/b", SMALL)),
     "many bytes": (None, LARGE, lambda store: store.put("a/b", LARGE)),
@@ -135,11 +139,15 @@ ACTIONS: dict[str, tuple[bytes | None, bytes | None, Callable[[Store], object]]]
 
 
 @pytest.fixture(params=ACTIONS)
-def action(request: pytest.FixtureRequest) -> tuple[bytes | None, bytes | None, Callable[[Store], object]]:
+def action(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Action:
+    """One of them, with data in more parts than one."""
+    monkeypatch.setattr("distci.store.rados.PART_BYTES", SMALL_PART_BYTES)
     return ACTIONS[request.param]
 
 
-Action = tuple[bytes | None, bytes | None, Callable[[Store], object]]
+def parts(data: bytes | None) -> int:
+    """How many parts such an object has then."""
+    return math.ceil(len(data) / SMALL_PART_BYTES) if data and len(data) > INLINE_BYTES_MAX else 0
 
 
 def test_a_writer_killed_before_any_step_leaves_the_old_object_or_the_new(
@@ -164,7 +172,7 @@ def test_a_writer_killed_before_any_step_leaves_the_old_object_or_the_new(
         assert left in ((old, new) if is_killed else (new,)), last
         sweep_all(address, days=2)
         assert content(address.open_namespace()) == left
-        assert leftovers(address, live=len(left or b"") > INLINE_BYTES_MAX) == [], last
+        assert leftovers(address, live=parts(left)) == [], last
         if not is_killed:
             return
     raise AssertionError("it never ends")
@@ -204,7 +212,7 @@ def test_an_answer_that_is_lost_after_any_step_leaves_the_old_object_or_the_new(
         assert left in ((old, new) if is_told else (new,)), lost
         sweep_all(address, days=2)
         assert content(address.open_namespace()) == left
-        assert leftovers(address, live=len(left or b"") > INLINE_BYTES_MAX) == [], lost
+        assert leftovers(address, live=parts(left)) == [], lost
         if objects.step < lost:
             return
     raise AssertionError("it never ends")
@@ -242,7 +250,7 @@ def test_of_two_writers_one_is_last_wherever_they_meet(ceph_configuration: Path,
         left = content(address.open_namespace())
         # If theirs was not to replace, the object that was there stays until ours comes.
         assert left in (new, theirs)
-        assert leftovers(address, live=len(left or b"") > INLINE_BYTES_MAX) == [], meeting
+        assert leftovers(address, live=parts(left)) == [], meeting
         if objects.step < meeting:
             assert left == new
             return
@@ -274,6 +282,43 @@ def test_a_writer_that_slept_for_days_is_refused_or_was_done(ceph_configuration:
             assert not is_refused
             return
     raise AssertionError("it never ends")
+
+
+def test_a_sweeper_killed_before_any_step_is_followed_by_the_next(
+    ceph_configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distci.store.rados.PART_BYTES", SMALL_PART_BYTES)
+    for last in range(1, STEPS_MAX):
+        address = new_namespace(ceph_configuration)
+        _loose_data(address)
+        is_killed = False
+        for day in (1, 2):
+            later = time.time() + day * (ABANDONED_AFTER_S + 60)
+            store, objects = stepped(address, clock=lambda later=later: later)
+            objects.before = _killed_from(last)
+            try:
+                store.sweep()
+            except Killed:
+                is_killed = True
+
+        assert content(address.open_namespace()) == SMALL
+        sweep_all(address, days=4)
+        assert leftovers(address, live=0) == [], last
+        if not is_killed:
+            return
+    raise AssertionError("it never ends")
+
+
+def _loose_data(address: Address) -> None:
+    """What a writer leaves who is killed before its object, and one who is killed after it."""
+    for last in (4, 5):
+        store, objects = stepped(address)
+        store.put("a/b", OTHER)
+        objects.step = 0
+        objects.before = _killed_from(last)
+        with pytest.raises(Killed):
+            store.put("a/b", LARGE)
+    address.open_namespace().put("a/b", SMALL)
 
 
 def test_a_part_of_a_large_object_lost_is_damage_and_never_a_shorter_object(

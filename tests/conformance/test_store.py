@@ -25,6 +25,7 @@ import botocore.exceptions
 import pytest
 import s3transfer.exceptions
 from conformance.store_server import Address, Answer, BadNetwork, SharedObjects, bad_network, new_bucket, new_namespace
+from services import STORES
 from services.ceph import admin, unreachable_ceph
 from services.daemon import free_port
 
@@ -37,13 +38,10 @@ from distci.store.s3 import S3Store, home_of
 MIB = 1024 * 1024
 WAIT_S = 60
 
-KINDS = ("directory", "s3", "gateway", "rados")
-"""The stores that are held to the port's promises: ``gateway`` is S3 by Ceph's RADOS gateway, ``s3`` by moto."""
-
 spawn = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=STORES)
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
     """An empty store of each kind."""
     return _new_address(request, tmp_path)
@@ -291,7 +289,7 @@ TANGLED_PREFIXES = [
 ]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=STORES)
 def tangled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store, to be read only, of keys that get into each other's way, and some that look like our file names."""
     store = _new_address(request, tmp_path_factory.mktemp("tangled")).open()

@@ -75,13 +75,17 @@ def tree(ci: DistCI) -> list[str]:
 
 @pytest.fixture
 def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
-    """Starts a :class:`System`; ``search_path``, ``secrets`` and a ``coordination`` URL may be other than usual."""
+    """Starts a :class:`System`; ``search_path``, ``secrets`` and the back ends' URLs may be other than usual."""
     with ExitStack() as stack:
 
         def start(
-            *, search_path: str = os.defpath, secrets: Mapping[str, str] = SECRETS, coordination: str | None = None
+            *,
+            search_path: str = os.defpath,
+            secrets: Mapping[str, str] = SECRETS,
+            coordination: str | None = None,
+            store: str | None = None,
         ) -> System:
-            ci = stack.enter_context(connect(tmp_path / "data", coordination=coordination, actor="tester"))
+            ci = stack.enter_context(connect(tmp_path / "data", coordination=coordination, store=store, actor="tester"))
             scratch = tmp_path / "scratch"
             process = WorkerProcess(
                 ci.lifecycle,
@@ -100,8 +104,8 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
 
 
 @pytest.fixture
-def system(start_system: Callable[..., System], coordination_url: str | None) -> System:
-    return start_system(coordination=coordination_url)
+def system(start_system: Callable[..., System], coordination_url: str | None, store_url: str | None) -> System:
+    return start_system(coordination=coordination_url, store=store_url)
 
 
 @pytest.fixture

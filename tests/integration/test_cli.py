@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import click
 import pytest
 from program import TIME_MAX_S, Home, is_alive
+from services import STORES
 from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
@@ -686,6 +688,22 @@ class TestCheck:
         assert checked.exit_code == 0
         assert "problem" not in checked.stdout
         assert "2 live" in checked.stdout
+
+    @pytest.mark.parametrize("store_url", [kind for kind in STORES if kind != "directory"], indirect=True)
+    def test_a_store_elsewhere_is_tried(self, home: Home, store_url: str) -> None:
+        checked = home.ask("check", "--store", store_url)
+
+        assert checked.exit_code == 0, checked.stdout
+        assert re.search("store +ok +reads and lists", checked.stdout)
+
+    @pytest.mark.parametrize("store_url", ["gateway", "rados"], indirect=True)
+    def test_a_stranger_to_the_store_is_told_so(self, home: Home, store_url: str) -> None:
+        url = store_url.replace("access_key=tests", "access_key=nobody").replace("client.admin", "client.nobody")
+
+        checked = home.ask("check", "--store", url)
+
+        assert checked.exit_code == 2
+        assert re.search("store +problem +.*(InvalidAccessKeyId|permission denied)", checked.stdout)
 
     def test_all_wrong_settings_are_told_at_once(self, home: Home) -> None:
         config = home.file('coordination = "foo://x"\nstore = "s3://"\nsesion_timeout = "9s"', "distci.toml")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from integration.git_remotes import Remote
+from services import STORES
 from waiting import wait_until
 
 from distci import work
@@ -131,13 +132,17 @@ class TestShell:
 class TestPublishing:
     MAKE = "mkdir -p dist/deep; echo one > dist/a.txt; echo two > dist/deep/b.txt; echo three > c.log"
 
+    @pytest.mark.parametrize("store_url", STORES, indirect=True)
     def test_files_are_kept_under_their_paths(self, system: Any, tmp_path: Path) -> None:
-        view = system.run_tasks(shell(self.MAKE), publish("dist/**", "c.log"))
+        remote = Remote(tmp_path / "remotes" / "hello")
+        remote.commit(hello_txt="hello")
+        source = {"name": "source", "type": "git-checkout", "repository": f"file://{remote.path}"}
+        view = system.run_tasks(source, shell(self.MAKE), publish("dist/**", "c.log", "hello.txt"))
 
         one = Artifact("dist/a.txt", 4, hashlib.sha256(b"one\n").hexdigest())
-        assert names(system, view) == ["c.log", "dist/a.txt", "dist/deep/b.txt"]
+        assert names(system, view) == ["c.log", "dist/a.txt", "dist/deep/b.txt", "hello.txt"]
         assert one in system.ci.artifacts.list(str(view.id))
-        assert view.task("publish").attempts[-1]["details"] == {"files": 3, "bytes": 14}
+        assert view.task("publish").attempts[-1]["details"] == {"files": 4, "bytes": 19}
         assert f"published dist/a.txt, 4 bytes, sha256 {one.sha256}" in system.log(view, "publish")
         with system.ci.artifacts.open(view.id, "dist/a.txt", start=1) as stream:
             assert stream.read() == b"ne\n"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import sys
+import uuid
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import boto3
 
 from services.daemon import Daemon, accepts, free_port
 
@@ -24,3 +29,16 @@ class S3Server:
 
     def stop(self) -> None:
         self._daemon.stop()
+
+
+def new_bucket(endpoint: str) -> str:
+    """The name of an empty bucket of that server."""
+    name = f"tests-{uuid.uuid4().hex}"
+    client(endpoint).create_bucket(Bucket=name)
+    return name
+
+
+@cache
+def client(endpoint: str) -> Any:
+    """A bare client of a server, with the credentials that all of ours take."""
+    return boto3.session.Session("tests", "tests", region_name="us-east-1").client("s3", endpoint_url=endpoint)

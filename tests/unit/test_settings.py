@@ -200,10 +200,14 @@ class TestProblems:
             ("coordination", "zookeeper://a/distci?timeout=3", "unknown option 'timeout'"),
             ("coordination", "sqlite://relative/path", "needs an absolute path after three slashes"),
             ("coordination", "sqlite:///", "needs an absolute path"),
-            ("store", "zookeeper://a", "must begin with s3:// or file://"),
+            ("store", "zookeeper://a", "must begin with s3:// or rados:// or file://"),
             ("store", "s3:///prefix", "names no bucket"),
             ("store", "s3://b?endpoint=http://a", "unknown option 'endpoint'; did you mean 'endpoint_url'?"),
             ("store", "s3://b?endpoint_url=a:8080", "endpoint_url must begin with http:// or https://"),
+            ("store", "rados:///builds", "names no pool"),
+            ("store", "rados://pool?name=distci", "name must be that of a Ceph user, as in client.distci"),
+            ("store", "rados://pool?conf=ceph.conf", "conf must be an absolute path"),
+            ("store", "rados://pool?config=/a", "unknown option 'config'; did you mean 'conf'?"),
             ("store", "file://relative", "needs an absolute path"),
         ],
     )
@@ -270,7 +274,14 @@ class TestAddress:
         assert load(None, {}, {"data": "/data", "coordination": url}).coordination == url
 
     @pytest.mark.parametrize(
-        "url", ["s3://b", "s3://b/p?endpoint_url=https://a&access_key=k&secret_key=s", "file:///x"]
+        "url",
+        [
+            "s3://b",
+            "s3://b/p?endpoint_url=https://a&access_key=k&secret_key=s",
+            "file:///x",
+            "rados://p",
+            "rados://p/n?conf=/c&name=client.c",
+        ],
     )
     def test_the_store_may_be(self, url: str) -> None:
         assert load(None, {}, {"data": "/data", "store": url}).store == url
