@@ -11,6 +11,7 @@ import base64
 import errno
 import io
 import json
+import os
 import random
 import time
 import uuid
@@ -45,7 +46,7 @@ INLINE_BYTES_MAX = 1024
 ABANDONED_AFTER_S = 24 * 60 * 60.0
 
 TENDED_SHARE = 1 / 256
-"""How many of all puts look after the part of the index that they wrote to."""
+"""How many of all puts look after the index: the leaf that they wrote to, and one more."""
 
 _CHUNK_BYTES = 1024 * 1024
 _TURNS_MAX = 100
@@ -74,6 +75,7 @@ class RadosStore:
         self._has_begun = False
         self._clock = clock
         self._chance = chance
+        self._swept_next = " "
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
         self._put(key, data, replaces=True)
@@ -122,7 +124,7 @@ class RadosStore:
     def sweep(self, key: str = " ") -> str | None:
         """Remove what crashes left in the leaf of a key; gives the first key of the next leaf, None after the last.
 
-        Each put does it now and then where it wrote. Raises what puts raise.
+        Puts do it now and then, where they wrote and in one leaf after the other. Raises what puts raise.
         """
         loose, end = self._begun().loose(key)
         for row, text in loose.items():
@@ -151,6 +153,7 @@ class RadosStore:
             with suppress(DistCIError):
                 self._index.split_if_large(key)
                 self.sweep(key)
+                self._swept_next = self.sweep(self._swept_next) or " "
         return is_put
 
     def _upload(self, key: str, part: bytes, source: WholeReads, *, replaces: bool) -> bool:
@@ -337,7 +340,7 @@ class RadosObjects:
         self._failure = ""
 
     def __str__(self) -> str:
-        return f"pool {self._pool!r}, namespace {self._namespace!r}, of {self.conf}"
+        return f"pool {self._pool!r}, namespace {self._namespace!r}, for {self._name} by {self.conf}"
 
     def create(self, name: str) -> None:
         with self.operation(name) as context, rados.WriteOpCtx() as operation:
@@ -436,7 +439,8 @@ class RadosObjects:
         try:
             cluster = rados.Rados(name=self._name, conffile=self.conf, conf=self._options)
         except rados.Error as error:
-            raise Invalid(f"store: Ceph's configuration {self.conf} cannot be read: {error}") from error
+            reason = os.strerror(getattr(error, "errno", errno.EINVAL))
+            raise Invalid(f"store: Ceph's configuration {self.conf} cannot be read: {reason}") from error
         end = finalize(self, cluster.shutdown)
         # Not when the process ends: that would wait for an OSD that stands still.
         end.atexit = False

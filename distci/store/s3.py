@@ -3,6 +3,9 @@
 What it asks of the server is checked by :meth:`S3Store.probe`: run it before trusting a server that is new. Writers
 that are killed in mid-upload leave parts that nobody sees but the bill: give the bucket a lifecycle rule that aborts
 incomplete multipart uploads.
+
+Conditional is nothing but ``put_if_absent``, in a single request: Ceph's gateway ignores conditions on multipart uploads, and
+understands ``If-Match`` only without the quotes that it puts around an ETag itself.
 """
 
 from __future__ import annotations

@@ -309,6 +309,18 @@ def test_a_sweeper_killed_before_any_step_is_followed_by_the_next(
     raise AssertionError("it never ends")
 
 
+def test_what_crashes_left_goes_in_days_while_others_write_elsewhere(address: Address) -> None:
+    _loose_data(address)
+    for key in KEYS:
+        grown(address).put(key, b"")
+    for day in (1, 2, 3):
+        later = time.time() + day * (ABANDONED_AFTER_S + 60)
+        store = grown(address, clock=lambda later=later: later)
+        for number in range(20):
+            store.put(f"z/{number}", b"")
+    assert leftovers(address, live=0) == []
+
+
 def _loose_data(address: Address) -> None:
     """What a writer leaves who is killed before its object, and one who is killed after it."""
     for last in (4, 5):
@@ -568,7 +580,7 @@ def test_a_stranger_is_forbidden(user: Callable[..., Address], key: str) -> None
 
 
 def test_a_configuration_that_is_not_there_is_invalid() -> None:
-    with pytest.raises(Invalid, match=r"/nowhere/ceph\.conf"):
+    with pytest.raises(Invalid, match=r"/nowhere/ceph\.conf cannot be read: No such file"):
         opened(Address("/nowhere/ceph.conf", namespace="tests")).get("a")
 
 
