@@ -69,9 +69,9 @@ import json
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from distci.errors import InvalidDocument, StoreUnavailable
+from distci.errors import Damaged, InvalidDocument, StoreUnavailable
 
 FORMAT = 1
 ROOT = "index"
@@ -263,13 +263,21 @@ def loose_text(key: str, state: str, since_s: float) -> str:
 
 def key_of(row: str, text: str) -> str:
     """The key that a row is near."""
-    return str(json.loads(text)["key"]) if row.startswith(LOOSE) else row
+    return str(document_of(text)["key"]) if row.startswith(LOOSE) else row
+
+
+def document_of(text: str) -> Any:
+    """What a row says; Damaged when it cannot be read."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Damaged(f"store: a row of the index in RADOS cannot be read: {text[:100]!r}") from error
 
 
 def _parsed(name: str, text: str) -> _Node:
     if not text:
         raise Vanished(f"store: the index in RADOS is not whole: {name!r} says nothing of itself")
-    document = json.loads(text)
+    document = document_of(text)
     if document["format"] != FORMAT:
         raise InvalidDocument(f"store: the index in RADOS has format {document['format']}, and we read {FORMAT}")
     left, right = document.get("into", ("", ""))

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from weakref import finalize
 
 from distci.errors import Damaged, DistCIError, Forbidden, Invalid, NoSuchObject, StoreUnavailable
-from distci.store.index import LOOSE, ROWS_MAX, Index, Vanished, loose_text
+from distci.store.index import LOOSE, ROWS_MAX, Index, Vanished, document_of, loose_text
 from distci.store.keys import check_key, check_prefix, check_range
 from distci.store.port import ObjectInfo
 from distci.store.probe import probe
@@ -128,7 +128,7 @@ class RadosStore:
         """
         loose, end = self._begun().loose(key)
         for row, text in loose.items():
-            said = json.loads(text)
+            said = document_of(text)
             if self._clock() - said["since_s"] < ABANDONED_AFTER_S:
                 continue
             if said["is"] == "void":
@@ -265,7 +265,7 @@ class _Entry:
 
     @classmethod
     def parsed(cls, text: str) -> _Entry:
-        said = json.loads(text)
+        said = document_of(text)
         inline = base64.b64decode(said.get("inline", ""))
         return cls(said["size_bytes"], said["modified_s"], inline, said.get("data", ""))
 
@@ -337,7 +337,7 @@ class RadosObjects:
         self._lock = Lock()
         self._ioctx: Any = None
         self._attempts = 0
-        self._failure = ""
+        self._failure: DistCIError = StoreUnavailable()
 
     def __str__(self) -> str:
         return f"pool {self._pool!r}, namespace {self._namespace!r}, for {self._name} by {self.conf}"
@@ -413,13 +413,13 @@ class RadosObjects:
         with self._lock:
             if self._ioctx is None and self._attempts > attempts:
                 # Who has waited for somebody else's attempt need not wait for one of its own.
-                raise StoreUnavailable(self._failure)
+                raise type(self._failure)(str(self._failure)) from self._failure
             if self._ioctx is None:
                 try:
                     with mapped_errors(str(self)):
                         self._ioctx = self._connect()
                 except DistCIError as error:
-                    self._attempts, self._failure = attempts + 1, str(error)
+                    self._attempts, self._failure = attempts + 1, error
                     raise
             return self._ioctx
 
@@ -432,6 +432,8 @@ class RadosObjects:
                 f"store: there is no pool {self._pool!r}: create it, or correct the store's address"
             ) from error
         context.set_namespace(self._namespace)
+        # In a full pool writes fail at once, and deletes succeed, instead of both waiting for room.
+        context.set_osdmap_full_try()
         return context
 
     def cluster(self) -> Any:
@@ -464,11 +466,13 @@ def mapped_errors(place: str) -> Iterator[None]:
     try:
         yield
     except rados.Error as error:
-        if getattr(error, "errno", None) == errno.ECANCELED:
+        number = getattr(error, "errno", 0)
+        if number == errno.ECANCELED:
             raise _Refused from error
-        # Of an error that nobody thought of, nothing is known either.
-        home = home_of(type(error)) or StoreUnavailable
-        raise home(f"store: {place}: {error}") from error
+        # Of an error that nobody thought of, nothing is known either; librados does not even say what its number means.
+        home = home_of(type(error))
+        reason = error if home else f"{os.strerror(number)}: {error}"
+        raise (home or StoreUnavailable)(f"store: {place}: {reason}") from error
 
 
 _HOMES: Mapping[type[DistCIError], Sequence[type[Exception]]] = {

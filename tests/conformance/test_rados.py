@@ -24,6 +24,7 @@ from conformance.store_server import Address, SharedObjects, new_namespace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from services.ceph import ANY_KEY, POOL, Ceph, admin, unreachable_ceph
+from waiting import wait_until
 
 from distci.errors import Damaged, Forbidden, Invalid, NoSuchObject, StoreUnavailable
 from distci.store.index import LOOSE, ROOT, Index
@@ -616,6 +617,37 @@ def test_an_osd_that_stands_still_is_unavailable_in_time_and_nothing_is_lost(tmp
         assert content(patient, "b") in (None, SMALL)
     finally:
         ceph.stop()
+
+
+def test_a_full_pool_is_unavailable_at_once_and_can_be_emptied(ceph_configuration: Path, address: Address) -> None:
+    pool = f"tests-{uuid.uuid4().hex}"
+    admin(ceph_configuration, "osd", "pool", "create", pool, "1")
+    admin(ceph_configuration, "osd", "pool", "set-quota", pool, "max_objects", "2")
+    store = opened(address, pool=pool)
+    for key in ("a", "b"):
+        store.put(key, LARGE)
+
+    def is_full() -> bool:
+        [line] = [
+            line for line in admin(ceph_configuration, "osd", "pool", "ls", "detail").splitlines() if pool in line
+        ]
+        return "full_quota" in line
+
+    wait_until(is_full)
+
+    with pytest.raises(StoreUnavailable, match="Disk quota exceeded"):
+        store.put("c", LARGE)
+    assert content(store, "a") == LARGE
+    store.delete("a")
+    assert [info.key for info in store.list("")] == ["b"]
+
+
+def test_a_row_that_cannot_be_read_is_damage(store: RadosStore, address: Address) -> None:
+    store.put("a", SMALL)
+    assert address.objects().change(ROOT, {}, {"a": "{spoilt"}, clear=False)
+    for call in (store.get, store.head, store.list):
+        with pytest.raises(Damaged, match="spoilt"):
+            call("a")
 
 
 def test_without_the_module_it_is_told_what_brings_it() -> None:

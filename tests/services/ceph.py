@@ -129,7 +129,8 @@ class Ceph:
                 "mon_data_avail_warn": 5,
                 "mon_data_avail_crit": 1,
             },
-            "mgr": {"mgr_data": folder / "mgr", "mgr_initial_modules": "none"},
+            # Of quotas it is known sooner that they are used up.
+            "mgr": {"mgr_data": folder / "mgr", "mgr_initial_modules": "none", "mgr_stats_period": 1},
             "osd": {
                 "osd_data": folder / "osd.$id",
                 "osd_objectstore": "memstore",
