@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -615,6 +616,43 @@ def test_an_osd_that_stands_still_is_unavailable_in_time_and_nothing_is_lost(tmp
         assert content(patient, "a") == LARGE
         # What was under way when the OSD stood still may have been done afterwards.
         assert content(patient, "b") in (None, SMALL)
+    finally:
+        ceph.stop()
+
+
+def test_an_osd_that_is_killed_and_comes_back_has_all_that_was_put(tmp_path: Path) -> None:
+    ceph = Ceph(tmp_path, durable=True)
+    try:
+        address = new_namespace(ceph.configuration)
+        written: dict[str, bytes] = {}
+        is_over = Event()
+
+        def write() -> None:
+            store = opened(address, call_timeout_s=60)
+            for number in count():
+                key, data = f"a/{number:06}", (SMALL, LARGE)[number % 2]
+                store.put(key, data)
+                written[key] = data
+                if is_over.is_set():
+                    return
+
+        def wait_for(keys: int) -> None:
+            wait_until(lambda: len(written) >= keys or writer.done())
+
+        with ThreadPoolExecutor(1) as pool:
+            writer = pool.submit(write)
+            try:
+                for _ in range(2):
+                    wait_for(len(written) + 20)
+                    ceph.osd.kill()
+                    ceph.start_osd()
+            finally:
+                is_over.set()
+            writer.result()
+
+        store = opened(address)
+        assert [info.key for info in store.list("", limit=len(written) + 1)] == sorted(written)
+        assert {key: store.get(key) for key in written} == written
     finally:
         ceph.stop()
 

@@ -1,7 +1,7 @@
-"""Ceph from Debian's packages on loopback: a monitor, a manager, one OSD that keeps objects in memory, and a RADOS gateway.
+"""Ceph from Debian's packages on loopback: a monitor, a manager, one OSD, and a RADOS gateway.
 
-An OSD that keeps objects in memory loses them when it is killed; one that is paused keeps them. Every question to a daemon has
-a time limit.
+The OSD keeps objects in memory, and loses them when it is killed, or on disk, which takes some seconds more to start. Every
+question to a daemon has a time limit.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "ceph")
 POOL = "distci"
 CALL_TIME_MAX_S = 60
 OSD_BYTES = 16 << 30
+"""As much as it says it has; on disk, a file grows to what is used."""
+OSD_CACHE_BYTES = 64 << 20
 ANY_KEY = "AQBQhqZfAAAAABAAxkIrHhtQ0LpUlN7M7PKz2w=="
 """A key that nobody was given."""
 
@@ -36,10 +38,11 @@ ENTITIES = {
 class Ceph:
     """A cluster of one monitor, one manager and one OSD, with an empty pool."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         """Raises ServiceFailed when Ceph is not installed or does not start."""
         _require_programs()
         self._folder = folder
+        self._durable = durable
         self.configuration = folder / "ceph.conf"
         self._monitor = f"v2:127.0.0.1:{free_port()}"
         self._fsid = str(uuid.uuid4())
@@ -49,21 +52,27 @@ class Ceph:
             create = [] if (folder / "keyring").exists() else ["--create-keyring"]
             self._call("ceph-authtool", *create, str(folder / "keyring"), "--gen-key", "-n", entity, *caps)
         self._daemons = [self._start_monitor(), self._launch("mgr", "ceph-mgr", "-i", "a")]
-        self.osd = self._start_osd()
-        self._daemons.append(self.osd)
+        self._make_osd()
+        self.start_osd()
         self.admin("osd", "pool", "create", POOL, "8")
 
     @property
     def pids(self) -> list[int]:
-        return [daemon.pid for daemon in self._daemons]
+        return [daemon.pid for daemon in (*self._daemons, self.osd)]
 
     def admin(self, *words: str) -> str:
         """What the ``ceph`` command answers."""
         return admin(self.configuration, *words)
 
+    def start_osd(self) -> None:
+        """Start the OSD, or start it again, on what it keeps on disk."""
+        boots = self._osd_boots()
+        self.osd = self._launch("osd", "ceph-osd", "-i", "0")
+        self.osd.wait_until_ready(lambda: self._osd_boots() > boots)
+
     def stop(self) -> None:
         # Nothing that they hold is wanted any more.
-        for daemon in self._daemons:
+        for daemon in (*self._daemons, self.osd):
             daemon.kill()
 
     def _start_monitor(self) -> Daemon:
@@ -78,14 +87,16 @@ class Ceph:
         daemon.wait_until_ready(partial(accepts, int(self._monitor.rpartition(":")[2])))
         return daemon
 
-    def _start_osd(self) -> Daemon:
+    def _make_osd(self) -> None:
         (self._folder / "osd.0").mkdir()
         identity = str(uuid.uuid4())
         self.admin("osd", "new", identity, "0")
         self._call("ceph-osd", "--mkfs", "-i", "0", "-c", str(self.configuration), "--osd-uuid", identity)
-        daemon = self._launch("osd", "ceph-osd", "-i", "0")
-        daemon.wait_until_ready(lambda: json.loads(self.admin("osd", "stat", "-f", "json"))["num_up_osds"] == 1)
-        return daemon
+
+    def _osd_boots(self) -> int:
+        """Rises each time that the OSD has told the monitor that it is up."""
+        [osd] = json.loads(self.admin("osd", "dump", "-f", "json"))["osds"]
+        return int(osd["up_from"])
 
     def _launch(self, name: str, *command: str) -> Daemon:
         return Daemon(name, [*command, "-f", "-c", str(self.configuration)], self._folder)
@@ -133,8 +144,11 @@ class Ceph:
             "mgr": {"mgr_data": folder / "mgr", "mgr_initial_modules": "none", "mgr_stats_period": 1},
             "osd": {
                 "osd_data": folder / "osd.$id",
-                "osd_objectstore": "memstore",
+                "osd_objectstore": "bluestore" if self._durable else "memstore",
                 "memstore_device_bytes": OSD_BYTES,
+                "bluestore_block_size": OSD_BYTES,
+                "bluestore_cache_autotune": "false",
+                "bluestore_cache_size": OSD_CACHE_BYTES,
                 "osd_op_num_shards": 2,
             },
             # Clients notice sooner that an OSD is back, in 2 seconds instead of 14.
