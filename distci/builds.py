@@ -139,13 +139,15 @@ class Builds:
         wanted = _id(build)
         return self._find(wanted) or _no_such_build(wanted)
 
-    def list(self, job: str, limit: int | None = None) -> Iterator[BuildView]:
-        """Builds of a job, the newest first.
+    def list(self, job: str, limit: int | None = None, before: int | None = None) -> Iterator[BuildView]:
+        """Builds of a job, the newest first: ``limit`` of them at most, and only those whose number is below ``before``.
 
         >>> [str(view.id) for view in ci.builds.list("docs/hello")]
         ['docs/hello#1']
         """
         last = self._lifecycle.last_number(job)
+        if before is not None:
+            last = min(last, before - 1)
         first = 1 if limit is None else max(1, last - limit + 1)
         for number in range(last, first - 1, -1):
             found = self._find(BuildId(job, number))

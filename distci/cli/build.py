@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
 from distci.cli import following
 from distci.cli.command import Group, Invocation, json_option, parameter_option
-from distci.cli.output import duration, moment, print_facts, print_json, print_line, print_records
+from distci.cli.output import cut, duration, moment, print_facts, print_json, print_line, print_records
 from distci.model import BuildId
 
 if TYPE_CHECKING:
@@ -70,19 +71,22 @@ def trigger(
         return _go_on(system, invocation, started, wait=wait, follow=follow)
 
 
-@build.command("list", examples=("distci build list team/hello", "distci build list team/hello --limit 100 --json"))
+@build.command(
+    "list", examples=("distci build list team/hello", "distci build list team/hello --before 81 --limit 100 --json")
+)
 @click.argument("job")
 @click.option("--limit", type=click.IntRange(1), default=LISTED, show_default=True, help="How many at most.")
+@click.option("--before", type=click.IntRange(1), metavar="NUMBER", help="Only those of a lower number.")
 @json_option
 @click.pass_obj
-def list_(invocation: Invocation, job: str, limit: int) -> None:
+def list_(invocation: Invocation, job: str, limit: int, before: int | None) -> None:
     """List a job's builds, the newest first."""
     with invocation.connect() as system:
-        views = list(system.builds.list(job, limit))
+        views, is_cut = cut(system.builds.list(job, before=before), limit)
         if not views:
             # A job that there never was is an error, one that was not built yet is not.
             next(system.jobs.history(job))
-            if not invocation.is_json:
+            if not invocation.is_json and before is None:
                 click.echo(f"distci: {job} has no builds yet; `distci build trigger {job}` starts one", err=True)
     print_records(
         views,
@@ -90,6 +94,8 @@ def list_(invocation: Invocation, job: str, limit: int) -> None:
         lambda view: (view.id, view.state, moment(view.created_ms), _took(view), _cause(view), view.reason),
         is_json=invocation.is_json,
     )
+    if is_cut and not invocation.is_json:
+        click.echo(f"distci: older: distci build list {quote(job)} --before {views[-1].id.number}", err=True)
 
 
 @build.command(examples=("distci build show team/hello#12", "distci build show team/hello#12 --json | jq .state"))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from distci.store.port import Store
 
 CLOCK_DIFFERENCE_MAX_S = 2.0
+SESSION_DIFFERENCE_MAX_S = 0.01
+"""ZooKeeper counts in whole milliseconds."""
 OPEN_FILES_MIN = 1024
 FREE_BYTES_MIN = 1024 * 1024 * 1024
 
@@ -135,18 +137,18 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
 def _coordination(settings: Settings) -> Iterator[Finding]:
     from distci.app import open_coordination
 
-    yield from _back_end("coordination", lambda: _tree_findings(open_coordination(settings)))
+    yield from _back_end("coordination", lambda: _tree_findings(open_coordination(settings), settings))
     if settings.coordination_address.scheme == "zookeeper":
         yield _protection(settings)
 
 
-def _tree_findings(coordination: Coordination) -> Iterator[Finding]:
+def _tree_findings(coordination: Coordination, settings: Settings) -> Iterator[Finding]:
     from distci.protocol import Tickets
     from distci.protocol.members import workers
 
     try:
         tickets = Tickets(coordination)
-        yield Finding("coordination", "ok", f"session timeout {coordination.session.timeout_s:g} s")
+        yield _session(coordination.session.timeout_s, settings.session_timeout_s)
         for problem in coordination.probe() if hasattr(coordination, "probe") else ():
             yield _problem(
                 "coordination", problem, "give it to that user alone, with setAcl -R of ZooKeeper's zkCli.sh"
@@ -192,6 +194,18 @@ def _protection(settings: Settings) -> Finding:
     if not locks:
         return Finding("protection", "note", "none: whoever reaches ZooKeeper may read and write the tree", remedy)
     return Finding("protection", "note" if remedy else "ok", " and ".join(locks), remedy)
+
+
+def _session(granted_s: float, wanted_s: float) -> Finding:
+    """ZooKeeper keeps the timeout of a session within bounds of its own, and tells nobody."""
+    detail = f"session timeout {granted_s:g} s"
+    if abs(granted_s - wanted_s) < SESSION_DIFFERENCE_MAX_S:
+        return Finding("coordination", "ok", detail)
+    remedy = (
+        "claims of lost workers are free after the granted time: set session_timeout to it, or change minSessionTimeout or"
+        " maxSessionTimeout of the servers (2 and 20 times tickTime unless set)"
+    )
+    return Finding("coordination", "note", f"{detail}, not the {wanted_s:g} s of session_timeout", remedy)
 
 
 def _clock(coordination: Coordination) -> Finding:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from shlex import quote
 
 import click
 
 from distci.cli.command import Group, Invocation, LocalCommand, json_option
-from distci.cli.output import moment, print_json, print_line, print_records
+from distci.cli.output import cut, moment, print_json, print_line, print_records
 from distci.errors import Invalid
 from distci.model import Json
 
@@ -54,15 +55,21 @@ def get(invocation: Invocation, name: str, version: int | None) -> None:
         click.echo(json.dumps(found.document, indent=2, ensure_ascii=False))
 
 
-@job.command("list", examples=("distci job list", "distci job list team/"))
+@job.command("list", examples=("distci job list", "distci job list team/ --limit 100 --after team/hello"))
 @click.argument("prefix", default="")
+@click.option("--limit", type=click.IntRange(1), help="How many at most.  [all]")
+@click.option("--after", default="", metavar="JOB", help="Only those that come after this one.")
 @json_option
 @click.pass_obj
-def list_(invocation: Invocation, prefix: str) -> None:
+def list_(invocation: Invocation, prefix: str, limit: int | None, after: str) -> None:
     """List the jobs whose id starts with PREFIX."""
     with invocation.connect() as system:
-        for name in system.jobs.list(prefix):
-            print_json({"job": name}) if invocation.is_json else print_line(name)
+        names, is_cut = cut(system.jobs.list(prefix, after), limit)
+    for name in names:
+        print_json({"job": name}) if invocation.is_json else print_line(name)
+    if is_cut and not invocation.is_json:
+        start = f"{quote(prefix)} " if prefix else ""
+        click.echo(f"distci: more: distci job list {start}--limit {limit} --after {quote(names[-1])}", err=True)
 
 
 @job.command(examples=("distci job history team/hello", "distci job history team/hello --json | jq .reason"))

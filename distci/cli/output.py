@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
+from itertools import islice
 from typing import Any, TypeVar
 
 import click
@@ -69,6 +70,12 @@ def print_records(
         return
     for record in records:
         print_json(record)
+
+
+def cut(records: Iterator[Record], limit: int | None) -> tuple[list[Record], bool]:
+    """The first ``limit`` of the records, or all of them, and whether there are more."""
+    shown = list(islice(records, limit))
+    return shown, next(records, None) is not None
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -6,6 +6,7 @@ import click
 
 from distci.cli.command import Group, Invocation, json_option
 from distci.cli.output import moment, print_facts, print_json, print_line, print_records
+from distci.model import BuildId
 
 
 @click.group(cls=Group, examples=("distci ticket list --place dead", "distci ticket requeue 7f3k2m"))
@@ -13,14 +14,26 @@ def ticket() -> None:
     """Look at the work that waits, runs or was set aside."""
 
 
-@ticket.command("list", examples=("distci ticket list", "distci ticket list --place waiting --json"))
+@ticket.command(
+    "list",
+    examples=("distci ticket list --build team/hello#12", "distci ticket list --place waiting --kind shell --json"),
+)
 @click.option("--place", type=click.Choice(["waiting", "running", "parked", "dead"]), help="Only those that are there.")
+@click.option("--kind", help="Only those of this kind.")
+@click.option("--build", metavar="BUILD", help="Only those of this build.")
 @json_option
 @click.pass_obj
-def list_(invocation: Invocation, place: str | None) -> None:
-    """List all live tickets."""
+def list_(invocation: Invocation, place: str | None, kind: str | None, build: str | None) -> None:
+    """List all live tickets. One that cannot be read is of no kind and no build."""
+    of_build = None if build is None else str(BuildId.parse(build))
     with invocation.connect() as system:
-        views = [view for view in system.tickets.list() if place in (None, view.place)]
+        views = [
+            view
+            for view in system.tickets.list()
+            if place in (None, view.place)
+            and (kind is None or (view.ticket and view.ticket.kind == kind))
+            and (of_build is None or (view.ticket and view.ticket.body.get("build") == of_build))
+        ]
     print_records(
         views,
         ("TICKET", "PLACE", "KIND", "LABELS", "POSTED", "WORKER", "REASON"),

@@ -9,7 +9,7 @@ import click
 
 from distci.cli import serving
 from distci.cli.command import Group, Invocation, json_option
-from distci.cli.output import moment, print_json, print_line, print_records
+from distci.cli.output import moment, print_json, print_line, print_table, to_json
 from distci.errors import CoordinationUnavailable, NoSuchWorker
 
 WELL_WITHIN_S = 60.0
@@ -72,25 +72,34 @@ def _welcome(names: Sequence[str]) -> str:
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation) -> None:
-    """List the live workers."""
-    from distci.protocol.members import workers
+    """List the live workers and the tickets that they hold."""
+    from distci.protocol import waits
 
     with invocation.connect() as system:
-        views = list(workers(system.tickets))
-    print_records(
-        views,
-        ("WORKER", "STATE", "KINDS", "LABELS", "SLOTS", "HOST", "VERSION", "SINCE"),
-        lambda view: (
-            view.name,
-            "draining" if view.is_draining else "live",
-            " ".join(view.offer.kinds),
-            " ".join(view.offer.labels),
-            view.slots,
-            view.host,
-            view.version,
-            moment(view.since_ms),
-        ),
-        is_json=invocation.is_json,
+        situation = waits.read(system.tickets)
+    held: dict[str, list[str]] = {view.name: [] for view in situation.workers}
+    for token, name in situation.running.items():
+        held.setdefault(name, []).append(token)
+    if invocation.is_json:
+        for view in situation.workers:
+            print_json({**to_json(view), "holds": held[view.name]})
+        return
+    print_table(
+        ("WORKER", "STATE", "KINDS", "LABELS", "SLOTS", "HOST", "VERSION", "SINCE", "HOLDS"),
+        [
+            (
+                view.name,
+                "draining" if view.is_draining else "live",
+                " ".join(view.offer.kinds),
+                " ".join(view.offer.labels),
+                view.slots,
+                view.host,
+                view.version,
+                moment(view.since_ms),
+                " ".join(held[view.name]),
+            )
+            for view in situation.workers
+        ],
     )
 
 

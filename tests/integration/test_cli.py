@@ -431,6 +431,20 @@ class TestWorkers:
 
             wait_until(lambda: home.ask("worker", "check", "--within", "2").exit_code == 4)
 
+    def test_the_list_tells_what_each_holds(self, home: Home) -> None:
+        with distci.connect(home.folder / ".local" / "share" / "distci") as system:
+            system.tickets.post(Ticket("resize-1", "resize"))
+            with (
+                Member(system.tickets, Offer(["resize"]), name="busy") as member,
+                Member(system.tickets, Offer(["other"]), name="idle"),
+                next(member.claims()),
+            ):
+                listed = home.json("worker", "list")
+                shown = home.ask("worker", "list").stdout
+
+        assert {view["name"]: view["holds"] for view in listed} == {"busy": ["resize-1.1"], "idle": []}
+        assert "resize-1.1\n" in shown
+
     def test_draining_nobody_is_missing(self, busy: Home) -> None:
         assert busy.ask("worker", "drain", "nobody").exit_code == 5
 
@@ -535,6 +549,26 @@ class TestBuilds:
 
         assert [view["id"] for view in busy.json("build", "list", "team/twice")] == ["team/twice#2", "team/twice#1"]
         assert [view["id"] for view in busy.json("build", "list", "team/twice", "--limit", "1")] == ["team/twice#2"]
+
+    def test_a_list_that_was_cut_says_how_to_go_on(self, busy: Home) -> None:
+        # Given two builds of a job and two jobs, of which one each is shown
+        for job in ("pages/a", "pages/b"):
+            busy.ask("job", "put", busy.file(HELLO | {"job": job}))
+        for _ in range(2):
+            busy.ask("build", "trigger", "pages/a", "--wait")
+        cut = [busy.ask("build", "list", "pages/a", "--limit", "1"), busy.ask("job", "list", "pages/", "--limit", "1")]
+
+        # When one goes on as is said
+        said = [shlex.split(asked.stderr.partition(": distci ")[2]) for asked in cut]
+        rest = [busy.ask(*arguments) for arguments in said]
+
+        # Then the rest comes, and nothing is said any more
+        assert "pages/a#2" in cut[0].stdout
+        assert "pages/a#1" not in cut[0].stdout
+        assert "pages/a#1" in rest[0].stdout
+        assert "pages/a#2" not in rest[0].stdout
+        assert [cut[1].stdout, rest[1].stdout] == ["pages/a\n", "pages/b\n"]
+        assert [asked.stderr for asked in rest] == ["", ""]
 
     def test_a_job_without_builds_is_no_error_and_one_that_never_was_is(self, home: Home) -> None:
         home.ask("job", "put", home.file(HELLO))
@@ -676,6 +710,19 @@ class TestTickets:
         assert requeued.stdout == "resize-1.2 waits again\n"
         assert waiting["ticket"]["id"] == dead
 
+    def test_the_list_may_be_of_a_build_or_a_kind(self, home: Home) -> None:
+        home.ask("job", "put", home.file(HELLO))
+        for _ in range(2):
+            home.ask("build", "trigger", "team/hello")
+        with distci.connect(home.folder / ".local" / "share" / "distci") as system:
+            system.tickets.post(Ticket("resize-1", "resize"))
+
+        of_kind = home.json("ticket", "list", "--kind", "resize")
+        of_build = home.json("ticket", "list", "--build", "team/hello#2")
+
+        assert [view["ticket"]["id"] for view in of_kind] == ["resize-1"]
+        assert [view["ticket"]["body"] for view in of_build] == [{"build": "team/hello#2", "action": "plan"}]
+
     @pytest.mark.parametrize("command", ["show", "requeue"])
     def test_one_that_is_nowhere_is_missing(self, busy: Home, command: str) -> None:
         assert busy.ask("ticket", command, "none").exit_code == 5
@@ -704,6 +751,15 @@ class TestCheck:
 
         assert checked.exit_code == 2
         assert re.search("store +problem +.*(InvalidAccessKeyId|permission denied)", checked.stdout)
+
+    def test_another_session_timeout_than_was_asked_for_is_told(self, home: Home, zookeeper_url: str) -> None:
+        home.environment |= {"DISTCI_COORDINATION": zookeeper_url, "DISTCI_SESSION_TIMEOUT": "90s"}
+
+        checked = home.ask("check")
+
+        assert checked.exit_code == 0
+        assert "s, not the 90 s of session_timeout" in checked.stdout
+        assert "maxSessionTimeout" in checked.stdout
 
     def test_all_wrong_settings_are_told_at_once(self, home: Home) -> None:
         config = home.file('coordination = "foo://x"\nstore = "s3://"\nsesion_timeout = "9s"', "distci.toml")
