@@ -82,7 +82,7 @@ class BuildView:
 
 @dataclass(frozen=True, slots=True)
 class LogPiece:
-    """Some bytes of the console log of one task's attempt, as they came."""
+    """Some bytes of the console log of one task's attempt, as they came. The first piece of an attempt has none: it has begun."""
 
     task: str
     token: str
@@ -225,7 +225,7 @@ class Builds:
         """All that a build's tasks print, while they do, until it has ended (or ``stop`` is set). A line comes within a second.
 
         >>> [piece.data for piece in ci.builds.follow("docs/hello#1")]
-        [b'hello\\n']
+        [b'', b'hello\\n']
         """
         stop = stop or Event()
         read: dict[tuple[str, str], int] = {}
@@ -234,6 +234,8 @@ class Builds:
             for task in view.tasks:
                 if not task.token or task.origin or (tasks and task.name not in tasks):
                     continue
+                if (task.name, task.token) not in read:
+                    yield LogPiece(task.name, task.token, 0, b"")
                 offset = read.get((task.name, task.token), 0)
                 for data in console.read_log(self._store, keys.log(view.id, task.name, task.token), offset):
                     yield LogPiece(task.name, task.token, offset, data)

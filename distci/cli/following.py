@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from shlex import quote
-from typing import TYPE_CHECKING, Protocol
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
-from distci.cli.output import duration, print_bytes, print_json, print_line, print_table
+from distci.cli.output import duration, print_bytes, print_json, print_line, print_table, printable
+from distci.errors import DistCIError
 from distci.model import BuildId, Result
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from distci.app import DistCI
     from distci.builds import BuildView, TaskView
+    from distci.why import Reason
 
 EXIT_CODES = {Result.PASSED: 0, Result.FAILED: 1, Result.CANCELLED: 3}
 NOT_IN_TIME = 124
@@ -21,6 +29,12 @@ NOT_IN_TIME = 124
 
 LINE_BYTES_MAX = 64 * 1024
 """A longer line is printed in parts."""
+
+QUIET_S = 2.0
+"""After so long without output, a terminal is told what runs or waits, and from then on as often."""
+NOTICE_S = 5.0
+"""After so long without output, it is said once where there is no terminal: a build that nothing holds up has begun by then."""
+HELD_UP = ("planning", "blocked", "ready")
 
 
 def wait(
@@ -30,7 +44,8 @@ def wait(
     try:
         if follow:
             print_logs(system, build, is_json=is_json)
-        view = system.builds.wait(build, timeout_s)
+        with Quiet(system, build, is_told=not is_json):
+            view = system.builds.wait(build, timeout_s)
     except KeyboardInterrupt:
         click.echo(f"\ndistci: {build} goes on; `distci build cancel {build}` ends it", err=True)
         raise
@@ -79,15 +94,103 @@ def time_of(task: TaskView) -> str:
 def print_logs(system: DistCI, build: BuildId, tasks: Sequence[str] = (), *, is_json: bool = False) -> None:
     """All that the build's tasks print, until it has its result."""
     printer: LogPrinter | None = None
-    for piece in system.builds.follow(build, tasks):
-        printer = printer or log_printer(system.builds.get(build), tasks, is_json)
-        printer.write(piece.task, piece.token, piece.data)
+    with Quiet(system, build, is_told=not is_json) as quiet:
+        for piece in system.builds.follow(build, tasks):
+            printer = printer or log_printer(system.builds.get(build), tasks, is_json)
+            with quiet.broken():
+                printer.write(piece.task, piece.token, piece.data)
+                quiet.is_line_open = printer.is_line_open
     if printer is not None:
         printer.end()
 
 
+class Quiet:
+    """Says on stderr why a build is quiet: on a terminal in a line that goes when there is something to print, elsewhere once.
+
+    A thread of its own looks, since whoever waits for the build stands still meanwhile.
+    """
+
+    is_line_open = False
+    """Whether what was printed last goes on in its line, which the one on the terminal would take away."""
+
+    def __init__(self, system: DistCI, build: BuildId, *, is_told: bool) -> None:
+        self._system = system
+        self._build = build
+        self._is_told = is_told
+        self._lock = Lock()
+        self._over = Event()
+        self._heard_s = time.monotonic()
+        self._status: Status | None = None
+
+    def __enter__(self) -> Self:
+        if self._is_told:
+            tell = self._show if sys.stderr.isatty() else self._notice
+            Thread(target=tell, name="quiet", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Not waited for: with the tree away, its look at it takes as long as a call may.
+        self._over.set()
+        with self.broken():
+            pass
+
+    @contextmanager
+    def broken(self) -> Iterator[None]:
+        """While something is printed."""
+        with self._lock:
+            if self._status is not None:
+                self._status.stop()
+                self._status = None
+            yield
+            self._heard_s = time.monotonic()
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(stderr=True)
+        while not self._over.wait(QUIET_S):
+            reasons = [reason for reason in self._reasons() if reason.state in ("running", *HELD_UP)]
+            with self._lock:
+                is_quiet = time.monotonic() - self._heard_s >= QUIET_S and not self.is_line_open
+                if self._over.is_set() or not is_quiet or not reasons:
+                    continue
+                told = Text("; ".join(map(_told, reasons[-3:])), no_wrap=True, overflow="ellipsis")
+                if self._status is None:
+                    self._status = console.status(told)
+                    self._status.start()
+                self._status.update(told)
+
+    def _notice(self) -> None:
+        while not self._over.wait(NOTICE_S):
+            reasons = self._reasons()
+            held_up = [reason for reason in reasons if reason.state in HELD_UP]
+            is_running = any(reason.state == "running" for reason in reasons if reason.subject != str(self._build))
+            with self._lock:
+                if self._over.is_set() or is_running or time.monotonic() - self._heard_s < NOTICE_S or not held_up:
+                    continue
+                for reason in held_up:
+                    remedy = f"; {reason.remedy}" if reason.remedy else ""
+                    click.echo(printable(f"distci: {_told(reason)}{remedy}"), err=True)
+                return
+
+    def _reasons(self) -> Sequence[Reason]:
+        try:
+            return self._system.why.build(self._build)
+        except DistCIError:
+            return ()  # whoever waits for the build hears of it
+
+
+def _told(reason: Reason) -> str:
+    return printable(f"{reason.subject} {reason.state}: {reason.because}")
+
+
 class LogPrinter(Protocol):
     """Prints the logs of tasks such that one can tell whose they are."""
+
+    @property
+    def is_line_open(self) -> bool:
+        """Whether what was printed last goes on in its line."""
 
     def write(self, task: str, token: str, data: bytes) -> None:
         """Some more of the log of an attempt at a task."""
@@ -109,24 +212,27 @@ class Sections:
     def __init__(self, has_headings: bool) -> None:
         self._has_headings = has_headings
         self._token = ""
-        self._is_line_open = False
+        self.is_line_open = False
 
     def write(self, task: str, token: str, data: bytes) -> None:
         if self._has_headings and token != self._token:
             self.end()
             print_line(f"== {task}{_again(token)} ==")
         self._token = token
-        print_bytes(data)
-        self._is_line_open = not data.endswith(b"\n")
+        if data:
+            print_bytes(data)
+            self.is_line_open = not data.endswith(b"\n")
 
     def end(self) -> None:
-        if self._has_headings and self._is_line_open:
+        if self._has_headings and self.is_line_open:
             click.echo()
-        self._is_line_open = False
+        self.is_line_open = False
 
 
 class Lines:
     """Logs line by line, each with the name of its task."""
+
+    is_line_open = False
 
     def __init__(self, is_json: bool) -> None:
         self._is_json = is_json

@@ -1314,12 +1314,13 @@ class TestLookingOn:
         system.ci.jobs.put(job_of(shell("first", f"echo one; {gate.script}; echo two"), shell("second", "echo three")))
         pieces = system.ci.builds.follow(system.ci.builds.trigger("team/job"))
 
-        before = next(pieces)
+        begun, before = next(pieces), next(pieces)
         gate.open()
         rest = list(pieces)
 
+        assert (begun.task, begun.offset, begun.data) == ("first", 0, b"")
         assert (before.task, before.offset, before.data) == ("first", 0, b"one\n")
-        assert [(piece.task, piece.offset) for piece in rest] == [("first", 4), ("second", 0)]
+        assert [(piece.task, piece.offset) for piece in rest] == [("first", 4), ("second", 0), ("second", 0)]
         assert b"".join(piece.data for piece in rest) == b"two\nthree\n"
 
     def test_d22_100_mb_over_a_bad_line_are_read_and_followed_byte_by_byte(
@@ -1356,7 +1357,7 @@ class TestLookingOn:
         stop = Event()
         pieces = system.ci.builds.follow(system.ci.builds.trigger("team/job"), ["second"], stop)
 
-        assert next(pieces).data == b"two\n"
+        assert [next(pieces).data for _ in range(2)] == [b"", b"two\n"]
         stop.set()
 
         assert list(pieces) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pty
 import re
 import shlex
 import signal
@@ -18,7 +19,7 @@ from typing import Any
 
 import click
 import pytest
-from program import TIME_MAX_S, Home, is_alive
+from program import PROGRAM, TIME_MAX_S, Home, is_alive
 from services import STORES
 from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
@@ -661,6 +662,49 @@ class TestBuilds:
 
         assert asked.exit_code == code
         assert asked.stderr.strip()
+
+    def test_what_keeps_a_build_from_starting_is_said_once(self, busy: Home) -> None:
+        task = {"name": "test", "type": "shell", "script": "true", "labels": ["gpu=*"]}
+        busy.ask("job", "put", busy.file({"job": "team/wants", "tasks": [task]}))
+        said = (
+            "distci: team/wants#1 test ready: no live worker of shell offers gpu=*; start one: distci worker run shell"
+        )
+
+        with busy.running("build", "trigger", "team/wants", "--follow") as process:
+            wait_until(lambda: said in process.stderr)
+            busy.ask("build", "cancel", "team/wants#1")
+            code = process.wait()
+
+        assert code == 3
+        assert process.stderr.count(said) == 1
+
+    def test_a_terminal_is_told_what_runs_and_a_silent_task_has_its_heading(self, busy: Home, tmp_path: Path) -> None:
+        job = waits_for(tmp_path / "go") | {"job": "team/silent"}
+        job["tasks"].append({"name": "next", "type": "shell", "script": "true", "needs": ["wait"]})
+        busy.ask("job", "put", busy.file(job))
+        busy.ask("build", "trigger", "team/silent")
+        shown, terminal = pty.openpty()
+        out = tmp_path / "out"
+
+        with (
+            out.open("wb") as file,
+            subprocess.Popen(
+                [PROGRAM, "build", "log", "team/silent#1", "--follow"],
+                stdout=file,
+                stderr=terminal,
+                env=busy.environment | {"TERM": "xterm"},
+            ) as process,
+        ):
+            told = b""
+            while b"wait running: " not in told:
+                told += os.read(shown, 1024)
+            wait_until(lambda: out.read_text() == "== wait ==\n")
+            (tmp_path / "go").touch()
+            assert process.wait(TIME_MAX_S) == 0
+        os.close(shown)
+        os.close(terminal)
+
+        assert out.read_text() == "== wait ==\nwent\n== next ==\n"
 
     def test_nobody_to_serve_is_said_at_once(self, home: Home) -> None:
         home.ask("job", "put", home.file(HELLO))
