@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from distci.isolation.port import Isolation
     from distci.store.port import Store
 
+ROOT = "/distci"
+"""Where the tree is in ZooKeeper, unless the URL says otherwise."""
+
 
 def connect(
     data: str | os.PathLike[str] | None = None,
@@ -69,6 +72,8 @@ class DistCI:
         self.settings = settings
         self.store: Store = open_store(settings)
         self.coordination: Coordination = open_coordination(settings)
+        if settings.history:
+            self._record(Path(settings.history))
         try:
             self.tickets = Tickets(self.coordination)
         except BaseException:
@@ -83,6 +88,13 @@ class DistCI:
     def close(self) -> None:
         """End the session. Nothing that was accepted depends on it."""
         self.coordination.close()
+
+    def _record(self, history: Path) -> None:
+        from distci.recording import Recorder, RecordingCoordination, RecordingStore
+
+        recorder = Recorder(history)
+        self.coordination = RecordingCoordination(self.coordination, recorder)
+        self.store = RecordingStore(self.store, recorder)
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +118,7 @@ def open_coordination(settings: Settings) -> Coordination:
         )
         return ZooKeeperCoordination(
             address.host,
-            address.path.rstrip("/") or "/distci",
+            address.path.rstrip("/") or ROOT,
             session_timeout_s=timeout_s,
             account=Account(settings.zookeeper_user, settings.zookeeper_password) if settings.zookeeper_user else None,
             tls=Tls(ca, certificate, key) if ca else None,

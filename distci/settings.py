@@ -91,6 +91,8 @@ class Settings:
     """PEM file of the certificate to show to ZooKeeper."""
     zookeeper_key: str = ""
     """PEM file of its key, without a passphrase."""
+    history: str = ""
+    """File that every commit and every write to the store is put down in, for ``distci chaos``; empty: none is."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for messages."""
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "cluster": "See how the whole system does; pause and resume it.",
     "check": "See whether this machine and its back ends are fit.",
     "bench": "Measure this system against its own back ends.",
+    "chaos": "Kill its parts, and see whether every promise is kept.",
     "completion": "Complete commands in bash, zsh or fish.",
 }
 """Every command, in the order of the help page, with its first line there."""

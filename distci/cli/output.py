@@ -22,12 +22,14 @@ Record = TypeVar("Record")
 
 STYLES = {
     "passed": "green",
+    "clean": "green",
     "reused": "green",
     "failed": "red",
     "timed-out": "red",
     "lost": "red",
     "dead": "red",
     "problem": "red",
+    "violated": "red",
     "cancelled": "yellow",
     "cancelling": "yellow",
     "note": "yellow",

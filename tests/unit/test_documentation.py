@@ -93,6 +93,7 @@ def shown(block: Block) -> list[Shown]:
 
 
 LINES = sorted({item.line for block in BLOCKS if block.language == "console" for item in shown(block)})
+TESTS = sorted({name for page in PAGES for name in re.findall(r"``(test_\w+)``", page.read_text())})
 MENTIONED = sorted({" ".join(text.split()) for page in PAGES for text in INLINE.findall(page.read_text())})
 
 
@@ -278,6 +279,11 @@ def settled(text: str) -> str:
 
 
 # The pages
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_a_test_that_is_named_exists(name: str) -> None:
+    assert any(f"def {name}(" in file.read_text() for file in (DOCS.parent / "tests").rglob("test_*.py"))
 
 
 def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:

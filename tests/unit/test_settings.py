@@ -68,6 +68,7 @@ class TestPrecedence:
             "zookeeper_ca": "i",
             "zookeeper_certificate": "j",
             "zookeeper_key": "k",
+            "history": "/l",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})

@@ -1,0 +1,130 @@
+"""Doing what the schedule says, at its time, and undoing it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event, Thread
+from time import monotonic
+from typing import Self
+
+from distci.chaos.daemon import ServiceFailed
+from distci.chaos.ensemble import ZooKeeperServers
+from distci.chaos.schedule import MEMBER_KINDS, Fault, Kind
+from distci.chaos.workers import Fleet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A fault as it was done: from when to when, by the clock of the history, and to whom."""
+
+    fault: Fault
+    process: str
+    """The worker's process, or ``zookeeper`` and an index."""
+    began_s: float
+    ended_s: float
+
+
+class Faults:
+    """Does the faults of a schedule in a thread of its own; a context manager, which undoes what it did when it is left."""
+
+    def __init__(self, planned: Sequence[Fault], fleet: Fleet, ensemble: ZooKeeperServers | None) -> None:
+        self.hits: list[Hit] = []
+        """What has been done, and is over."""
+        self._planned = planned
+        self._fleet = fleet
+        self._ensemble = ensemble
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="faults", daemon=True)
+        self._error: Exception | None = None
+
+    @property
+    def are_over(self) -> bool:
+        """Whether all have been done and undone; raises what kept one from being done."""
+        if self._error is not None:
+            raise self._error
+        return not self._thread.is_alive()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        began_s = monotonic()
+        under_way: list[tuple[float, Callable[[], None]]] = []
+        waiting = list(self._planned)
+        try:
+            while (waiting or under_way) and not self._stop.is_set():
+                next_s = min([*(fault.at_s for fault in waiting[:1]), *(end_s for end_s, _ in under_way)])
+                self._stop.wait(max(0.0, began_s + next_s - monotonic()))
+                now_s = monotonic() - began_s
+                for item in [item for item in under_way if item[0] <= now_s]:
+                    under_way.remove(item)
+                    item[1]()
+                if waiting and waiting[0].at_s <= now_s and not self._stop.is_set():
+                    fault = waiting.pop(0)
+                    under_way.append((max(fault.end_s, now_s), self._do(fault)))
+        except Exception as error:
+            self._error = error
+        finally:
+            for _, undo in under_way:
+                undo()
+
+    def _do(self, fault: Fault) -> Callable[[], None]:
+        """Do it; how to undo it."""
+        at_s = monotonic()
+        if fault.kind in MEMBER_KINDS:
+            index = self._leader(fault.victim) if fault.kind is Kind.LEADER_KILL else fault.victim
+            process, undo = f"zookeeper{index}", self._to_member(fault.kind, index)
+        else:
+            process, undo = self._fleet.name(fault.victim), self._to_worker(fault.kind, fault.victim)
+
+        def over() -> None:
+            undo()
+            self.hits.append(Hit(fault, process, at_s, monotonic()))
+
+        return over
+
+    def _to_worker(self, kind: Kind, index: int) -> Callable[[], None]:
+        fleet = self._fleet
+        match kind:
+            case Kind.KILL:
+                fleet.kill(index)
+                return lambda: fleet.start(index)
+            case Kind.PAUSE | Kind.LONG_PAUSE:
+                fleet.pause(index)
+                return lambda: fleet.resume(index)
+            case Kind.CUT:
+                fleet.relay(index).cut()
+                return fleet.relay(index).restore
+            case Kind.SILENCE:
+                fleet.relay(index).silence()
+                return fleet.relay(index).restore
+            case _:
+                fleet.replace(index)
+                return lambda: None
+
+    def _to_member(self, kind: Kind, index: int) -> Callable[[], None]:
+        ensemble = self._ensemble
+        assert ensemble is not None
+        if kind in (Kind.MEMBER_PAUSE, Kind.QUORUM_PAUSE):
+            paused = [index, (index + 1) % len(ensemble.ports)] if kind is Kind.QUORUM_PAUSE else [index]
+            ensemble.pause(*paused)
+            return lambda: ensemble.resume(*paused)
+        ensemble.kill(index)
+        return lambda: ensemble.launch(index)
+
+    def _leader(self, otherwise: int) -> int:
+        """Who leads now; any of them while nobody does."""
+        assert self._ensemble is not None
+        try:
+            return self._ensemble.leader()
+        except ServiceFailed:
+            return otherwise

@@ -1,0 +1,102 @@
+"""What goes wrong when: the whole list of faults from a seed, before anything runs. No clock, and no chance but the seed's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+
+class Kind(StrEnum):
+    """What can be done to a process or to its link."""
+
+    KILL = "kill"
+    """kill -9 of a worker; another one is started after a while."""
+    PAUSE = "pause"
+    """SIGSTOP of a worker for less than its session lives, then SIGCONT."""
+    LONG_PAUSE = "long pause"
+    """The same for longer than its session lives: others take over, then it comes back."""
+    RESTART = "restart"
+    """SIGTERM of a worker, and another one at once."""
+    CUT = "cut"
+    """The worker's connections to ZooKeeper are closed, and new ones refused."""
+    SILENCE = "silence"
+    """The worker's connections to ZooKeeper stay, and carry nothing."""
+    MEMBER_KILL = "member kill"
+    """kill -9 of a ZooKeeper server; it is started again after a while, on its data."""
+    MEMBER_PAUSE = "member pause"
+    """SIGSTOP of a ZooKeeper server for a while."""
+    LEADER_KILL = "leader kill"
+    """kill -9 of whichever ZooKeeper server leads just then."""
+    QUORUM_PAUSE = "quorum pause"
+    """SIGSTOP of two ZooKeeper servers of three: nobody can commit."""
+
+
+WORKER_KINDS = {Kind.KILL: 4, Kind.PAUSE: 2, Kind.LONG_PAUSE: 2, Kind.RESTART: 1}
+LINK_KINDS = {Kind.CUT: 2, Kind.SILENCE: 2}
+MEMBER_KINDS = {Kind.MEMBER_KILL: 1, Kind.MEMBER_PAUSE: 1, Kind.LEADER_KILL: 2, Kind.QUORUM_PAUSE: 1}
+"""The kinds of a system with such parts, and how often each comes, by weight."""
+
+LENGTHS = {
+    Kind.KILL: (0.0, 0.5),
+    Kind.PAUSE: (0.1, 0.7),
+    Kind.LONG_PAUSE: (1.5, 3.0),
+    Kind.RESTART: (0.0, 0.0),
+    Kind.CUT: (0.1, 3.0),
+    Kind.SILENCE: (0.1, 3.0),
+    Kind.MEMBER_KILL: (0.2, 2.0),
+    Kind.MEMBER_PAUSE: (0.2, 2.0),
+    Kind.LEADER_KILL: (0.2, 2.0),
+    Kind.QUORUM_PAUSE: (0.2, 2.0),
+}
+"""Shortest and longest, in lengths of a session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong for a while."""
+
+    at_s: float
+    """Seconds after the builds were begun."""
+    kind: Kind
+    victim: int
+    """Index of the worker or of the ZooKeeper server, for a quorum of the first of two; of a leader it is found out then."""
+    length_s: float
+
+    @property
+    def end_s(self) -> float:
+        return self.at_s + self.length_s
+
+
+@dataclass(frozen=True, slots=True)
+class Theatre:
+    """What there is to break."""
+
+    workers: int
+    session_s: float
+    has_links: bool = False
+    members: int = 0
+    """ZooKeeper servers of our own."""
+
+
+def schedule(seed: int, faults: int, duration_s: float, theatre: Theatre) -> Sequence[Fault]:
+    """The faults of a seed, in order; equal for equal arguments. Nobody suffers two at once."""
+    random = Random(f"faults {seed}")
+    weights = WORKER_KINDS | (LINK_KINDS if theatre.has_links else {}) | (MEMBER_KINDS if theatre.members else {})
+    free_at = {part: [0.0] * count for part, count in (("worker", theatre.workers), ("member", theatre.members))}
+    planned: list[Fault] = []
+    for number in range(faults):
+        (kind,) = random.choices([*weights], [*weights.values()])
+        length_s = theatre.session_s * random.uniform(*LENGTHS[kind])
+        wanted_s = duration_s * (number + random.random()) / faults
+        busy = free_at["member" if kind in MEMBER_KINDS else "worker"]
+        free = [index for index, since in enumerate(busy) if since <= wanted_s]
+        victim = random.choice(free) if free else busy.index(min(busy))
+        # Whoever leads may be any of them, and a quorum is most of them.
+        hit = [*range(theatre.members)] if kind in (Kind.LEADER_KILL, Kind.QUORUM_PAUSE) else [victim]
+        fault = Fault(max([wanted_s, *(busy[index] for index in hit)]), kind, victim, length_s)
+        for index in hit:
+            busy[index] = fault.end_s
+        planned.append(fault)
+    return sorted(planned, key=lambda fault: fault.at_s)

@@ -1,0 +1,167 @@
+"""The worker processes of a run: ``distci worker run`` as anybody starts it, and what can be done to such a process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+from distci.chaos.relay import Relay
+from distci.chaos.waiting import wait_until
+from distci.errors import Unavailable
+from distci.lifecycle import CONTROL_KIND
+from distci.settings import PREFIX, Settings
+
+KINDS = (CONTROL_KIND, "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
+SLOTS = 2
+DEFAULT_PORT = 2181
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a run's files are."""
+
+    folder: Path
+
+    @property
+    def histories(self) -> Path:
+        return self.folder / "history"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def marks(self) -> Path:
+        return self.folder / "marks"
+
+    def history(self, process: str) -> Path:
+        """The file that a process of that name writes down what it does in."""
+        return self.histories / f"{process}.jsonl"
+
+
+class Fleet:
+    """So many workers; a context manager that ends all processes that it started."""
+
+    def __init__(
+        self, settings: Settings, site: Site, launcher: Sequence[str], environment: Mapping[str, str], count: int
+    ) -> None:
+        """``launcher`` is the program ``distci``; ``environment`` is what its processes have besides their settings."""
+        self._settings = settings
+        self._site = site
+        self._launcher = launcher
+        self._environment = {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
+        self._stack = ExitStack()
+        self._relays = [self._relay() for _ in range(count)]
+        self._lives = [0] * count
+        self.crashed: list[str] = []
+        """Workers that ended by themselves, each with what it said last."""
+        self._lock = Lock()
+        self._down: set[int] = set()
+        self._live: list[subprocess.Popen[bytes]] = []
+        self._ended: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        self._site.logs.mkdir(parents=True, exist_ok=True)
+        self._live = [self._launch(index) for index in range(len(self._lives))]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in (*self._live, *self._ended):
+            process.kill()
+            process.wait()
+        self._stack.close()
+
+    def name(self, index: int) -> str:
+        """The name of the process that is a worker now."""
+        return f"w{index}-{self._lives[index]}"
+
+    def relay(self, index: int) -> Relay:
+        """The line between a worker and its ZooKeeper servers; only where there is one."""
+        relay = self._relays[index]
+        assert relay is not None
+        return relay
+
+    def kill(self, index: int) -> None:
+        with self._lock:
+            self._down.add(index)
+            self._live[index].kill()
+            self._live[index].wait()
+
+    def pause(self, index: int) -> None:
+        self._live[index].send_signal(signal.SIGSTOP)
+
+    def resume(self, index: int) -> None:
+        self._live[index].send_signal(signal.SIGCONT)
+
+    def start(self, index: int) -> None:
+        """Another process in the place of one that was killed."""
+        with self._lock:
+            self._down.discard(index)
+            self._live[index] = self._launch(index)
+
+    def replace(self, index: int) -> None:
+        """Another process, while the one there was ends what it holds."""
+        with self._lock:
+            self._live[index].terminate()
+            self._ended.append(self._live[index])
+            self._live[index] = self._launch(index)
+
+    def mend(self) -> None:
+        """Start anew what ended by itself, as whoever looks after services would; all but those who had found no tree count as crashed."""
+        with self._lock:
+            for index, process in enumerate(self._live):
+                if index in self._down or process.poll() is None:
+                    continue
+                if process.returncode != Unavailable.exit_code:
+                    self.crashed.append(
+                        f"{self.name(index)} ended with {process.returncode}: {self._last_words(index)}"
+                    )
+                self._live[index] = self._launch(index)
+
+    def drain(self, time_max_s: float) -> None:
+        """SIGTERM to all, and wait for their ends; TimeoutError when they take longer."""
+        processes = [*self._live, *self._ended]
+        for process in processes:
+            process.terminate()
+        wait_until(lambda: all(process.poll() is not None for process in processes), time_max_s)
+
+    def _launch(self, index: int) -> subprocess.Popen[bytes]:
+        self._lives[index] += 1
+        name = self.name(index)
+        settings = replace(self._settings, history=str(self._site.history(name)))
+        if (relay := self._relays[index]) is not None:
+            address = settings.coordination_address
+            settings = replace(settings, coordination=f"{address.scheme}://{relay.hosts}{address.path}")
+        names = ("coordination", "store", "data", "session_timeout", "search_path", "history")
+        told = {f"{PREFIX}{name.upper()}": getattr(settings, name) for name in names}
+        command = [*self._launcher, "worker", "run", *KINDS, "--slots", str(SLOTS), "--name", name]
+        with (self._site.logs / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment | told,
+                start_new_session=True,
+            )
+
+    def _relay(self) -> Relay | None:
+        address = self._settings.coordination_address
+        if address.scheme != "zookeeper":
+            return None
+        targets = [_target(host) for host in address.host.split(",")]
+        return self._stack.enter_context(Relay(targets))
+
+    def _last_words(self, index: int) -> str:
+        return (self._site.logs / f"{self.name(index)}.log").read_text(errors="replace")[-500:].strip()
+
+
+def _target(host: str) -> tuple[str, int]:
+    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
+    return (name or host).strip("[]"), int(port) if name and port else DEFAULT_PORT

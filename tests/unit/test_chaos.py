@@ -1,0 +1,185 @@
+"""The schedule and the checker of ``distci chaos``, which only compute."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
+
+import pytest
+
+from distci.chaos.checker import Evidence, check
+from distci.chaos.findings import PROMISES, Violation, explain
+from distci.chaos.history import Commit, History, Put, read, settled
+from distci.chaos.output_rules import Mark
+from distci.chaos.schedule import LINK_KINDS, MEMBER_KINDS, Kind, Theatre, schedule
+from distci.coordination.port import Check, Create, Delete, Operation
+from distci.protocol import Ticket, paths, transactions
+from distci.protocol.records import Running
+from distci.recording import COMMITTED, REFUSED, UNKNOWN
+
+TICKET = Ticket("a", "work", posted_ms=1)
+AGAIN = TICKET.again()
+BUCKET = paths.queue_bucket(TICKET.pool, TICKET.id, 1)
+
+
+def commit(at_s: float, *operations: Operation, process: str = "w", outcome: str = COMMITTED) -> Commit:
+    return Commit(process, int(at_s), at_s, inf if outcome == "pending" else at_s + 0.5, outcome, tuple(operations))
+
+
+def posted(at_s: float) -> Commit:
+    return commit(at_s, transactions.post(TICKET, BUCKET), process="driver")
+
+
+def claimed(at_s: float, ticket: Ticket = TICKET, **more: str) -> Commit:
+    running = Running(ticket, "w", f"nonce {at_s}")
+    return commit(at_s, *transactions.claim(running, f"{BUCKET}/{ticket.name()}", 0), **more)
+
+
+def finished(at_s: float, ticket: Ticket = TICKET, **more: str) -> Commit:
+    return commit(at_s, *transactions.end(Running(ticket, "w", "")), **more)
+
+
+def taken_over(at_s: float, **more: str) -> Commit:
+    end = transactions.end(Running(TICKET, "w", ""), has_owner=False)
+    return commit(at_s, *end, transactions.post(AGAIN, BUCKET), **more)
+
+
+def evidence(
+    *commits: Commit, puts: Sequence[Put] = (), marks: Sequence[Mark] = (), left: Sequence[str] = ()
+) -> Evidence:
+    return Evidence(History(commits, puts), dict.fromkeys(left, b""), (), {}, {}, {}, marks)
+
+
+def promises(found: Sequence[Violation]) -> list[str]:
+    return sorted({violation.promise for violation in found})
+
+
+class TestSchedule:
+    THEATRE = Theatre(workers=3, session_s=2.0, has_links=True, members=3)
+
+    def test_equal_seeds_give_equal_faults(self) -> None:
+        assert schedule(7, 50, 60.0, self.THEATRE) == schedule(7, 50, 60.0, self.THEATRE)
+        assert schedule(7, 50, 60.0, self.THEATRE) != schedule(8, 50, 60.0, self.THEATRE)
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_nobody_suffers_two_faults_at_once(self, seed: int) -> None:
+        planned = schedule(seed, 50, 60.0, self.THEATRE)
+
+        for sort in (MEMBER_KINDS, Kind):
+            for victim in range(3):
+                own = [
+                    fault
+                    for fault in planned
+                    if fault.victim == victim and (fault.kind in MEMBER_KINDS) is (sort is MEMBER_KINDS)
+                ]
+                assert all(one.end_s <= other.at_s for one, other in pairwise(own))
+
+    def test_only_what_is_there_is_broken(self) -> None:
+        kinds = {fault.kind for fault in schedule(1, 200, 100.0, Theatre(workers=3, session_s=1.0))}
+
+        assert kinds == {*Kind} - {*MEMBER_KINDS, *LINK_KINDS}
+
+    def test_every_kind_comes_up(self) -> None:
+        assert {fault.kind for fault in schedule(1, 200, 100.0, self.THEATRE)} == {*Kind}
+
+
+class TestHistory:
+    def test_a_call_without_an_end_is_pending_and_a_line_that_was_cut_off_is_left_out(self) -> None:
+        lines = [
+            json.dumps({"n": 1, "t": 1.0, "commit": [["delete", "/a", -1]]}),
+            json.dumps({"n": 2, "t": 2.0, "put": "k", "size": 1, "sha256": "d"}),
+            json.dumps({"n": 1, "t": 3.0, "end": REFUSED}),
+            '{"n": 3, "t":',
+        ]
+
+        history = read({"w": lines})
+
+        assert [(call.outcome, call.ended_s) for call in history.commits] == [(REFUSED, 3.0)]
+        assert [(put.key, put.outcome, put.ended_s) for put in history.puts] == [("k", "pending", inf)]
+
+    @pytest.mark.parametrize("outcome", [UNKNOWN, "pending"])
+    def test_what_others_built_on_took_effect(self, outcome: str) -> None:
+        commits = [posted(1), claimed(2, outcome=outcome), finished(3, outcome=outcome)]
+
+        assert [call.started_s for call in settled(commits, [])] == [1, 2, 3]
+        assert [call.started_s for call in settled(commits, [paths.running("a.1")])] == [1, 2]
+        assert [call.started_s for call in settled(commits, [f"{BUCKET}/{TICKET.name()}"])] == [1]
+
+    def test_of_two_in_doubt_that_exclude_each_other_the_one_that_explains_more_counts(self) -> None:
+        commits = [posted(1), claimed(2), finished(3, outcome="pending"), taken_over(4, outcome=UNKNOWN)]
+
+        assert [call.started_s for call in settled(commits, [])] == [1, 2, 3]
+        assert [call.started_s for call in settled(commits, [f"{BUCKET}/{AGAIN.name()}"])] == [1, 2, 4]
+
+
+class TestChecker:
+    def test_a_life_as_it_should_be(self) -> None:
+        life = [posted(1), claimed(2), taken_over(3), claimed(4, AGAIN), finished(5, AGAIN)]
+        marks = [Mark("start", "a.1"), Mark("start", "a.2"), Mark("end", "a.2")]
+
+        assert check(evidence(*life, marks=marks)) == []
+
+    def test_i1_a_ticket_that_is_posted_twice(self) -> None:
+        assert "I1" in promises(check(evidence(posted(1), claimed(2), finished(3), posted(4), claimed(5), finished(6))))
+
+    def test_i1_an_attempt_that_does_not_rise(self) -> None:
+        same = commit(3, *transactions.end(Running(TICKET, "w", "")), transactions.post(TICKET, BUCKET))
+
+        assert promises(check(evidence(posted(1), claimed(2), same, claimed(4), finished(5)))) == ["I1"]
+
+    def test_i1_a_ticket_that_is_put_nowhere(self) -> None:
+        assert promises(check(evidence(posted(1), commit(2, Delete(f"{BUCKET}/{TICKET.name()}"))))) == ["I1"]
+
+    def test_i2_a_claim_without_a_heartbeat(self) -> None:
+        claim = claimed(2)
+        bare = commit(2, *(step for step in claim.operations if not isinstance(step, Create) or not step.ephemeral))
+
+        assert promises(check(evidence(posted(1), bare, finished(3)))) == ["I2"]
+
+    def test_i2_a_heartbeat_that_outlives_its_claim(self) -> None:
+        bare = commit(3, Delete(paths.running("a.1")), Check(paths.CONTROL))
+
+        assert promises(check(evidence(posted(1), claimed(2), bare))) == ["I2"]
+
+    def test_i4_a_ticket_that_is_ended_twice(self) -> None:
+        life = [posted(1), claimed(2), finished(3), posted(4), claimed(5), finished(6)]
+
+        assert "I4" in promises(check(evidence(*life)))
+
+    def test_rerun_a_script_that_ran_after_its_ticket_was_completed(self) -> None:
+        marks = [Mark("start", "a.1"), Mark("end", "a.1"), Mark("start", "a.2")]
+
+        assert promises(check(evidence(posted(1), claimed(2), finished(3), marks=marks))) == ["rerun"]
+
+    def test_output_other_bytes_under_the_same_key_and_below_a_claim_of_somebody_else(self) -> None:
+        key = "builds/j/000000001/tasks/t/a.1/log/0000000000000000"
+        puts = [
+            Put(process, 1, at_s, at_s, "done", key, 1, digest)
+            for process, at_s, digest in (("w", 2.1, "x"), ("v", 2.2, "y"))
+        ]
+
+        found = check(evidence(posted(1), claimed(2), finished(3), puts=puts))
+
+        assert [violation.what for violation in found] == [
+            f"{key} was written twice with different bytes; a repeated write must be the same",
+            "v wrote below a.1, which it never claimed",
+        ]
+
+    def test_left_a_node_that_nobody_needs_any_more(self) -> None:
+        left = [paths.permit("p", 0), "/queue", "/queue/shell", "/queue/shell/0", "/permits/p"]
+
+        (found,) = check(evidence(left=left))
+
+        assert found.what == "1 nodes are left below /permits: /permits/p/0"
+
+
+def test_an_explanation_has_the_calls_in_order_and_the_promise() -> None:
+    violation = Violation("I4", "it was finished twice", [finished(3), claimed(2, process="w1")])
+
+    lines = explain(violation, began_s=1.0)
+
+    assert lines[0] == "I4: it was finished twice"
+    assert [line.split()[0] for line in lines[1:3]] == ["1.000", "2.000"]
+    assert lines[-1] == f"  promised: {PROMISES['I4']}"
