@@ -411,7 +411,8 @@ class _TlsHandler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo ha
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]
-    """kazoo's connection, which tells what kazoo keeps to itself: how long the server made the session, and why there is none."""
+    """kazoo's connection, which tells what kazoo keeps to itself (how long the server made the session, and why there is none), and
+    survives answers that do not come."""
 
     def __init__(self, client: KazooClient, session: _ZooKeeperSession) -> None:
         super().__init__(client, client._conn_retry.copy(), logger=log)
@@ -451,6 +452,14 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         if isinstance(request, Connect) and (granted_ms := answer[0].time_out) > 0:
             self._of.granted(granted_ms / 1000)
         return answer
+
+    def _read_response(self, header: Any, buffer: bytes, offset: int) -> Any:
+        # A server may leave a request unanswered, in the middle of an election. kazoo takes the next answer for a defect and ends
+        # its thread; here it is the end of this connection, and what was asked on it has lost its answer.
+        pending = self.client._pending
+        if not pending or pending[0][2] != header.xid:
+            raise kazoo_errors.ConnectionDropped("an answer is missing")
+        return super()._read_response(header, buffer, offset)
 
 
 class _Watches:

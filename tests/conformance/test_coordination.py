@@ -19,8 +19,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Barrier, Event
-from typing import Protocol, TypeVar
+from threading import Barrier, Event, Thread
+from typing import Protocol, Self, TypeVar
 
 import kazoo.exceptions
 import pytest
@@ -1061,6 +1061,63 @@ def test_zookeeper_a_server_that_accepts_and_never_answers_is_left_before_the_se
                 assert tree.commit(Create("/a")) == Committed()
 
     assert came_back_s < 4 * 2 / 3
+
+
+def test_zookeeper_an_answer_that_a_server_leaves_out_is_a_lost_one(zookeeper_hosts: str, stack: ExitStack) -> None:
+    """As some do in the middle of an election; kazoo gives the connection up for good when the next answer comes."""
+    server = stack.enter_context(Forgetful(zookeeper_hosts))
+    root = f"/conformance/{uuid.uuid4().hex}"
+    tree = _closed_by(stack, ZooKeeperCoordination(server.host, root, session_timeout_s=10))
+    session = tree.session.id
+
+    server.forgets.set()
+    with ThreadPoolExecutor(1) as pool:
+        committing = pool.submit(tree.commit, Create("/a"))
+        wait_until(lambda: not server.forgets.is_set())
+        with suppress(CoordinationUnavailable):
+            tree.exists("/a")
+        assert committing.result(WAIT_S) == Unknown()
+
+    wait_until(lambda: _answers(tree))
+    assert tree.exists("/a") is not None
+    assert tree.session.id == session
+
+
+class Forgetful:
+    """A ZooKeeper server that leaves out the next answer to a request once it ``forgets``; a context manager."""
+
+    def __init__(self, hosts: str) -> None:
+        host, _, port = hosts.partition(":")
+        self._server = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.forgets = Event()
+
+    def __enter__(self) -> Self:
+        Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, server = self._listener.accept()[0], socket.create_connection(self._server)
+                Thread(target=_forward, args=(client, server), daemon=True).start()
+                Thread(target=self._answer, args=(server, client), daemon=True).start()
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        with suppress(OSError), client, server.makefile("rb") as answers:
+            while size := answers.read(4):
+                answer = answers.read(int.from_bytes(size))
+                # Those below zero are no answers to requests: pings and watches.
+                is_answer = int.from_bytes(answer[:4], signed=True) > 0
+                if is_answer and self.forgets.is_set():
+                    self.forgets.clear()
+                else:
+                    client.sendall(size + answer)
 
 
 def _forward(source: socket.socket, target: socket.socket) -> None:
