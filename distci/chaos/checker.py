@@ -41,7 +41,7 @@ class Evidence:
     survivors: Sequence[str] = ()
     """Processes of scripts that outlived all workers."""
     crashed: Sequence[str] = ()
-    """Workers that ended though nobody had ended them, each with its last words."""
+    """Workers that ended by themselves, or not when they were told to: what each did."""
 
 
 def check(evidence: Evidence) -> list[Violation]:

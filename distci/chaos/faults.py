@@ -11,8 +11,11 @@ from typing import Self
 
 from distci.chaos.daemon import ServiceFailed
 from distci.chaos.ensemble import ZooKeeperServers
-from distci.chaos.schedule import MEMBER_KINDS, Fault, Kind
+from distci.chaos.schedule import AIMS, MEMBER_KINDS, Fault, Kind
 from distci.chaos.workers import Fleet
+
+AIM_S = 1.0
+"""How long a worker that shall be hit in a call is waited for; then it is hit anyway."""
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +97,10 @@ class Faults:
 
     def _to_worker(self, kind: Kind, index: int) -> Callable[[], None]:
         fleet = self._fleet
+        if kind in AIMS:
+            fleet.wait_for_call(index, AIMS[kind], AIM_S)
         match kind:
-            case Kind.KILL:
+            case Kind.KILL | Kind.KILL_IN_COMMIT | Kind.KILL_IN_WRITE:
                 fleet.kill(index)
                 return lambda: fleet.start(index)
             case Kind.PAUSE | Kind.LONG_PAUSE:

@@ -21,7 +21,7 @@ PROMISES = {
     "I9": "what follows on a build's end is started once",
     "output": "logs and artifacts are those of the calm run, and belong to the attempt that counts",
     "rerun": "nothing that was completed runs again",
-    "alive": "no worker ends by itself",
+    "alive": "no worker ends by itself, and each does when it is told to",
     "left": "nothing is left behind",
 }
 """What is checked, by the names of the invariants in ``docs/protocol.rst``."""

@@ -13,10 +13,14 @@ class Kind(StrEnum):
 
     KILL = "kill"
     """kill -9 of a worker; another one is started after a while."""
+    KILL_IN_COMMIT = "kill in commit"
+    """The same at the moment when the worker commits."""
+    KILL_IN_WRITE = "kill in write"
+    """The same at the moment when the worker writes to the store."""
     PAUSE = "pause"
     """SIGSTOP of a worker for less than its session lives, then SIGCONT."""
     LONG_PAUSE = "long pause"
-    """The same for longer than its session lives: others take over, then it comes back."""
+    """The same for longer than its session lives, at the moment when it writes to the store: others take over, then it comes back."""
     RESTART = "restart"
     """SIGTERM of a worker, and another one at once."""
     CUT = "cut"
@@ -33,13 +37,25 @@ class Kind(StrEnum):
     """SIGSTOP of two ZooKeeper servers of three: nobody can commit."""
 
 
-WORKER_KINDS = {Kind.KILL: 4, Kind.PAUSE: 2, Kind.LONG_PAUSE: 2, Kind.RESTART: 1}
+WORKER_KINDS = {
+    Kind.KILL: 2,
+    Kind.KILL_IN_COMMIT: 2,
+    Kind.KILL_IN_WRITE: 1,
+    Kind.PAUSE: 2,
+    Kind.LONG_PAUSE: 2,
+    Kind.RESTART: 1,
+}
 LINK_KINDS = {Kind.CUT: 2, Kind.SILENCE: 2}
 MEMBER_KINDS = {Kind.MEMBER_KILL: 1, Kind.MEMBER_PAUSE: 1, Kind.LEADER_KILL: 2, Kind.QUORUM_PAUSE: 1}
 """The kinds of a system with such parts, and how often each comes, by weight."""
 
+AIMS = {Kind.KILL_IN_COMMIT: "commit", Kind.KILL_IN_WRITE: "put", Kind.LONG_PAUSE: "put"}
+"""The call in which a worker is hit, for the kinds that wait for one."""
+
 LENGTHS = {
     Kind.KILL: (0.0, 0.5),
+    Kind.KILL_IN_COMMIT: (0.0, 0.5),
+    Kind.KILL_IN_WRITE: (0.0, 0.5),
     Kind.PAUSE: (0.1, 0.7),
     Kind.LONG_PAUSE: (1.5, 3.0),
     Kind.RESTART: (0.0, 0.0),

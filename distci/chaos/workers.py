@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
+from time import monotonic, sleep
 from typing import Self
 
 from distci.chaos.relay import Relay
@@ -20,6 +21,8 @@ from distci.settings import PREFIX, Settings
 KINDS = (CONTROL_KIND, "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
 SLOTS = 2
 DEFAULT_PORT = 2181
+AIM_LOOK_S = 0.0003
+"""How soon it is noticed that a worker has begun a call: in the time that a commit takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Fleet:
         self._lives = [0] * count
         self.crashed: list[str] = []
         """Workers that ended by themselves, each with what it said last."""
+        self.stuck: list[str] = []
+        """Workers that did not end when they were told to."""
         self._lock = Lock()
         self._down: set[int] = set()
         self._live: list[subprocess.Popen[bytes]] = []
@@ -86,6 +91,21 @@ class Fleet:
         relay = self._relays[index]
         assert relay is not None
         return relay
+
+    def wait_for_call(self, index: int, word: str, time_max_s: float) -> None:
+        """Until a worker begins a call of a sort, as its history tells; not for longer than ``time_max_s``."""
+        path = self._site.history(self.name(index))
+        known = path.stat().st_size if path.exists() else 0
+
+        def has_begun() -> bool:
+            with suppress(FileNotFoundError), path.open("rb") as history:
+                history.seek(known)
+                return f'"{word}":'.encode() in history.read()
+            return False
+
+        deadline = monotonic() + time_max_s
+        while not has_begun() and monotonic() < deadline:
+            sleep(AIM_LOOK_S)
 
     def kill(self, index: int) -> None:
         with self._lock:
@@ -125,11 +145,13 @@ class Fleet:
                 self._live[index] = self._launch(index)
 
     def drain(self, time_max_s: float) -> None:
-        """SIGTERM to all, and wait for their ends; TimeoutError when they take longer."""
+        """SIGTERM to all, and wait for their ends. Whoever takes longer counts as :attr:`stuck`."""
         processes = [*self._live, *self._ended]
         for process in processes:
             process.terminate()
-        wait_until(lambda: all(process.poll() is not None for process in processes), time_max_s)
+        with suppress(TimeoutError):
+            wait_until(lambda: all(process.poll() is not None for process in processes), time_max_s)
+        self.stuck = [_name_of(process) for process in processes if process.poll() is None]
 
     def _launch(self, index: int) -> subprocess.Popen[bytes]:
         self._lives[index] += 1
@@ -160,6 +182,11 @@ class Fleet:
 
     def _last_words(self, index: int) -> str:
         return (self._site.logs / f"{self.name(index)}.log").read_text(errors="replace")[-500:].strip()
+
+
+def _name_of(process: subprocess.Popen[bytes]) -> str:
+    assert isinstance(process.args, list)
+    return str(process.args[-1])
 
 
 def _target(host: str) -> tuple[str, int]:
