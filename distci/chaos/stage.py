@@ -109,7 +109,7 @@ class Stage:
                 marks=gathering.marks(self.site),
                 unfinished=unfinished,
                 survivors=[] if unfinished else gathering.survivors(self.site),
-                crashed=[*fleet.crashed, *(f"{name} did not end when it was told to" for name in fleet.stuck)],
+                crashed=fleet.crashed,
                 hits=faults.hits,
             )
 

@@ -21,6 +21,9 @@ from distci.settings import PREFIX, Settings
 KINDS = (CONTROL_KIND, "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
 SLOTS = 2
 DEFAULT_PORT = 2181
+ORDERLY = (0, -signal.SIGTERM, Unavailable.exit_code)
+"""How workers may end that are told to: by the signal if they were just starting, and for want of a tree."""
+
 AIM_LOOK_S = 0.0003
 """How soon it is noticed that a worker has begun a call: in the time that a commit takes."""
 
@@ -63,9 +66,7 @@ class Fleet:
         self._relays = [self._relay() for _ in range(count)]
         self._lives = [0] * count
         self.crashed: list[str] = []
-        """Workers that ended by themselves, each with what it said last."""
-        self.stuck: list[str] = []
-        """Workers that did not end when they were told to."""
+        """Workers that ended by themselves, or not when they were told to: what each did."""
         self._lock = Lock()
         self._down: set[int] = set()
         self._live: list[subprocess.Popen[bytes]] = []
@@ -145,13 +146,16 @@ class Fleet:
                 self._live[index] = self._launch(index)
 
     def drain(self, time_max_s: float) -> None:
-        """SIGTERM to all, and wait for their ends. Whoever takes longer counts as :attr:`stuck`."""
+        """SIGTERM to all, and wait for their ends. Who takes longer, or ends otherwise than in order, has :attr:`crashed`."""
         processes = [*self._live, *self._ended]
         for process in processes:
             process.terminate()
         with suppress(TimeoutError):
             wait_until(lambda: all(process.poll() is not None for process in processes), time_max_s)
-        self.stuck = [_name_of(process) for process in processes if process.poll() is None]
+        for process in processes:
+            if process.poll() not in ORDERLY:
+                how = "did not end" if process.poll() is None else f"ended with {process.returncode}"
+                self.crashed.append(f"{_name_of(process)} {how} when it was told to")
 
     def _launch(self, index: int) -> subprocess.Popen[bytes]:
         self._lives[index] += 1

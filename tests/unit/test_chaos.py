@@ -10,10 +10,12 @@ from math import inf
 import pytest
 
 from distci.chaos.checker import Evidence, check
+from distci.chaos.cost import Cost, cost
+from distci.chaos.faults import Hit
 from distci.chaos.findings import PROMISES, Violation, explain
 from distci.chaos.history import Commit, History, Put, read, settled
 from distci.chaos.output_rules import Mark
-from distci.chaos.schedule import LINK_KINDS, MEMBER_KINDS, Kind, Theatre, schedule
+from distci.chaos.schedule import LINK_KINDS, MEMBER_KINDS, Fault, Kind, Theatre, schedule
 from distci.coordination.port import Check, Create, Delete, Operation
 from distci.protocol import Ticket, paths, transactions
 from distci.protocol.records import Running
@@ -173,6 +175,31 @@ class TestChecker:
         (found,) = check(evidence(left=left))
 
         assert found.what == "1 nodes are left below /permits: /permits/p/0"
+
+
+class TestCost:
+    """The ticket is claimed at 2 and hit at 4."""
+
+    def hit(self, kind: Kind, process: str = "w", ended_s: float = 4.5) -> Hit:
+        return Hit(Fault(0.0, kind, 0, 0.5), process, 4.0, ended_s)
+
+    def test_a_kill_costs_what_was_done_and_the_wait_for_the_next_attempt(self) -> None:
+        life = [posted(1), claimed(2), taken_over(8), claimed(9, AGAIN), finished(10, AGAIN)]
+
+        assert cost([self.hit(Kind.KILL)], life) == Cost(1, 7.0, 7.0)
+
+    def test_a_pause_costs_its_length_unless_others_took_over(self) -> None:
+        assert cost([self.hit(Kind.PAUSE)], [posted(1), claimed(2), finished(5)]) == Cost(1, 0.5, 0.5)
+
+    def test_who_held_nothing_costs_nothing(self) -> None:
+        life = [posted(1), claimed(2), finished(3)]
+
+        assert cost([self.hit(Kind.KILL), self.hit(Kind.KILL, "other")], life) == Cost(0, 0.0, 0.0)
+
+    def test_a_server_costs_the_time_in_which_nobody_could_commit(self) -> None:
+        hits = [self.hit(kind, "zookeeper0") for kind in MEMBER_KINDS]
+
+        assert cost(hits, [posted(1), claimed(2), finished(6)]) == Cost(len(hits), 2.5, 2.5)
 
 
 def test_an_explanation_has_the_calls_in_order_and_the_promise() -> None:
