@@ -61,37 +61,40 @@ class Faults:
 
     def _run(self) -> None:
         began_s = monotonic()
-        under_way: list[tuple[float, Callable[[], None]]] = []
+        under_way: list[tuple[float, Fault, Callable[[], None]]] = []
         waiting = list(self._planned)
         try:
             while (waiting or under_way) and not self._stop.is_set():
-                next_s = min([*(fault.at_s for fault in waiting[:1]), *(end_s for end_s, _ in under_way)])
+                # What takes longer than it was planned to holds up who would be hit twice at once.
+                is_next = waiting and not any(waiting[0].meets(fault) for _, fault, _ in under_way)
+                next_s = min([end_s for end_s, _, _ in under_way] + ([waiting[0].at_s] if is_next else []))
                 self._stop.wait(max(0.0, began_s + next_s - monotonic()))
                 now_s = monotonic() - began_s
                 for item in [item for item in under_way if item[0] <= now_s]:
                     under_way.remove(item)
-                    item[1]()
-                if waiting and waiting[0].at_s <= now_s and not self._stop.is_set():
+                    item[2]()
+                if is_next and waiting[0].at_s <= now_s and not self._stop.is_set():
                     fault = waiting.pop(0)
-                    under_way.append((max(fault.end_s, now_s), self._do(fault)))
+                    undo = self._do(fault)
+                    under_way.append((monotonic() - began_s + fault.length_s, fault, undo))
         except Exception as error:
             self._error = error
         finally:
-            for _, undo in under_way:
+            for _, _, undo in under_way:
                 undo()
 
     def _do(self, fault: Fault) -> Callable[[], None]:
         """Do it; how to undo it."""
-        at_s = monotonic()
         if fault.kind in MEMBER_KINDS:
             index = self._leader(fault.victim) if fault.kind is Kind.LEADER_KILL else fault.victim
             process, undo = f"zookeeper{index}", self._to_member(fault.kind, index)
         else:
             process, undo = self._fleet.name(fault.victim), self._to_worker(fault.kind, fault.victim)
+        began_s = monotonic()
 
         def over() -> None:
             undo()
-            self.hits.append(Hit(fault, process, at_s, monotonic()))
+            self.hits.append(Hit(fault, process, began_s, monotonic()))
 
         return over
 

@@ -49,6 +49,9 @@ LINK_KINDS = {Kind.CUT: 2, Kind.SILENCE: 2}
 MEMBER_KINDS = {Kind.MEMBER_KILL: 1, Kind.MEMBER_PAUSE: 1, Kind.LEADER_KILL: 2, Kind.QUORUM_PAUSE: 1}
 """The kinds of a system with such parts, and how often each comes, by weight."""
 
+WIDE = (Kind.LEADER_KILL, Kind.QUORUM_PAUSE)
+"""Whoever leads may be any of them, and a quorum is most of them."""
+
 AIMS = {Kind.KILL_IN_COMMIT: "commit", Kind.KILL_IN_WRITE: "put", Kind.LONG_PAUSE: "put"}
 """The call in which a worker is hit, for the kinds that wait for one."""
 
@@ -84,6 +87,12 @@ class Fault:
     def end_s(self) -> float:
         return self.at_s + self.length_s
 
+    def meets(self, other: Fault) -> bool:
+        """Whether both are about the same process, or may be."""
+        if (self.kind in MEMBER_KINDS) is not (other.kind in MEMBER_KINDS):
+            return False
+        return self.victim == other.victim or self.kind in WIDE or other.kind in WIDE
+
 
 @dataclass(frozen=True, slots=True)
 class Theatre:
@@ -100,19 +109,19 @@ def schedule(seed: int, faults: int, duration_s: float, theatre: Theatre) -> Seq
     """The faults of a seed, in order; equal for equal arguments. Nobody suffers two at once."""
     random = Random(f"faults {seed}")
     weights = WORKER_KINDS | (LINK_KINDS if theatre.has_links else {}) | (MEMBER_KINDS if theatre.members else {})
-    free_at = {part: [0.0] * count for part, count in (("worker", theatre.workers), ("member", theatre.members))}
     planned: list[Fault] = []
     for number in range(faults):
         (kind,) = random.choices([*weights], [*weights.values()])
         length_s = theatre.session_s * random.uniform(*LENGTHS[kind])
         wanted_s = duration_s * (number + random.random()) / faults
-        busy = free_at["member" if kind in MEMBER_KINDS else "worker"]
-        free = [index for index, since in enumerate(busy) if since <= wanted_s]
-        victim = random.choice(free) if free else busy.index(min(busy))
-        # Whoever leads may be any of them, and a quorum is most of them.
-        hit = [*range(theatre.members)] if kind in (Kind.LEADER_KILL, Kind.QUORUM_PAUSE) else [victim]
-        fault = Fault(max([wanted_s, *(busy[index] for index in hit)]), kind, victim, length_s)
-        for index in hit:
-            busy[index] = fault.end_s
-        planned.append(fault)
+        victims = range(theatre.members if kind in MEMBER_KINDS else theatre.workers)
+        free_s = {victim: _free_s(Fault(wanted_s, kind, victim, length_s), planned) for victim in victims}
+        free = [victim for victim in victims if free_s[victim] <= wanted_s]
+        victim = random.choice(free) if free else min(victims, key=lambda each: free_s[each])
+        planned.append(Fault(max(wanted_s, free_s[victim]), kind, victim, length_s))
     return sorted(planned, key=lambda fault: fault.at_s)
+
+
+def _free_s(fault: Fault, planned: Sequence[Fault]) -> float:
+    """When whoever a fault is about has recovered from all others."""
+    return max((other.end_s for other in planned if other.meets(fault)), default=0.0)
