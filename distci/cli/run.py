@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,13 @@ from distci.cli import following, serving
 from distci.cli.command import CONFIG, DATA, VERBOSITY, Command, Invocation, json_option, pair, parameter_option
 from distci.cli.job import read_document
 from distci.cli.output import print_line
-from distci.errors import Invalid
+from distci.cli.worker import labels_option
+from distci.errors import Invalid, InvalidJob
 
 if TYPE_CHECKING:
     from distci.app import DistCI
     from distci.builds import BuildView
-    from distci.model import BuildId
+    from distci.model import BuildId, Job
     from distci.settings import Settings
 
 CANCELLING = "cancelling the build; once more to leave at once"
@@ -38,7 +39,7 @@ class RunCommand(Command):
     cls=RunCommand,
     examples=(
         "distci run job.json",
-        "distci run job.json --parameter LEVEL=full --secret TOKEN",
+        "distci run job.json --parameter LEVEL=full --secret TOKEN --label gpu",
         "distci run - --data ./ci < job.json",
     ),
 )
@@ -54,6 +55,7 @@ class RunCommand(Command):
 )
 @click.option("--keep", is_flag=True, help="Keep the temporary folder, with log and artifacts.")
 @click.option("--slots", type=click.IntRange(1), help="Tasks at once.  [as many as processors, at least 2]")
+@labels_option
 @json_option
 @click.pass_obj
 def run(
@@ -63,6 +65,7 @@ def run(
     secrets: Mapping[str, str],
     keep: bool,
     slots: int | None,
+    labels: tuple[str, ...],
 ) -> int:
     """Run the job in FILE (- for standard input) on this machine, with nothing else needed.
 
@@ -74,10 +77,12 @@ def run(
 
     document = read_document(file)
     with _folder(invocation, keep) as folder, DistCI(_settings(invocation, folder)) as system:
-        job = system.jobs.put(document, actor=system.settings.actor).job
-        process = serving.worker_process(system, installed_kinds(), slots or serving.slots_here(), secrets=secrets)
-        with process:
-            build = system.builds.trigger(job, parameters)
+        version = system.jobs.put(document, actor=system.settings.actor)
+        kinds = installed_kinds()
+        _check_doable(version.definition(), kinds, labels)
+        slots = slots or serving.slots_here()
+        with serving.worker_process(system, kinds, slots, labels=labels, secrets=secrets):
+            build = system.builds.trigger(version.job, parameters)
             view = _to_the_end(system, build, invocation.is_json)
         is_kept = keep or invocation.flags.get("data") is not None
         _print_summary(system, view, folder if is_kept else None, invocation.is_json)
@@ -113,6 +118,25 @@ def _folder(invocation: Invocation, keep: bool) -> Iterator[Path]:
 def _settings(invocation: Invocation, folder: Path) -> Settings:
     """What is configured, except for the back ends."""
     return replace(invocation.settings(), coordination="", store="", data=str(folder))
+
+
+def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str]) -> None:
+    """Raise InvalidJob for tasks that no worker here would take: they would wait for ever, and nobody be told."""
+    from distci.plan import expand_tasks
+    from distci.protocol import Offer
+
+    offer = Offer(kinds, labels)
+    problems = []
+    for task in expand_tasks(job, {})[0]:
+        if task.type not in kinds:
+            problems.append(f"task {task.name}: no worker of kind {task.type!r} is installed")
+        elif not offer.accepts(task.type, task.labels):
+            options = " ".join(f"--label {quote(label)}" for label in task.labels)
+            problems.append(
+                f"task {task.name} asks for {', '.join(task.labels)}; if this machine will do, add {options}"
+            )
+    if problems:
+        raise InvalidJob(f"job {job.id} cannot run here:", problems)
 
 
 def _to_the_end(system: DistCI, build: BuildId, is_json: bool) -> BuildView:

@@ -9,7 +9,7 @@ import click
 
 from distci.cli import serving
 from distci.cli.command import Command, Invocation
-from distci.cli.worker import secrets_option
+from distci.cli.worker import labels_option, secrets_option
 
 if TYPE_CHECKING:
     from distci.settings import Address, Settings
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command, examples=("distci up", "distci up --data /var/lib/distci --slots 8"))
 @click.option("--slots", type=click.IntRange(1), help="Tasks at once.  [as many as processors, at least 2]")
+@labels_option
 @secrets_option
 @click.pass_obj
-def up(invocation: Invocation, slots: int | None, secret_file: str | None) -> None:
+def up(invocation: Invocation, slots: int | None, labels: tuple[str, ...], secret_file: str | None) -> None:
     """Run workers of every kind in this process, on the configured back ends or on embedded ones.
 
     SIGTERM or Ctrl-C lets it finish what runs; a second one ends it at once.
@@ -32,7 +33,7 @@ def up(invocation: Invocation, slots: int | None, secret_file: str | None) -> No
     kinds = installed_kinds()
     slots = slots or serving.slots_here()
     with invocation.connect() as system:
-        process = serving.worker_process(system, kinds, slots, secrets=secrets)
+        process = serving.worker_process(system, kinds, slots, labels=labels, secrets=secrets)
         serving.serve(process, _welcome(system.settings, kinds, slots))
 
 

@@ -18,6 +18,9 @@ WELL_WITHIN_S = 60.0
 secrets_option = click.option(
     "--secret-file", metavar="FILE", help="TOML file of the secrets that tasks may name: NAME = 'value'."
 )
+labels_option = click.option(
+    "--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="What tasks may ask for; may be repeated."
+)
 
 
 @click.group(cls=Group, examples=("distci worker run shell git-checkout --slots 4", "distci worker list"))
@@ -33,9 +36,7 @@ def worker() -> None:
     )
 )
 @click.argument("kinds", nargs=-1, required=True, metavar="KIND...")
-@click.option(
-    "--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="What tasks may ask for; may be repeated."
-)
+@labels_option
 @click.option("--only", multiple=True, metavar="LABEL", help="A label, too; takes only tasks that ask for it.")
 @click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="Tasks at once.")
 @click.option("--name", default="", help="Begins the names of its workers.  [host and some letters]")

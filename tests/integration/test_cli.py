@@ -127,6 +127,30 @@ class TestRun:
         assert ran.returncode == 2
         assert said in ran.stderr
 
+    def test_a_task_that_nobody_here_would_take_is_named_at_once(self, home: Home) -> None:
+        flash = {"name": "flash", "type": "shell", "script": "true", "matrix": {"label": ["board=a", "board=b"]}}
+        deploy = {"name": "deploy", "type": "org.example.deploy"}
+
+        ran = home.run("run", home.file({"job": "a", "tasks": [flash, deploy]}), "--label", "board=a")
+
+        assert (ran.returncode, ran.stderr.splitlines()) == (
+            2,
+            [
+                "distci: job a cannot run here:",
+                "  - task flash[board=b] asks for board=b; if this machine will do, add --label board=b",
+                "  - task deploy: no worker of kind 'org.example.deploy' is installed",
+            ],
+        )
+
+    def test_labels_are_offered(self, home: Home) -> None:
+        ran = home.run(
+            "run",
+            home.file({"job": "a", "tasks": [{"name": "a", "type": "shell", "script": "true", "labels": ["os=*"]}]}),
+            "--label=os=linux",
+        )
+
+        assert (ran.returncode, ran.stderr) == (0, "")
+
     def test_the_job_may_come_from_standard_input(self, home: Home) -> None:
         ran = home.run("run", "-", input=json.dumps(HELLO))
 
