@@ -118,12 +118,17 @@ class Artifacts:
         :class:`~distci.errors.InvalidPath`. A file of that name is replaced.
         """
         parent, _, name = check_path(artifact.name).rpartition("/")
+        path = destination / os.fsdecode(encode(artifact.name))
         destination.mkdir(parents=True, exist_ok=True)
-        with Tree(destination.resolve()) as tree, self.open(build, task, token, artifact.name) as stream:
-            folder = tree.make_folder(parent)
-            with _replacing(folder, encode(name)) as file:
-                _copy_checked(stream, file, artifact)
-        return destination / os.fsdecode(encode(artifact.name))
+        try:
+            with Tree(destination.resolve()) as tree, self.open(build, task, token, artifact.name) as stream:
+                folder = tree.make_folder(parent)
+                with _replacing(folder, encode(name)) as file:
+                    _copy_checked(stream, file, artifact)
+        except OSError as error:
+            # What the system names is a file with a name of ours, or none at all.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        return path
 
     def _upload(self, root: Path, name: str, source: str, key: str) -> Artifact:
         with _opened(root, name, source) as file:

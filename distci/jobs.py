@@ -84,8 +84,10 @@ class Jobs:
         check_job_id(job)
         found = self._latest(job) if version is None else self._read(job, version)
         if found is None or (version is None and found.is_deleted):
-            what = f"job {job!r}" if version is None else f"version {version} of job {job!r}"
-            raise NoSuchJob(f"there is no {what}; `distci job list` shows all there are")
+            if found is None and version is None:
+                raise NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")
+            what = f"job {job!r} has been deleted" if found else f"there is no version {version} of job {job!r}"
+            raise NoSuchJob(f"{what}; `distci job history {job}` shows all versions")
         return found
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[str]:

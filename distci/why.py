@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from statistics import median
 
 from distci.builds import Builds, BuildView, TaskView
@@ -95,7 +96,7 @@ def of_task(known: Known, task: TaskView) -> Reason:
         subject,
         task.state,
         f"{task.reason or task.state}{again}{allowed}",
-        f"distci build log {known.view.id} {task.name}",
+        f"distci build log {known.view.id} {quote(task.name)}",
     )
 
 

@@ -157,7 +157,9 @@ class TaskContext:
     def secret(self, name: str) -> str:
         """The value of a secret; Invalid when none of that name is set."""
         if name not in self._site.secrets:
-            raise Invalid(f"task {self.task.name}: no secret {name!r} is set")
+            raise Invalid(
+                f"task {self.task.name}: no secret {name!r} is set; workers get theirs by --secret-file, distci run by --secret"
+            )
         return self._site.secrets[name]
 
     def hide(self, secret: str) -> None:

@@ -63,7 +63,8 @@ def print_failures(view: BuildView) -> None:
     for task in view.tasks:
         if task.attempts and not task.state.is_good:
             reason = f": {task.reason}" if task.reason else ""
-            print_line(f"{task.name} {task.state}{reason}; distci build log {view.id} {quote(task.name)}")
+            allowed = ", as it is allowed to" if task.allow_failure else ""
+            print_line(f"{task.name} {task.state}{reason}{allowed}; distci build log {view.id} {quote(task.name)}")
 
 
 def print_end(view: BuildView, is_json: bool) -> None:

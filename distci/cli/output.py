@@ -85,7 +85,7 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     texts = [[printable(str(cell)) for cell in row] for row in rows]
     if not texts:
         return
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         _print_rich(titles, texts)
         return
     _print_columns([titles, *texts])

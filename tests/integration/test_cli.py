@@ -519,6 +519,17 @@ class TestJobs:
         assert home.ask("job", "get", "team/hello").exit_code == 5
         assert "(deleted) moved" in home.ask("job", "history", "team/hello").stdout
 
+    def test_what_is_missing_of_a_job_is_looked_for_in_its_history(self, home: Home) -> None:
+        home.ask("job", "put", home.file(HELLO))
+        home.ask("job", "delete", "team/hello")
+
+        deleted = home.ask("job", "get", "team/hello").stderr
+        never = home.ask("job", "get", "team/hello", "--version", "9").stderr
+
+        hint = "`distci job history team/hello` shows all versions\n"
+        assert deleted == f"distci: job 'team/hello' has been deleted; {hint}"
+        assert never == f"distci: there is no version 9 of job 'team/hello'; {hint}"
+
     def test_the_list_may_be_of_one_project(self, home: Home) -> None:
         for job in (HELLO, HELLO | {"job": "other/hello"}):
             home.ask("job", "put", home.file(job))
@@ -623,6 +634,16 @@ class TestBuilds:
 
         assert waited.exit_code == 1
         assert "fall failed: exit status 7; distci build log team/broken#1 fall" in waited.stdout
+
+    def test_a_failure_that_is_allowed_is_told_as_such(self, home: Home) -> None:
+        task = {"name": "a", "type": "shell", "script": "exit 7", "matrix": {"n": ["1"]}, "allow_failure": True}
+        with home.running("up", "--label", "os=linux", until="Ctrl-C"):
+            home.ask("job", "put", home.file({"job": "a", "tasks": [{**task, "labels": ["os=linux"]}]}))
+            waited = home.ask("build", "trigger", "a", "--wait")
+            why = home.ask("why", "a#1", "a[1]")
+
+        assert "a[1] failed: exit status 7, as it is allowed to; distci build log a#1 'a[1]'\n" in waited.stdout
+        assert why.stdout.splitlines()[1:] == ["    distci build log a#1 'a[1]'"]
 
     def test_a_retry_is_a_new_build(self, busy: Home) -> None:
         retried = busy.ask("build", "retry", "team/broken#1", "--failed", "--wait")
@@ -747,6 +768,13 @@ class TestArtifacts:
         assert [(item["name"], item["size_bytes"]) for item in listed] == [("greeting.txt", 12)]
         assert got.stdout == f"{tmp_path}/new/dist/greeting.txt\n"
         assert (tmp_path / "new" / "dist" / "greeting.txt").read_text() == "hello world\n"
+
+    def test_what_stands_in_the_way_of_one_is_named(self, busy: Home, tmp_path: Path) -> None:
+        (tmp_path / "greeting.txt").mkdir()
+
+        got = busy.ask("artifact", "get", "team/hello#1", "--directory", str(tmp_path))
+
+        assert (got.exit_code, got.stderr) == (1, f"distci: {tmp_path}/greeting.txt: Is a directory\n")
 
     def test_one_that_was_not_published_is_missing(self, busy: Home) -> None:
         got = busy.ask("artifact", "get", "team/hello#1", "none.txt")
@@ -985,9 +1013,10 @@ class TestOutput:
 
         assert (ran.returncode, ran.stderr) == (1, "distci: No space left on device\n")
 
-    def test_a_closed_standard_output_is_bearable(self, busy: Home) -> None:
+    @pytest.mark.parametrize("command", [["job", "list"], ["build", "list", "team/hello"]])
+    def test_a_closed_standard_output_is_bearable(self, busy: Home, command: list[str]) -> None:
         ran = busy.run(
-            "job", "list", capture_output=False, stderr=subprocess.PIPE, stdout=None, preexec_fn=lambda: os.close(1)
+            *command, capture_output=False, stderr=subprocess.PIPE, stdout=None, preexec_fn=lambda: os.close(1)
         )
 
         assert (ran.returncode, ran.stderr) == (0, "")

@@ -310,7 +310,7 @@ class TestCredentials:
 
     def test_one_that_is_not_set_is_named(self, system: Any, private: str) -> None:
         assert system.failure(system.run_tasks(checkout(private, credentials="NOBODY"))) == (
-            "task source: no secret 'NOBODY' is set"
+            "task source: no secret 'NOBODY' is set; workers get theirs by --secret-file, distci run by --secret"
         )
 
     def test_nothing_of_them_is_left(self, system: Any, private: str, tmp_path: Path) -> None:
