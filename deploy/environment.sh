@@ -55,9 +55,10 @@ make_environment() {
     if [ ! -f "$environment/made-from-$stamp-$extra" ] && { [ -n "$extra" ] || ! compgen -G "$environment/made-from-$stamp-*" >/dev/null; }; then
         "$python" -c 'import ensurepip, venv' 2>/dev/null || require_packages python3-venv
         say "making the virtual environment $environment ..."
-        # One that somebody else made is completed; one of ours is made anew, since it may be of another interpreter. One that was
-        # left half made is none, and its pip would change the interpreter's own packages.
-        if ! "$environment/bin/python" -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null || compgen -G "$environment/made-from-*" >/dev/null; then
+        # One that somebody else made is completed, and one that only lacks the extra; another of ours is made anew, since it may be of
+        # another interpreter. One that was left half made is none, and its pip would change the interpreter's own packages.
+        if ! "$environment/bin/python" -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null ||
+            { compgen -G "$environment/made-from-*" >/dev/null && ! compgen -G "$environment/made-from-$stamp-*" >/dev/null; }; then
             "$python" -m venv --clear "$environment"
         fi
         "$environment/bin/pip" install --quiet --disable-pip-version-check --upgrade 'setuptools>=77' --editable "$root${extra:+[$extra]}" || fail "pip could not install what is needed"

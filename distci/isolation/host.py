@@ -32,6 +32,9 @@ READ_BYTES = 64 * 1024
 STOP_POLL_S = 0.05
 """How soon a command learns, at the latest, that it shall end."""
 
+UNSEEN_LOOKS = 20
+"""After so many looks in a row that found nobody, nobody is left: one who forks and ends all the time is missed by most of them."""
+
 MARK = b"DISTCI_FENCE="
 """A variable that the environment of every task's command has, and so of all that descends from it."""
 
@@ -308,10 +311,15 @@ def _kill_marked(environment: Mapping[str, str]) -> None:
     if not fence:
         return
     wanted = MARK + fence.encode() + b"\0"
-    while found := [pid for pid in _pids() if wanted in _environment(pid)]:
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, SIGKILL)
+    unseen = 0
+    while unseen < UNSEEN_LOOKS:
+        unseen += 1
+        for pid in _pids():
+            if wanted in _environment(pid):
+                unseen = 0
+                # At once: who forks and ends all the time is somebody else in a moment.
+                with suppress(ProcessLookupError):
+                    os.kill(pid, SIGKILL)
         sleep(0.001)
 
 
