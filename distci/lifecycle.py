@@ -77,6 +77,12 @@ PATIENCE_S = 30.0
 UNREADABLE = (Damaged, NoSuchObject, InvalidDocument)
 """What becomes of reading a plan that is not there any more as it was written."""
 
+CLAIM_LIMIT_S = 20 * 60.0
+"""How long a claim may stand without a sign that its work gets on, though its worker lives."""
+
+TIMEOUT_GRACE_S = 2 * 60.0
+"""How long it may stand beyond its task's timeout, where that is less."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiveBuild:
@@ -659,6 +665,7 @@ def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
         project=project_of(made.build.job),
         guard=paths.build(made.build),
         attempts=task.attempts,
+        limit_s=min(CLAIM_LIMIT_S, task.timeout_s + TIMEOUT_GRACE_S) if task.timeout_s else CLAIM_LIMIT_S,
         permits=tuple(replace(resource, name=f"resource:{resource.name}") for resource in task.resources),
     )
 
@@ -673,6 +680,7 @@ def control_ticket(build: BuildId, action: str) -> Ticket:
         project=project_of(build.job),
         guard=paths.build(build),
         attempts=CONTROL_ATTEMPTS,
+        limit_s=CLAIM_LIMIT_S,
     )
 
 

@@ -19,6 +19,7 @@ import zstandard
 from distci.errors import Damaged, NoSuchObject
 from distci.snapshots import EMPTY, Content, Pack
 from distci.store import keys
+from distci.store.attended import Checkpoint
 from distci.store.port import Store
 
 PACK_BYTES_MAX = 32 * 1024 * 1024
@@ -39,9 +40,12 @@ _WINDOW_BYTES_MAX = 8 * 1024 * 1024
 class Packer:
     """Puts contents into new packs, each content once. One thread uses it, as a context manager."""
 
-    def __init__(self, store: Store, folder: Path, known: Iterable[Content]) -> None:
+    def __init__(
+        self, store: Store, folder: Path, known: Iterable[Content], checkpoint: Checkpoint = lambda: None
+    ) -> None:
         """``folder`` takes nameless files while packs are made; ``known`` are contents that need no new place."""
         self._store = store
+        self._checkpoint = checkpoint
         self._folder = folder
         self._contents: list[Content | _Draft] = list(known)
         self._numbers = {content.sha256: number for number, content in enumerate(self._contents)}
@@ -63,21 +67,31 @@ class Packer:
         Others may write to the file meanwhile: what was read is what is kept, size and digest included.
         """
         if size_bytes <= CHUNK_BYTES:
-            data = b"".join(_chunks(descriptor, size_bytes))
+            data = b"".join(self._chunks(descriptor, size_bytes))
             number = self._numbers.get(hashlib.sha256(data).hexdigest())
             return self._append((data,), len(data)) if number is None else number
         if size_bytes in self._sizes:
             # Perhaps it was only touched, or copied: reading twice costs less than keeping twice.
-            number = self._numbers.get(_digest(_chunks(descriptor, size_bytes)))
+            number = self._numbers.get(_digest(self._chunks(descriptor, size_bytes)))
             if number is not None:
                 return number
             os.lseek(descriptor, 0, os.SEEK_SET)
-        return self._append(_chunks(descriptor, size_bytes), size_bytes)
+        return self._append(self._chunks(descriptor, size_bytes), size_bytes)
 
     def finish(self) -> Sequence[Content]:
         """Store what is not stored yet; all contents by their numbers."""
         self._close_pack()
         return [content.settled() if isinstance(content, _Draft) else content for content in self._contents]
+
+    def _chunks(self, descriptor: int, size_bytes: int) -> Iterator[bytes]:
+        """A file from where it stands on, at most so many bytes of it."""
+        while size_bytes > 0:
+            self._checkpoint()
+            chunk = os.read(descriptor, min(size_bytes, CHUNK_BYTES))
+            if not chunk:
+                return
+            size_bytes -= len(chunk)
+            yield chunk
 
     def _append(self, chunks: Iterable[bytes], size_bytes: int) -> int:
         pack = self._pack_for(size_bytes)
@@ -233,13 +247,3 @@ def _digest(chunks: Iterable[bytes]) -> str:
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def _chunks(descriptor: int, size_bytes: int) -> Iterator[bytes]:
-    """A file from where it stands on, at most so many bytes of it."""
-    while size_bytes > 0:
-        chunk = os.read(descriptor, min(size_bytes, CHUNK_BYTES))
-        if not chunk:
-            return
-        size_bytes -= len(chunk)
-        yield chunk

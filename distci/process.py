@@ -23,6 +23,7 @@ from distci.coordination.port import SessionState
 from distci.errors import AlreadyExists, Invalid, Unavailable
 from distci.isolation.port import Isolation
 from distci.lifecycle import CONTROL_KIND, Lifecycle
+from distci.protocol.claims import Claim
 from distci.protocol.members import Member, workers
 from distci.protocol.outcomes import persist
 from distci.protocol.records import Offer
@@ -178,9 +179,14 @@ class WorkerProcess:
     def _server_of(self, kind: type[Any]) -> Any:
         worker = kind()
         if hasattr(worker, "serve"):
-            # The steps of control may be repeated, so they wait for a store or a tree that is away.
-            return lambda claim: persist(lambda: worker.serve(claim, self._lifecycle), claim.lost)
+            return lambda claim: persist(lambda: self._step(worker, claim), claim.lost)
         return Tasks(worker, self._site).serve
+
+    def _step(self, worker: Any, claim: Claim) -> Claim | None:
+        """A step of control. It may be repeated, so it waits for a store or a tree that is away."""
+        claim.renew()
+        follow: Claim | None = worker.serve(claim, self._lifecycle)
+        return follow
 
     def _beat(self) -> None:
         session = self._lifecycle.tickets.tree.coordination.session

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
@@ -34,6 +35,7 @@ from distci.published import Published
 from distci.safepath import directory_beneath, remove
 from distci.secrets import Masker
 from distci.store import keys
+from distci.store.attended import AttendedStore
 from distci.store.port import Store
 from distci.workspaces import Restored, Workspaces
 
@@ -43,6 +45,9 @@ T = TypeVar("T")
 
 LOST_POLL_S = 0.5
 """How soon running work learns, at the latest, that its claim is lost."""
+
+LOG_END_S = 10.0
+"""How long the end of a log is waited for between two signs that the work gets on."""
 
 MACHINE_FAULTS = (OSError, MemoryError, RuntimeError, Unavailable)
 """What is raised where a machine lacks something: room on its disk, memory, threads, files, processes."""
@@ -89,6 +94,14 @@ class Site:
     """Where people find a build, ``{build}`` filled in; empty when there is no such place."""
 
 
+class Halted(Exception):
+    """The work of an attempt shall end now, with this outcome. Raised by :meth:`TaskContext.checkpoint`; not to be caught."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
 class TaskContext:
     """What a worker may do for one attempt at one task. One thread uses it at a time."""
 
@@ -107,8 +120,13 @@ class TaskContext:
         self._deadline = monotonic() + task.timeout_s if task.timeout_s else None
         self._hidden = [site.secrets[name] for name in _named_secrets(task) if name in site.secrets]
         self._masker = Masker(self._hidden)
-        self._log = LogWriter(site.store, lambda offset: keys.log_chunk(live.build, task.name, claim.token, offset))
-        self._workspaces = Workspaces(site.store)
+        self._step_s = claim.ticket.limit_s / 2
+        self._silent_until = monotonic() + self._step_s
+        self._store = AttendedStore(site.store, self.checkpoint)
+        self._log = LogWriter(
+            site.store, lambda offset: keys.log_chunk(live.build, task.name, claim.token, offset), spool=directory
+        )
+        self._workspaces = Workspaces(site.store, self.checkpoint)
         self._restored: Restored | None = None
         self._published: Publication | None = None
 
@@ -186,14 +204,19 @@ class TaskContext:
             self.environment() if environment is None else self._minimum() | dict(environment) | self._own_variables()
         )
         command = Command(argv, directory, variables, self.token, remaining_s)
-        return self._site.isolation.run(command, output or self.write, self.stop)
+        # How long a command may be silent is for its task to say, with a timeout.
+        self._get_on(inf if remaining_s is None else remaining_s + command.grace_s)
+        try:
+            return self._site.isolation.run(command, output or self.write, self.stop)
+        finally:
+            self._get_on()
 
     def outcome_of(self, ended: Ended) -> Outcome:
         """What the end of the task's one command means for the task."""
         if ended.cause is Cause.TIMED_OUT:
-            return Outcome(Verdict.TIMED_OUT, f"not done after {self.task.timeout_s:g} s", signal=ended.signal)
+            return replace(self._timed_out(), signal=ended.signal)
         if ended.cause is Cause.STOPPED:
-            return Outcome(self.stopped_by or Verdict.CANCELLED, "stopped", signal=ended.signal)
+            return replace(self._stopped(), signal=ended.signal)
         if ended.ok:
             return Outcome(Verdict.PASSED, exit_status=0)
         return Outcome(Verdict.FAILED, ended.describe(), ended.exit_status, ended.signal)
@@ -241,7 +264,7 @@ class TaskContext:
 
         Only once in an attempt. Raises Invalid as :meth:`~distci.artifacts.Artifacts.publish` does.
         """
-        artifacts, root = Artifacts(self._site.store), self.root
+        artifacts, root = Artifacts(self._store), self.root
         self._published = self.patiently(
             lambda: artifacts.publish(self.build, self.task.name, self.token, root, patterns)
         )
@@ -255,11 +278,25 @@ class TaskContext:
     @property
     def artifacts(self) -> Published:
         """The files that builds have published."""
-        return Published(self.builds, self._site.store)
+        return Published(self.builds, self._store)
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """What a call that may be repeated returns. While store or tree are away it waits, until the work shall end."""
-        return outcomes.persist(call, self.stop)
+        """What a call that may be repeated returns. While store or tree are away it waits, until the work shall end.
+
+        Waiting for them takes nothing from the task's time.
+        """
+        return self._persist(call, self.stop)
+
+    def checkpoint(self) -> None:
+        """To be passed now and then by whatever takes long and is no command. It tells that the work gets on.
+
+        Raises :class:`Halted` when the work shall end: the build was cancelled, the claim lost, or the task's time is up.
+        """
+        self._get_on()
+        if self.stop.is_set():
+            raise Halted(self._stopped())
+        if self._deadline is not None and monotonic() >= self._deadline:
+            raise Halted(self._timed_out())
 
     # For the loop
 
@@ -268,6 +305,8 @@ class TaskContext:
         is_needed = any(self.task.name in other.needs for other in self.plan.tasks)
         if not is_needed:
             return False
+        # What a task left is kept also when its time is up.
+        self._deadline = None
         root, restored = self.root, self._restored
         if restored is None:
             return False
@@ -291,7 +330,11 @@ class TaskContext:
     def close_log(self) -> int:
         """Flush the log; its size in bytes."""
         self._log.write(self._masker.flush())
-        return self._log.close()
+        return self.insistently(lambda: self._log.close(LOG_END_S))
+
+    def insistently(self, call: Callable[[], T]) -> T:
+        """Like :meth:`patiently`, but until the claim is lost: for what ends an attempt, be it a stopped one."""
+        return self._persist(call, self._claim.lost)
 
     def abandon(self) -> None:
         """Stop what still works for this attempt: it has ended, one way or another."""
@@ -302,7 +345,6 @@ class TaskContext:
 
         With the claim, the log is given up too: else whoever writes to it would wait for a store that is away.
         """
-        coordination = self._site.lifecycle.tickets.tree.coordination
         changed = Event()
         changed.set()
         while not done.is_set():
@@ -310,21 +352,55 @@ class TaskContext:
                 self._end_by(Verdict.CANCELLED)
                 self._log.abandon()
                 return
-            if changed.is_set() and not self.stop.is_set():
-                changed.clear()
-                try:
-                    coordination.watch(build_path(self.build), changed)
-                    live = self._site.lifecycle.read(self.build)
-                except (Unavailable, InvalidDocument):
-                    changed.set()
-                else:
-                    if live is None or (live.is_cancelled and not self.task.on_cancel):
-                        self._end_by(Verdict.CANCELLED)
-            changed.wait(LOST_POLL_S)
+            try:
+                if changed.is_set():
+                    changed.clear()
+                    self._look(changed)
+                if monotonic() < self._silent_until:
+                    self._claim.renew()
+            except (Unavailable, InvalidDocument):
+                changed.set()
+                done.wait(LOST_POLL_S)
+            else:
+                changed.wait(LOST_POLL_S)
+
+    def _look(self, changed: Event) -> None:
+        self._claim.watch(changed)
+        self._site.lifecycle.tickets.tree.coordination.watch(build_path(self.build), changed)
+        live = self._site.lifecycle.read(self.build)
+        if live is None or (live.is_cancelled and not self.task.on_cancel):
+            self._end_by(Verdict.CANCELLED)
 
     def _end_by(self, verdict: Verdict) -> None:
         self.stopped_by = verdict
         self.stop.set()
+
+    def _get_on(self, silence_s: float = 0.0) -> None:
+        """The work gets on. After so many seconds, and then some, without another word it no longer does."""
+        self._silent_until = monotonic() + silence_s + self._step_s
+
+    def _persist(self, call: Callable[[], T], give_up: Event) -> T:
+        began = monotonic()
+
+        def attempt() -> T:
+            nonlocal began
+            self._get_on()
+            try:
+                return call()
+            except Unavailable:
+                ended = monotonic()
+                if self._deadline is not None:
+                    self._deadline += ended - began
+                began = ended
+                raise
+
+        return outcomes.persist(attempt, give_up)
+
+    def _stopped(self) -> Outcome:
+        return Outcome(self.stopped_by or Verdict.CANCELLED, "stopped")
+
+    def _timed_out(self) -> Outcome:
+        return Outcome(Verdict.TIMED_OUT, f"not done after {self.task.timeout_s:g} s")
 
     def _secrets(self) -> dict[str, str]:
         return {name: self.secret(name) for name in self.task.secrets}
@@ -406,7 +482,7 @@ class Tasks:
                 "artifacts": context.artifact_count,
                 "after": claim.ticket.body.get("after", ""),
             }
-            return outcomes.persist(lambda: self._lifecycle.settle(claim, task.name, outcome, record), claim.lost)
+            return context.insistently(lambda: self._lifecycle.settle(claim, task.name, outcome, record))
         finally:
             done.set()
             context.abandon()
@@ -419,6 +495,8 @@ class Tasks:
             return outcome, False
         try:
             return outcome, context.save()
+        except Halted as halted:
+            return halted.outcome, False
         except Invalid as error:
             context.say(f"distci: the workspace cannot be kept: {error}")
             return Outcome.failed(f"the workspace cannot be kept: {error}"), False
@@ -428,6 +506,8 @@ class Tasks:
             return Outcome(Verdict.CANCELLED, "cancelled before it began")
         try:
             return self._worker.perform(task, context)
+        except Halted as halted:
+            return halted.outcome
         except (Invalid, Missing) as error:
             context.say(f"distci: {error}")
             return Outcome.failed(str(error))

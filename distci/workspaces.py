@@ -38,6 +38,7 @@ from distci.snapshots import (
     is_changed,
     overlay,
 )
+from distci.store.attended import AttendedStore, Checkpoint
 from distci.store.port import Store
 
 __all__ = ["Restored", "Saved", "Workspaces", "remove"]
@@ -88,8 +89,10 @@ class Saved:
 class Workspaces:
     """Restores and saves workspaces. Any thread may use it."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, checkpoint: Checkpoint = lambda: None) -> None:
+        """``checkpoint`` is passed often while files are moved; whatever it raises ends the move."""
+        self._store = AttendedStore(store, checkpoint)
+        self._checkpoint = checkpoint
 
     def restore(self, inputs: Sequence[str], directory: Path) -> Restored:
         """Fill a directory, empty or not there yet, with the snapshots under these keys, one laid over the other.
@@ -105,7 +108,7 @@ class Workspaces:
         if any(directory.iterdir()):
             raise Invalid(f"the workspace {directory} is not empty")
         try:
-            identities, moved_bytes = _Restoring(self._store, directory, snapshot).run()
+            identities, moved_bytes = _Restoring(self._store, self._checkpoint, directory, snapshot).run()
         except BaseException:
             with suppress(OSError):
                 remove(directory)
@@ -118,9 +121,10 @@ class Workspaces:
         Raises :class:`~distci.errors.Invalid` for what cannot be read or carried, naming its path. May be repeated.
         """
         kept = _worth_keeping(restored.snapshot.entries.values())
-        with Packer(self._store, directory.parent, kept) as packer, Tree(directory) as tree:
+        with Packer(self._store, directory.parent, kept, self._checkpoint) as packer, Tree(directory) as tree:
             scan = _Scan(restored, packer, kept)
             for found in _walk(tree):
+                self._checkpoint()
                 scan.see(found)
             entries = scan.entries(packer.finish(), task)
             snapshot = _successor(restored.snapshot, entries, task)
@@ -145,8 +149,9 @@ class Workspaces:
 class _Restoring:
     """One directory being filled: directories, files, links, and only then the modes that may shut us out."""
 
-    def __init__(self, store: Store, directory: Path, snapshot: Snapshot) -> None:
+    def __init__(self, store: Store, checkpoint: Checkpoint, directory: Path, snapshot: Snapshot) -> None:
         self._store = store
+        self._checkpoint = checkpoint
         self._directory = directory
         self._entries = tuple(snapshot.entries.values())
         self._identities: dict[str, Identity] = {}
@@ -181,13 +186,14 @@ class _Restoring:
         """Files of one content: the first out of the pack, the others out of the first."""
 
         def fill_first(descriptor: int) -> None:
-            copy(partial(_write_all, descriptor))
+            copy(partial(self._write, descriptor))
             for file in files[1:]:
-                self._create(file, tree, partial(_copy_all, descriptor))
+                self._create(file, tree, partial(self._copy, descriptor))
 
         self._create(files[0], tree, fill_first)
 
     def _create(self, file: File, tree: Tree, fill: Callable[[int], None]) -> None:
+        self._checkpoint()
         folder, name = tree.place(file.path)
         descriptor = os.open(name, _CREATE, 0o600, dir_fd=folder)
         try:
@@ -197,6 +203,18 @@ class _Restoring:
             self._identities[file.path] = _identity(os.fstat(descriptor))
         finally:
             os.close(descriptor)
+
+    def _copy(self, source: int, target: int) -> None:
+        offset = 0
+        while chunk := os.pread(source, CHUNK_BYTES, offset):
+            self._write(target, chunk)
+            offset += len(chunk)
+
+    def _write(self, descriptor: int, data: bytes) -> None:
+        self._checkpoint()
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
 
     def _make_links(self, tree: Tree) -> None:
         # A file gets a new time with each link, so that linked ones will be read again when the workspace is saved.
@@ -363,16 +381,3 @@ def _is_settled(changed_ns: int, now_ns: int) -> bool:
 
 def _nothing(_: int) -> None:
     """What an empty file is filled with."""
-
-
-def _copy_all(source: int, target: int) -> None:
-    offset = 0
-    while chunk := os.pread(source, CHUNK_BYTES, offset):
-        _write_all(target, chunk)
-        offset += len(chunk)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -35,6 +35,10 @@ STOP_POLL_S = 0.05
 UNSEEN_LOOKS = 20
 """After so many looks in a row that found nobody, nobody is left: one who forks and ends all the time is missed by most of them."""
 
+
+SUPERVISOR_GRACE_S = 10.0
+"""How long a supervisor may take to end its tree, beyond the command's own grace, before it is killed itself."""
+
 MARK = b"DISTCI_FENCE="
 """A variable that the environment of every task's command has, and so of all that descends from it."""
 
@@ -176,7 +180,10 @@ class _Supervised:
             left -= len(data)
 
     def watch(self, stop: Event) -> None:
-        """Ask for the end when the time is up, or when the caller wants it; until :meth:`finish`."""
+        """Ask for the end when the time is up, or when the caller wants it; until :meth:`finish`.
+
+        A supervisor that does not answer, since the command has stopped it for one, is killed, and its tree found without it.
+        """
         while not _readable([self._is_over], self._poll_s()):
             if stop.is_set():
                 self.cause = Cause.STOPPED
@@ -186,6 +193,8 @@ class _Supervised:
                 continue
             with suppress(BrokenPipeError):
                 os.write(self._control_in, b"T")
+            if not _readable([self._is_over], self._command.grace_s + SUPERVISOR_GRACE_S):
+                self._process.kill()
             return
 
     def finish(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Event
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -32,6 +33,7 @@ class Claim:
         self.lost = Event()
         self._member = member
         self._is_over = False
+        self._renewed_at = monotonic()
 
     @property
     def ticket(self) -> Ticket:
@@ -67,8 +69,8 @@ class Claim:
         begun = [Check(paths.CONTROL, self._member.control_version), *transactions.start(kept.running)]
         try:
             refused = self._end(*operations, *begun, post=posted, proof=kept.is_ours, goes_idle=False)
-        except BaseException as error:
-            self._member.forget(kept, is_stray=not isinstance(error, ClaimLost))
+        except BaseException:
+            self._member.forget(kept, is_stray=True)
             raise
         if refused is None:
             self._member.settled(kept)
@@ -82,6 +84,30 @@ class Claim:
     def is_ours(self) -> bool:
         """Whether the tree has this claim on record."""
         return outcomes.of_claim(self._member.tickets.tree, self.running) is Truth.COMMITTED
+
+    def renew(self) -> None:
+        """Tell that the work gets on, lest the claim be taken over when the ticket's limit has passed. For any thread, as often as it likes.
+
+        It writes once in half of the limit. Raises CoordinationUnavailable.
+        """
+        limit_s = self.ticket.limit_s
+        if not limit_s or self._is_over or monotonic() - self._renewed_at < limit_s / 2:
+            return
+        began = monotonic()
+        if self._member.tickets.tree.commit(transactions.renew(self.running)).committed:
+            self._renewed_at = began
+
+    def watch(self, changed: Event) -> None:
+        """Have ``changed`` set when somebody takes the claim over, or may have; set ``lost`` when somebody has. For any thread.
+
+        Raises CoordinationUnavailable.
+        """
+        coordination, path = self._member.tickets.tree.coordination, paths.running(self.token)
+        if coordination.watch(path, changed) is None:
+            # A session that has just begun may read what is older than the claim.
+            coordination.sync()
+            if coordination.exists(path) is None and not self._is_over:
+                self.lost.set()
 
     def give_back(self, reason: str) -> None:
         """Put the ticket back into the queue for its next attempt, or set it aside when it was the last one allowed."""

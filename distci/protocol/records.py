@@ -51,6 +51,8 @@ class Ticket:
     attempts: int = 3
     """Claims after which it is set aside if every one of them was lost."""
     permits: Sequence[Permit] = ()
+    limit_s: float = 0
+    """Seconds, by the tree's own times, after which a claim that nobody has renewed is taken over though its worker's heart beats; 0: never."""
     attempt: int = 1
     posted_ms: int = 0
     """When it was first posted, by the clock of who posted it; kept when it is claimed again."""
@@ -110,6 +112,7 @@ class Ticket:
             "project": self.project,
             "guard": self.guard,
             "permits": [[permit.name, permit.limit] for permit in self.permits],
+            "limit_s": self.limit_s,
         }
         document.update({key: value for key, value in optional.items() if value})
         if self.priority != 5:
@@ -147,6 +150,7 @@ class Ticket:
                 guard=_text(document.get("guard", "")),
                 attempts=int(document.get("attempts", 3)),
                 permits=tuple(Permit(_text(name), int(limit)) for name, limit in document.get("permits", ())),
+                limit_s=float(document.get("limit_s", 0)),
                 attempt=int(document["attempt"]),
                 posted_ms=int(document["posted_ms"]),
             )

@@ -1,17 +1,18 @@
 """What any worker of the kind ``control`` does for the whole now and then: nobody is needed, and everybody may.
 
 Each folder of claims has one sweeper, the first by rendezvous hash over the live candidates; when two believe that it is theirs,
-the second one's transactions are refused, and nothing else happens. Ages are counted by the sweeper's own
-monotonic clock from when it first saw something, so no two clocks are ever compared.
+the second one's transactions are refused, and nothing else happens. No two clocks are ever compared: ages are counted by the sweeper's own
+monotonic clock from when it first saw something, or by the tree's own times.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from distci.coordination.port import Delete
+from distci.coordination.port import Delete, Node
 from distci.errors import InvalidDocument, Unavailable
 from distci.protocol import paths, permits, transactions
 from distci.protocol.records import Running, Ticket
@@ -19,6 +20,9 @@ from distci.protocol.tickets import DAY_S, Tickets
 
 GRACE_S = 2.0
 """How long a claim may stand without a heartbeat before it is taken over: time for its worker to adopt it again."""
+
+OVERDUE_GRACE_S = 30.0
+"""How long a claim whose limit has passed is left alone: time for its worker to renew it when the tree has been away."""
 
 ONCE_DAYS = 2
 """For how many days causes are remembered at least."""
@@ -38,6 +42,7 @@ class Sweeper:
         name: str,
         candidates: Callable[[], Sequence[str]],
         grace_s: float = GRACE_S,
+        overdue_grace_s: float = OVERDUE_GRACE_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``candidates`` names the workers that sweep, ``name`` among them."""
@@ -46,8 +51,10 @@ class Sweeper:
         self._name = name
         self._candidates = candidates
         self._grace_s = grace_s
-        self._monotonic = monotonic
-        self._missing_since: dict[str, float] = {}
+        self._overdue_grace_s = overdue_grace_s
+        self._missing = [_Ages(monotonic) for _ in range(paths.CLAIM_BUCKETS)]
+        self._overdue = [_Ages(monotonic) for _ in range(paths.CLAIM_BUCKETS)]
+        self._ends_ms: list[dict[str, float]] = [{} for _ in range(paths.CLAIM_BUCKETS)]
         self._waited: frozenset[str] = frozenset()
 
     def sweep(self) -> int:
@@ -72,13 +79,11 @@ class Sweeper:
         # Running first, owners second: a claim makes both at once, so one seen running had its owner already.
         running = self._coordination.children(f"{paths.RUNNING}/{bucket}")
         owners = set(self._coordination.children(f"{paths.OWNERS}/{bucket}"))
-        now = self._monotonic()
-        missing = [token for token in running if token not in owners]
-        known = {token: since for token, since in self._missing_since.items() if token in missing}
-        others = {token: since for token, since in self._missing_since.items() if paths.claim_bucket(token) != bucket}
-        self._missing_since = others | {token: known.get(token, now) for token in missing}
-        due = [token for token in missing if now - self._missing_since[token] >= self._grace_s]
-        return self._each((f"{paths.RUNNING}/{bucket}/{token}" for token in due), self._reclaim)
+        astray = [token for token in running if paths.claim_bucket(token) != bucket]
+        moved = self._each((f"{paths.RUNNING}/{bucket}/{token}" for token in astray), self._set_claim_aside)
+        missing = self._missing[bucket].of([token for token in running if token not in owners], self._grace_s)
+        overdue = self._overdue[bucket].of(self._late(bucket, owners.intersection(running)), self._overdue_grace_s)
+        return moved + self._each(missing, self._reclaim) + self._each(overdue, self._take_away)
 
     def _each(self, items: Iterable[str], move: Callable[[str], bool]) -> int:
         """How many were moved. One that cannot be must not keep the others from it."""
@@ -92,31 +97,66 @@ class Sweeper:
                 log.exception("%s cannot be swept", item)
         return moved
 
-    def _reclaim(self, path: str) -> bool:
-        """Take over a claim that nobody holds any more."""
-        token = path.rpartition("/")[2]
-        node = self._coordination.read(path)
-        if node is None:
-            return False
+    def _late(self, bucket: int, tokens: Collection[str]) -> Sequence[str]:
+        """The claims with a heartbeat whose limit has passed. Each record is read once, and again before it is believed."""
+        known = self._ends_ms[bucket]
+        ends_ms = {token: known[token] if token in known else self._end_ms(self._record(token)) for token in tokens}
+        self._ends_ms[bucket] = ends_ms
+        if not any(map(math.isfinite, ends_ms.values())):
+            return []
+        now_ms = self._tickets.tree.now_ms()
+        for token in [token for token, end_ms in ends_ms.items() if end_ms <= now_ms]:
+            ends_ms[token] = self._end_ms(self._record(token))
+        return [token for token, end_ms in ends_ms.items() if end_ms <= now_ms]
+
+    def _record(self, token: str) -> Node | None:
+        return self._coordination.read(paths.running(token))
+
+    def _end_ms(self, node: Node | None) -> float:
+        """When a claim's limit passes unless it is renewed, by the tree's clock."""
         try:
-            running = Running.from_bytes(node.data, path)
-            if paths.running(running.ticket.token) != path:
-                raise InvalidDocument(f"{path}: a claim of {running.ticket.token} does not stand here")
+            limit_s = Running.from_bytes(node.data, "a claim").ticket.limit_s if node else 0
+        except InvalidDocument:
+            limit_s = 0
+        return node.stat.modified_ms + limit_s * 1000 if node and limit_s else math.inf
+
+    def _reclaim(self, token: str) -> bool:
+        """Take over a claim that nobody holds any more."""
+        node = self._record(token)
+        return node is not None and self._end(token, node, "its worker {} was lost", has_owner=False)
+
+    def _take_away(self, token: str) -> bool:
+        """Take over a claim from a worker that lives and does not get on, unless it does after all."""
+        node = self._record(token)
+        if node is None or self._end_ms(node) > self._tickets.tree.now_ms():
+            return False
+        return self._end(token, node, "its worker {} did not get on with it", has_owner=True)
+
+    def _end(self, token: str, node: Node, why: str, *, has_owner: bool) -> bool:
+        try:
+            running = Running.from_bytes(node.data, paths.running(token))
+            if running.ticket.token != token:
+                raise InvalidDocument(f"{paths.running(token)}: the claim in it is {running.ticket.token}")
         except InvalidDocument as error:
-            self._tickets.set_aside(path, token, str(error))
+            self._tickets.set_aside(paths.running(token), token, str(error))
             return True
-        step = self._tickets.next_attempt(running.ticket, f"its worker {running.worker} was lost")
+        reason = why.format(running.worker)
+        step = self._tickets.next_attempt(running.ticket, reason)
         passed_on = permits.pass_on(self._tickets.tree, [name for name, _ in running.slots])
         done = self._tickets.commit(
-            *transactions.end(running, has_owner=False),
+            *transactions.end(running, has_owner, node.version),
             *step.operations,
             *passed_on.operations,
             post=[*step.post, *passed_on.post],
         )
         if done.committed:
-            self._missing_since.pop(token, None)
-            log.warning("claim %s was taken over: its worker %s was lost", token, running.worker)
+            log.warning("claim %s was taken over: %s", token, reason)
         return done.committed
+
+    def _set_claim_aside(self, path: str) -> bool:
+        """Set a record aside that stands where nobody who knows its token looks for it."""
+        self._tickets.set_aside(path, path.rpartition("/")[2], "no claim of this token stands in this folder")
+        return True
 
     def _wake_again(self) -> None:
         """The net below a wake-up that died with whoever got it: tickets that waited at the last sweep too, while somebody is idle."""
@@ -174,3 +214,17 @@ class Sweeper:
             deletes = [Delete(f"{folder}/{cause}") for cause in causes[:FORGOTTEN_AT_ONCE]]
             # Those that are left, next time: claims are waiting to be swept.
             self._coordination.commit(*deletes, *([Delete(folder)] if len(deletes) == len(causes) else []))
+
+
+class _Ages:
+    """For how long things have been found in some state, look after look."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._since: dict[str, float] = {}
+
+    def of(self, found: Sequence[str], least_s: float) -> Sequence[str]:
+        """Of what is found now, all that has been found at every look for so long."""
+        now = self._monotonic()
+        self._since = {item: self._since.get(item, now) for item in found}
+        return [item for item, since in self._since.items() if now - since >= least_s]

@@ -76,8 +76,8 @@ def take(slots: Sequence[tuple[str, int]], holder: str) -> list[Operation]:
     return [Create(paths.permit(name, slot), holder.encode()) for name, slot in slots]
 
 
-def end(running: Running, has_owner: bool = True) -> list[Operation]:
-    """Undo :func:`start`; the first operation is the fence.
+def end(running: Running, has_owner: bool = True, version: int = -1) -> list[Operation]:
+    """Undo :func:`start`; the first operation is the fence. ``version``: only while nobody has renewed the claim since it was read.
 
     A claim whose session was lost has no heartbeat until it is adopted again, but may finish all the same: then ``has_owner`` is
     false, and the end is possible only while nobody's heartbeat is there, lest one that comes back meanwhile outlives the claim.
@@ -86,13 +86,18 @@ def end(running: Running, has_owner: bool = True) -> list[Operation]:
     owner = paths.owner(token)
     heartbeat: list[Operation] = [Delete(owner)] if has_owner else [Create(owner), Delete(owner)]
     slots = [Delete(paths.permit(name, slot)) for name, slot in running.slots]
-    return [Delete(paths.running(token)), *heartbeat, *slots]
+    return [Delete(paths.running(token), version), *heartbeat, *slots]
 
 
 def adopt(token: str, replaces_owner: bool = False) -> list[Operation]:
     """Give a claim that still stands the heartbeat of a new session; ``replaces_owner``: the old session's node is still there."""
     forget: list[Operation] = [Delete(paths.owner(token))] if replaces_owner else []
     return [Check(paths.running(token)), *forget, Create(paths.owner(token), ephemeral=True)]
+
+
+def renew(running: Running) -> Operation:
+    """Let the time that a claim may stand begin anew: it counts from when the tree last wrote the record."""
+    return Write(paths.running(running.ticket.token), running.to_bytes())
 
 
 def set_aside(token: str, reason: str, content: Json, replaces: bool = False) -> list[Operation]:

@@ -7,8 +7,9 @@ what it was for is repaired elsewhere (:mod:`distci.protocol.waking`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic as monotonic_clock
 
 from distci.coordination.port import (
     CommitResult,
@@ -19,10 +20,14 @@ from distci.coordination.port import (
     Reason,
     Refused,
     Unknown,
+    Write,
 )
 from distci.errors import CoordinationUnavailable, InvalidDocument
 from distci.protocol import paths
 from distci.protocol.records import FORMAT, from_bytes, to_bytes
+
+TIME_AGE_S = 60.0
+"""How long our own clock counts on from a time that the tree gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,11 @@ class Done:
 class Tree:
     """What the rest of the protocol commits through. Any thread may use it."""
 
-    def __init__(self, coordination: Coordination) -> None:
+    def __init__(self, coordination: Coordination, monotonic: Callable[[], float] = monotonic_clock) -> None:
         """Make the fixed folders if nobody has; :class:`~distci.errors.InvalidDocument` when the tree speaks another format."""
         self.coordination = coordination
+        self._monotonic = monotonic
+        self._time: tuple[float, int] | None = None
         self._folders: set[str] = set()
         self._prepare()
 
@@ -72,6 +79,21 @@ class Tree:
         if result.index >= len(required):
             return self.commit(*required, hints=[hint for hint in hints if hint is not refused])
         return Done(result)
+
+    def now_ms(self) -> int:
+        """The time by the tree's own clock, which all that it stamps is comparable with; milliseconds since 1970, late rather than early.
+
+        It costs a write a minute, since a tree tells its time by nothing else. Raises CoordinationUnavailable.
+        """
+        known = self._time
+        if known is None or self._monotonic() - known[0] >= TIME_AGE_S:
+            # Whatever became of the write: the folder was last written then or before.
+            self.coordination.commit(Write(paths.RUNNING, b""))
+            stat = self.coordination.exists(paths.RUNNING)
+            if stat is None:
+                raise CoordinationUnavailable(f"{paths.RUNNING} is gone; the tree is being rebuilt or is not DistCI's")
+            self._time = known = (self._monotonic(), stat.modified_ms)
+        return known[1] + int((self._monotonic() - known[0]) * 1000)
 
     def _prepare(self) -> None:
         node = self.coordination.read(paths.FORMAT)

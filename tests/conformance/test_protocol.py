@@ -17,6 +17,7 @@ from distci.protocol.members import workers
 from distci.protocol.records import Running
 from distci.protocol.sweeps import ONCE_DAYS
 from distci.protocol.tickets import DAY_S, Step
+from distci.protocol.tree import Tree
 from distci.testing import CutCoordination, LossyCoordination
 
 WAIT_S = 10.0
@@ -349,6 +350,109 @@ def test_d26_a_worker_whose_own_node_is_spoilt_still_adopts_its_claims(
         return stat is not None and stat.owner == session.id
 
     wait_until(is_adopted, 30)
+
+
+class TestClaimsThatDoNotGetOn:
+    """Their workers live, and are stuck."""
+
+    LIMIT_S = 0.2
+
+    def sweep_until_moved(self, bench: Bench) -> None:
+        sweeper = Sweeper(bench.boss, "s", lambda: ["s"], overdue_grace_s=0)
+        wait_until(lambda: sweeper.sweep() == 1)
+
+    def test_c08_they_are_taken_over_and_their_worker_learns_of_it(self, bench: Bench) -> None:
+        # Given a claim whose heart beats
+        bench.boss.post(Ticket("a", "x", limit_s=self.LIMIT_S))
+        member = bench.worker("x")
+        claim = next(member.claims())
+        changed = threading.Event()
+        claim.watch(changed)
+
+        # When nobody renews it for as long as its ticket says
+        self.sweep_until_moved(bench)
+
+        # Then others may have it, and nothing of it is left
+        assert bench.places() == [("waiting", "a.2")]
+        assert bench.boss.tree.coordination.exists(paths.owner("a.1")) is None
+        assert changed.wait(10)
+        claim.watch(changed)
+        assert claim.lost.is_set()
+        with pytest.raises(ClaimLost):
+            claim.finish(follow=[Ticket("late", "x")])
+        assert next(bench.worker("x").claims()).token == "a.2"
+
+    def test_c08_they_are_left_alone_for_the_grace_and_if_they_get_on_after_all(self, bench: Bench) -> None:
+        clock = Clock()
+        sweeper = Sweeper(bench.boss, "s", lambda: ["s"], overdue_grace_s=30, monotonic=clock)
+        bench.boss.post(Ticket("a", "x", limit_s=2))
+        claim = next(bench.worker("x").claims())
+        tree = bench.boss.tree
+        made_ms = _modified_ms(bench, "a.1")
+        wait_until(lambda: tree.now_ms() > made_ms + 2000)
+
+        # When it is late for a moment, and renewed
+        moved = [sweeper.sweep()]
+        clock.now += 29
+        moved.append(sweeper.sweep())
+        claim.renew()
+        clock.now += 2
+        moved.append(sweeper.sweep())
+
+        # Then it stands
+        assert moved == [0, 0, 0]
+        assert _modified_ms(bench, "a.1") > made_ms
+        claim.finish()
+
+    def test_those_that_get_on_write_seldom_and_those_without_a_limit_never(self, bench: Bench) -> None:
+        bench.boss.post(Ticket("a", "x", limit_s=3600), Ticket("b", "x"))
+        member = bench.worker("x", slots=2)
+        stream = member.claims()
+        claims = [next(stream), next(stream)]
+        made_ms = {claim.token: _modified_ms(bench, claim.token) for claim in claims}
+
+        for claim in claims:
+            for _ in range(100):
+                claim.renew()
+
+        assert {claim.token: _modified_ms(bench, claim.token) for claim in claims} == made_ms
+        assert Sweeper(bench.boss, "s", lambda: ["s"], overdue_grace_s=0).sweep() == 0
+
+    def test_one_whose_heart_stops_meanwhile_is_taken_over_once(self, bench: Bench) -> None:
+        bench.boss.post(Ticket("a", "x", limit_s=self.LIMIT_S))
+        bench.lose(next(bench.worker("x").claims()))
+        sweeper = Sweeper(bench.boss, "s", lambda: ["s"], grace_s=0, overdue_grace_s=0)
+
+        wait_until(lambda: sweeper.sweep() == 1)
+
+        assert (sweeper.sweep(), bench.places()) == (0, [("waiting", "a.2")])
+
+
+def _modified_ms(bench: Bench, token: str) -> int:
+    stat = bench.boss.tree.coordination.exists(paths.running(token))
+    assert stat is not None
+    return stat.modified_ms
+
+
+def test_the_tree_tells_its_own_time_and_seldom_needs_a_write_for_it(bench: Bench) -> None:
+    clock = Clock()
+    tree = Tree(bench.boss.tree.coordination, monotonic=clock)
+    first_ms = tree.now_ms()
+    version = _version(tree, paths.RUNNING)
+
+    # Our own clock counts on for a while, and no longer
+    clock.now += 59
+    assert tree.now_ms() == first_ms + 59_000
+    assert _version(tree, paths.RUNNING) == version
+    clock.now += 1
+    assert tree.now_ms() < first_ms + 59_000
+    assert _version(tree, paths.RUNNING) == version + 1
+
+
+def _version(tree: Tree, path: str) -> int:
+    stat = tree.coordination.exists(path)
+    assert stat is not None
+    return stat.version
 
 
 def test_d15_a_late_comer_is_refused_at_the_fence(bench: Bench) -> None:

@@ -30,6 +30,7 @@ from services.ceph import admin, unreachable_ceph
 from services.daemon import free_port
 
 from distci.errors import Damaged, DistCIError, Forbidden, Invalid, NoSuchObject, StoreUnavailable
+from distci.store.attended import AttendedStore
 from distci.store.directory import DirectoryStore
 from distci.store.port import ObjectInfo, Store
 from distci.store.rados import RadosStore
@@ -237,6 +238,35 @@ def test_an_unreachable_store_is_never_empty(unreachable: Store) -> None:
 
 HOSTILE_PREFIXES = ["/", "/etc/", "a//b", "../", "a/../b", "./a", "a\0b", "a\nb", "é", "a\x7f", "\udcff", "x" * 901]
 HOSTILE_KEYS = [*HOSTILE_PREFIXES, "", "..", "a/.", "a/"]
+
+
+@pytest.mark.parametrize("verb", ["put", "open"])
+def test_a_move_of_many_bytes_ends_when_it_shall(store: Store, verb: str) -> None:
+    # Given 20 MiB on their way, through a store whose user is asked
+    content = bytes(20 * 1024 * 1024)
+    left = iter(range(5))
+
+    def checkpoint() -> None:
+        if next(left, None) is None:
+            raise KeyError("ended on purpose")
+
+    attended = AttendedStore(store, checkpoint)
+    store.put("old", content)
+
+    # When the user does not want to go on
+    def move() -> None:
+        if verb == "put":
+            attended.put("new", io.BytesIO(content))
+        else:
+            with attended.open("old") as stream:
+                while stream.read(1024 * 1024):
+                    pass
+
+    with pytest.raises(KeyError, match="ended on purpose"):
+        move()
+
+    # Then there is no part of it
+    assert store.head("new") is None
 
 
 @pytest.fixture(params=["directory", "s3", "rados"])

@@ -536,6 +536,22 @@ def test_a_killed_supervisor_leaves_nobody_of_a_control_group_however_hidden(gro
     assert grouped.left() == []
 
 
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+def test_c08_a_supervisor_that_its_command_has_stopped_is_ended_with_it(
+    runner: Runner, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distci.isolation.host.SUPERVISOR_GRACE_S", 0.5)
+    stop = Event()
+    ended, _ = runner.script(
+        f"kill -STOP $PPID; echo ready; sleep {LONG_S}",
+        timeout_s=1 if how == "timeout" else None,
+        output=lambda data: stop.set() if how == "cancel" else None,
+        stop=stop,
+    )
+    assert ended == Ended(Cause.TIMED_OUT if how == "timeout" else Cause.STOPPED, None, signal.SIGKILL)
+    assert runner.left() == []
+
+
 def test_a_supervisor_killed_by_a_silent_command_leaves_nobody(runner: Runner) -> None:
     ended, _ = runner.script(f"exec >&- 2>&-; kill -KILL $PPID; sleep {LONG_S}")
     assert ended.signal == signal.SIGKILL

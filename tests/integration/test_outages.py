@@ -1,0 +1,241 @@
+"""Work that hangs, and moves of many bytes that shall end: what becomes of builds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import Any, BinaryIO, cast
+
+import pytest
+from waiting import wait_until
+
+from distci import lifecycle
+from distci.errors import StoreUnavailable
+from distci.model import BuildId, Outcome, Result, Task, TaskState
+from distci.protocol import Sweeper, paths
+from distci.store.directory import DirectoryStore
+from distci.work import TaskContext
+from distci_workers.shell import ShellWorker
+
+
+@pytest.fixture(params=["sqlite", "zookeeper"])
+def coordination_url(request: pytest.FixtureRequest) -> str | None:
+    return str(request.getfixturevalue("zookeeper_url")) if request.param == "zookeeper" else None
+
+
+def shell(script: str, name: str = "make", **arguments: Any) -> dict[str, Any]:
+    return {"name": name, "type": "shell", "script": script, **arguments}
+
+
+def trigger(system: Any, *tasks: Mapping[str, Any], job: str = "team/job") -> BuildId:
+    system.ci.jobs.put({"job": job, "tasks": [*tasks]})
+    build: BuildId = system.ci.builds.trigger(job)
+    return build
+
+
+def end(system: Any, build: BuildId) -> Any:
+    view = system.ci.builds.wait(build, 60)
+    assert view.is_archived, f"{build} is still {view.state}"
+    return view
+
+
+class TestWorkThatHangs:
+    def test_c08_it_is_taken_over_from_its_living_worker_and_told_to_end(
+        self, system: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a worker whose thread hangs in the first attempt
+        hung: list[TaskContext] = []
+        perform = ShellWorker.perform
+
+        def hang_once(worker: ShellWorker, task: Task, context: TaskContext) -> Outcome:
+            if not hung:
+                hung.append(context)
+                context.stop.wait()
+            return perform(worker, task, context)
+
+        monkeypatch.setattr(ShellWorker, "perform", hang_once)
+        monkeypatch.setattr(lifecycle, "TIMEOUT_GRACE_S", 1.0)
+        build = trigger(system, shell("echo attempt $DISTCI_ATTEMPT", timeout="1s"))
+        wait_until(lambda: bool(hung))
+
+        # When its time and the grace have passed
+        sweeper = Sweeper(system.ci.tickets, "hand", lambda: ["hand"], overdue_grace_s=0)
+        wait_until(lambda: sweeper.sweep() > 0 or hung[0].token not in system.ci.tickets.running_tokens())
+        view = end(system, build)
+
+        # Then the next attempt counts, and nothing of the first one
+        assert view.result is Result.PASSED
+        assert paths.attempt_of(view.task("make").token) == 2
+        assert system.log(view, "make") == "attempt 2\n"
+        assert hung[0].stop.is_set()
+        assert list(system.ci.tickets.list()) == []
+
+    def test_a_long_silent_script_without_a_timeout_is_not_disturbed(
+        self, system: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lifecycle, "CLAIM_LIMIT_S", 1.0)
+        build = trigger(system, shell(f"until test -e {tmp_path}/open; do sleep 0.05; done"))
+        wait_until(lambda: system.ci.builds.get(build).state == "running" and bool(_tokens(system)))
+        [token] = _tokens(system)
+        coordination = system.ci.coordination
+        made_ms = coordination.exists(paths.running(token)).created_ms
+
+        # Its claim is renewed for as long as it takes
+        wait_until(lambda: coordination.exists(paths.running(token)).modified_ms > made_ms + 2000)
+        (tmp_path / "open").touch()
+
+        assert end(system, build).task("make").token == token
+
+
+def _tokens(system: Any) -> list[str]:
+    views = [system.ci.tickets.view_running(token) for token in system.ci.tickets.running_tokens()]
+    return [view.token for view in views if view.ticket and view.ticket.kind == "shell"]
+
+
+class TestStoreThatIsAway:
+    @pytest.fixture
+    def is_away(self, monkeypatch: pytest.MonkeyPatch) -> Event:
+        """While it is set, the store answers nobody."""
+        is_away = Event()
+        for verb in ("put", "put_if_absent", "get", "open", "head", "list"):
+            monkeypatch.setattr(DirectoryStore, verb, _refusing(is_away, getattr(DirectoryStore, verb)))
+        return is_away
+
+    @pytest.mark.timeout(240)
+    def test_c11_tasks_go_on_and_print_on_and_end_once_with_whole_logs(
+        self, system: Any, tmp_path: Path, is_away: Event
+    ) -> None:
+        # Given tasks under way
+        wait = f"until test -e {tmp_path}/away; do sleep 0.05; done"
+        tell = f"head -c 20000000 /dev/zero; echo $DISTCI_ATTEMPT; touch {tmp_path}/printed-$DISTCI_TASK"
+        names = ["a", "b", "c"]
+        tasks = [shell(f"echo begun; {wait}; {tell}", name, needs=[]) for name in names]
+        build = trigger(system, *tasks, {**shell("echo rest", "rest"), "needs": names})
+        wait_until(lambda: len(_tokens(system)) == 3)
+
+        # When the store goes away, and more is printed than may wait in memory
+        is_away.set()
+        (tmp_path / "away").touch()
+
+        # Then they go on to their ends
+        wait_until(lambda: len([*tmp_path.glob("printed-*")]) == 3)
+
+        # And when it is back, all of that counts, once
+        is_away.clear()
+        view = end(system, build)
+        assert view.result is Result.PASSED
+        for name in names:
+            assert b"".join(system.ci.builds.log(build, name)) == b"begun\n" + bytes(20_000_000) + b"1\n"
+        assert system.leftovers() == []
+
+
+def _refusing(is_away: Event, call: Callable[..., Any]) -> Callable[..., Any]:
+    def refusing(*arguments: Any) -> Any:
+        if is_away.is_set():
+            raise StoreUnavailable("away on purpose")
+        return call(*arguments)
+
+    return refusing
+
+
+class TestLongMoves:
+    """Of bytes that trickle so slowly that they never come to an end."""
+
+    MAKE = "head -c 6000000 /dev/urandom > file"
+    """More than a pack or an artifact may have to go to the store at once."""
+    PUBLISH: Mapping[str, Any] = {"name": "publish", "type": "publish-artifacts", "paths": ["file"]}
+    TASKS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+        "save": [shell(MAKE, "save"), shell("true", "next")],
+        "restore": [shell(MAKE), shell("true", "restore")],
+        "publish": [shell(MAKE), PUBLISH],
+        "copy": [{"name": "copy", "type": "copy-artifacts", "job": "team/lib"}],
+    }
+    """By what trickles, which is what the task of that name does."""
+
+    @pytest.fixture
+    def coordination_url(self) -> str | None:
+        return None
+
+    def begin(self, system: Any, monkeypatch: pytest.MonkeyPatch, move: str, **keys: Any) -> tuple[BuildId, Event]:
+        """A build, and the event that it has come to where it trickles."""
+        if move == "copy":
+            end(system, trigger(system, shell(self.MAKE), self.PUBLISH, job="team/lib"))
+        verb = "put" if move in ("save", "publish") else "open"
+        begun = _trickle(monkeypatch, verb, "packs/" if move in ("save", "restore") else "/artifacts/")
+        tasks = [{**task, **(keys if task["name"] == move else {})} for task in self.TASKS[move]]
+        return trigger(system, *tasks), begun
+
+    @pytest.mark.parametrize("move", TASKS)
+    def test_r04_a_cancel_ends_them(self, system: Any, monkeypatch: pytest.MonkeyPatch, move: str) -> None:
+        build, begun = self.begin(system, monkeypatch, move)
+        assert begun.wait(60)
+
+        system.ci.builds.cancel(build)
+
+        view = end(system, build)
+        assert (view.result, view.task(move).state) == (Result.CANCELLED, TaskState.CANCELLED)
+        assert system.leftovers() == []
+
+    @pytest.mark.parametrize("move", ["restore", "publish", "copy"])
+    def test_r03_the_tasks_timeout_ends_them(self, system: Any, monkeypatch: pytest.MonkeyPatch, move: str) -> None:
+        build, _ = self.begin(system, monkeypatch, move, timeout="3s")
+
+        view = end(system, build)
+        assert (view.result, view.task(move).state) == (Result.FAILED, TaskState.TIMED_OUT)
+        assert view.task(move).reason == "not done after 3 s"
+
+    def test_the_time_that_the_store_is_away_is_not_the_tasks(
+        self, system: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a store that takes no artifact for longer than the task may take
+        put, since, refused = DirectoryStore.put, monotonic(), Event()
+
+        def away(store: DirectoryStore, key: str, data: Any) -> None:
+            if "/artifacts/" in key and monotonic() - since < 3:
+                refused.set()
+                raise StoreUnavailable("away on purpose")
+            put(store, key, data)
+
+        monkeypatch.setattr(DirectoryStore, "put", away)
+
+        view = end(system, trigger(system, shell("echo > file"), {**self.PUBLISH, "timeout": "1s"}))
+
+        assert refused.is_set()
+        assert view.result is Result.PASSED
+
+
+def _trickle(monkeypatch: pytest.MonkeyPatch, verb: str, keys: str) -> Event:
+    """Let the streams of objects with such keys trickle, to the store or from it; the event says that one does."""
+    begun = Event()
+    put, open_ = DirectoryStore.put, DirectoryStore.open
+
+    def slow(key: str, stream: BinaryIO) -> BinaryIO:
+        if keys not in key:
+            return stream
+        begun.set()
+        return cast(BinaryIO, _Trickle(stream))
+
+    def slow_put(store: DirectoryStore, key: str, data: bytes | BinaryIO) -> None:
+        put(store, key, data if isinstance(data, bytes) else slow(key, data))
+
+    if verb == "put":
+        monkeypatch.setattr(DirectoryStore, "put", slow_put)
+    else:
+        monkeypatch.setattr(DirectoryStore, "open", lambda store, key, start=0: slow(key, open_(store, key, start)))
+    return begun
+
+
+class _Trickle:
+    """A stream of one byte at a time, now and then."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        Event().wait(0.01)
+        return self._stream.read(1)
+
+    def close(self) -> None:
+        self._stream.close()
