@@ -6,9 +6,14 @@ nothing, and a log is read by putting chunks in order. Nobody needs to know how 
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Condition, Thread
+from typing import BinaryIO, cast
 
 from distci.errors import Damaged, StoreUnavailable
 from distci.store import keys
@@ -16,7 +21,10 @@ from distci.store.port import Store
 
 CHUNK_BYTES = 1024 * 1024
 BUFFER_BYTES = 16 * 1024 * 1024
-"""What may wait for its upload; beyond that whoever prints has to wait."""
+"""What may wait in memory for its upload; what comes then waits in a file."""
+
+SPOOL_FREE_BYTES_MIN = 1024 * 1024 * 1024
+"""What such files leave free of their file system; when there is less, whoever prints has to wait."""
 
 FLUSH_AFTER_S = 0.25
 """How long the first byte of a chunk waits for more: well within the second in which a follower shall see a line."""
@@ -36,8 +44,12 @@ class LogWriter:
         *,
         flush_after_s: float = FLUSH_AFTER_S,
         bytes_max: int = LOG_BYTES_MAX,
+        spool: Path | None = None,
     ) -> None:
-        """``chunk_key`` gives the key of the chunk that begins at an offset. Beyond ``bytes_max`` output is dropped, and the log says so."""
+        """``chunk_key`` gives the key of the chunk that begins at an offset. Beyond ``bytes_max`` output is dropped, and the log says so.
+
+        ``spool`` is a folder for what waits longer than there is memory for; None: then whoever prints has to wait.
+        """
         self._store = store
         self._chunk_key = chunk_key
         self._flush_after_s = flush_after_s
@@ -46,6 +58,7 @@ class LogWriter:
         self._change = Condition()
         self._waiting: deque[memoryview] = deque()
         self._waiting_bytes = 0
+        self._spool = _Spool(spool) if spool else None
         self._offset = 0
         self._is_closing = False
         self._is_abandoned = False
@@ -60,16 +73,16 @@ class LogWriter:
             self._left -= len(kept)
             self._dropped += len(data) - len(kept)
             if kept:
-                self._change.wait_for(self._has_room)
+                self._change.wait_for(lambda: self._takes(kept))
                 self._raise_error()
-                if not self._is_abandoned:
-                    self._append(kept)
 
     def close(self, timeout_s: float | None = None) -> int:
         """Upload what is left; the size of the log in bytes. StoreUnavailable when that takes longer than ``timeout_s``."""
         with self._change:
             if self._dropped:
-                self._append(b"\ndistci: the log is full; %d more bytes were dropped\n" % self._dropped)
+                last = b"\ndistci: the log is full; %d more bytes were dropped\n" % self._dropped
+                if not self._change.wait_for(lambda: self._takes(last), timeout_s):
+                    raise StoreUnavailable("the end of the log could not be stored in time")
                 self._dropped = 0
             self._is_closing = True
             self._change.notify_all()
@@ -84,6 +97,8 @@ class LogWriter:
         with self._change:
             self._is_closing = self._is_abandoned = True
             self._waiting.clear()
+            if self._spool:
+                self._spool.close()
             self._change.notify_all()
         self._uploader.join()
 
@@ -93,8 +108,14 @@ class LogWriter:
         self._waiting_bytes += len(data)
         self._change.notify_all()
 
-    def _has_room(self) -> bool:
-        return self._waiting_bytes < BUFFER_BYTES or self._is_abandoned or self._error is not None
+    def _takes(self, data: bytes) -> bool:
+        """Whether these bytes have been taken, or need not be. Once some wait in the file, all that come do until it is empty."""
+        if self._is_abandoned or self._error is not None:
+            return True
+        if not (self._spool and self._spool.left_bytes) and self._waiting_bytes < BUFFER_BYTES:
+            self._append(data)
+            return True
+        return bool(self._spool and self._spool.add(data))
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -142,7 +163,48 @@ class LogWriter:
         with self._change:
             self._offset += len(chunk)
             self._waiting_bytes -= len(chunk)
+            if self._spool and self._spool.left_bytes and not self._is_abandoned:
+                self._append(self._spool.take(CHUNK_BYTES))
             self._change.notify_all()
+
+
+class _Spool:
+    """Bytes in a file, first in first out. It has no name, so that it dies with its process: then its attempt counts for nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: BinaryIO | None = None
+        self._taken = 0
+        self.left_bytes = 0
+
+    def add(self, data: bytes) -> bool:
+        """Whether they found room. Less than all of them is none."""
+        try:
+            if shutil.disk_usage(self._folder).free - len(data) < SPOOL_FREE_BYTES_MIN:
+                return False
+            if self._file is None:
+                self._file = cast(BinaryIO, TemporaryFile(dir=self._folder))  # noqa: SIM115 - closed with the log
+            if os.pwrite(self._file.fileno(), data, self._taken + self.left_bytes) < len(data):
+                return False
+        except OSError:
+            return False
+        self.left_bytes += len(data)
+        return True
+
+    def take(self, most_bytes: int) -> bytes:
+        assert self._file is not None, "only what was added can be taken"
+        data = os.pread(self._file.fileno(), min(most_bytes, self.left_bytes), self._taken)
+        self._taken += len(data)
+        self.left_bytes -= len(data)
+        if not self.left_bytes:
+            os.ftruncate(self._file.fileno(), 0)
+            self._taken = 0
+        return data
+
+    def close(self) -> None:
+        self.left_bytes = 0
+        if self._file is not None:
+            self._file.close()
 
 
 def read_log(store: Store, prefix: str, start: int = 0, is_complete: bool = False) -> Iterator[bytes]:

@@ -59,7 +59,7 @@ def start() -> Iterator[Callable[..., LogWriter]]:
     """Starts writers, whose threads end with the test."""
     writers: list[LogWriter] = []
 
-    def begin(store: DirectoryStore | LossyStore, **options: float) -> LogWriter:
+    def begin(store: DirectoryStore | LossyStore, **options: float | Path) -> LogWriter:
         writer = LogWriter(store, chunk_key, **options)  # type: ignore[arg-type]
         writers.append(writer)
         return writer
@@ -122,6 +122,45 @@ def test_random_bytes_come_back_from_every_offset(
     data = b"".join(pieces)
     assert writer.close() == len(data) == log_size(store, PREFIX)
     assert read(store, begin) == data[begin:]
+
+
+def test_c11_what_is_too_much_for_memory_waits_in_a_file_and_is_stored_in_order(
+    line: LossyStore, start: Start, tmp_path: Path, small: None
+) -> None:
+    # Given a store that is away
+    line.is_up.clear()
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    writer = start(line, spool=spool, bytes_max=9_000)
+
+    # When more is printed than may wait in memory, nobody waits
+    data = random.Random(3).randbytes(10_000)
+    for at in range(0, len(data), 100):
+        writer.write(data[at : at + 100])
+
+    # Then all of it is stored when the store is back, and nothing is left in the folder
+    line.is_up.set()
+    writer.close()
+    assert read(line) == data[:9_000] + b"\ndistci: the log is full; 1000 more bytes were dropped\n"
+    writer.abandon()
+    assert list(spool.iterdir()) == []
+
+
+def test_c11_where_the_disk_has_no_room_whoever_prints_waits_for_the_store(
+    line: LossyStore, start: Start, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "SPOOL_FREE_BYTES_MIN", 2**62)
+    line.is_up.clear()
+    writer = start(line, spool=tmp_path)
+    printing = Thread(target=flood, args=(writer,))
+    printing.start()
+    printing.join(0.5)
+    assert printing.is_alive()
+
+    line.is_up.set()
+    printing.join()
+    assert writer.close() == 10_000
+    assert read(line) == b"x" * 10_000
 
 
 def test_d24_invalid_utf_8_is_kept_and_costs_nothing_around_it(store: DirectoryStore, start: Start) -> None:
