@@ -379,11 +379,12 @@ class Lifecycle:
         return None
 
     def _is_newer(self, rival: BuildId, live: LiveBuild) -> bool:
-        """Whether a build came after another: of one job by number, else by the clocks of who made them."""
+        """Whether a build came after another: of one job by number, else by the tree's clock."""
         if rival.job == live.build.job:
             return rival.number > live.build.number
-        other = self.read(rival)
-        return other is not None and other.created_ms > live.created_ms
+        exists = self.tickets.tree.coordination.exists
+        other, one = exists(paths.build(rival)), exists(live.path)
+        return other is not None and one is not None and other.created_ms > one.created_ms
 
     def _end_unbegun(self, claim: Claim, live: LiveBuild, result: Result, reason: str) -> Claim | None:
         step = self._ended(replace(live, reason=reason), result)

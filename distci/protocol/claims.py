@@ -121,7 +121,10 @@ class Claim:
                 return
 
     def park_until(self, due_ms: int) -> None:
-        """Let the ticket wait until a time (milliseconds since 1970) and be claimed again; the attempt counts."""
+        """Let the ticket wait until a time and be claimed again; the attempt counts.
+
+        ``due_ms`` is in milliseconds since 1970, by the tree's clock (:meth:`~distci.protocol.tree.Tree.now_ms`).
+        """
         self._check(self._end(*transactions.park_until(self.ticket.again(), due_ms)))
 
     def park_for(self, full: permits.Full, *operations: Operation) -> None:

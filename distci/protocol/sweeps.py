@@ -171,10 +171,10 @@ class Sweeper:
         self._tickets.waking.wake([Ticket(queued.name.ticket, queued.kind, labels=queued.labels) for queued in again])
 
     def _unpark_due(self) -> int:
-        now_ms = int(self._tickets.clock() * 1000)
         folder = paths.parked_folder(paths.DUE)
-        names = [name for name in self._coordination.children(folder) if paths.due_ms(name) <= now_ms]
-        return self._each((f"{folder}/{name}" for name in sorted(names)), self._unpark)
+        parked = sorted(self._coordination.children(folder))
+        now_ms = self._tickets.tree.now_ms() if parked else 0
+        return self._each((f"{folder}/{name}" for name in parked if paths.due_ms(name) <= now_ms), self._unpark)
 
     def _unpark_for_permits(self) -> int:
         """The net below the hand-over of permits: tickets parked for one that has slots free."""

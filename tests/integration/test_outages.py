@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -12,9 +16,15 @@ import pytest
 from waiting import wait_until
 
 from distci import lifecycle
+from distci.app import connect
+from distci.builds import Builds
 from distci.errors import StoreUnavailable
+from distci.isolation.host import HostIsolation
+from distci.jobs import Jobs
+from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Outcome, Result, Task, TaskState
-from distci.protocol import Sweeper, paths
+from distci.process import Post, WorkerProcess
+from distci.protocol import Member, Offer, Sweeper, Ticket, Tickets, paths
 from distci.store.directory import DirectoryStore
 from distci.work import TaskContext
 from distci_workers.shell import ShellWorker
@@ -239,3 +249,95 @@ class _Trickle:
 
     def close(self) -> None:
         self._stream.close()
+
+
+class TestClocks:
+    """Of three machines: one is ten minutes slow, one right, one ten minutes fast."""
+
+    SKEWS_S = (-600, 0, 600)
+
+    @pytest.fixture
+    def machines(self, tmp_path: Path, coordination_url: str | None) -> Iterator[list[Builds]]:
+        """A worker process on each, and what people ask there for builds with."""
+        with ExitStack() as stack:
+            machines = []
+            for skew_s in self.SKEWS_S:
+                ci = stack.enter_context(connect(tmp_path / "data", coordination=coordination_url))
+                clock = partial(_skewed, skew_s)
+                made = Lifecycle(Tickets(ci.coordination, clock=clock), ci.store, ci.jobs, clock)
+                process = WorkerProcess(
+                    made,
+                    ci.store,
+                    HostIsolation(),
+                    tmp_path / "scratch",
+                    [Post(("control", "shell"), slots=4)],
+                    search_path=os.defpath,
+                    name=f"skewed-by-{skew_s}",
+                )
+                stack.enter_context(process)
+                machines.append(Builds(made, ci.jobs, clock=clock))
+            yield machines
+
+    @pytest.fixture
+    def jobs(self, tmp_path: Path) -> Jobs:
+        return Jobs(DirectoryStore(tmp_path / "data" / "store", durable=False))
+
+    @pytest.mark.timeout(240)
+    def test_builds_end_once_wherever_they_are_asked_for(
+        self, machines: list[Builds], jobs: Jobs, tmp_path: Path
+    ) -> None:
+        once = f"mkdir {tmp_path}/$DISTCI_BUILD-$DISTCI_TASK"
+        jobs.put({"job": "team/job", "tasks": [shell(once, "a"), shell(once, "b")]})
+
+        builds = [machines[number % 3].trigger("team/job") for number in range(9)]
+        views = [machines[0].wait(build, 120) for build in builds]
+
+        assert [build.number for build in builds] == [*range(1, 10)]
+        assert {view.result for view in views} == {Result.PASSED}
+        assert {paths.attempt_of(task.token) for view in views for task in view.tasks} == {1}
+
+    def test_one_cause_is_one_build(self, machines: list[Builds], jobs: Jobs) -> None:
+        jobs.put({"job": "team/job", "tasks": [shell("true")]})
+
+        assert len({machine.trigger("team/job", cause="push 1") for machine in machines}) == 1
+
+    @pytest.mark.parametrize("first", [0, 2], ids=["the slow one first", "the fast one first"])
+    def test_c15_the_newer_build_of_a_group_cancels_the_older_one(
+        self, machines: list[Builds], jobs: Jobs, tmp_path: Path, first: int
+    ) -> None:
+        group = {"group": "one", "limit": 1, "policy": "cancel-old"}
+        for name in ("old", "new"):
+            jobs.put({"job": name, "tasks": [shell(f"test {name} = new || sleep 60")], "concurrency": group})
+        old = machines[first].trigger("old")
+        wait_until(lambda: machines[0].get(old).state == "running")
+
+        new = machines[2 - first].trigger("new")
+
+        assert machines[0].wait(new, 60).result is Result.PASSED
+        assert machines[0].wait(old, 60).result is Result.CANCELLED
+
+
+def test_a_parked_ticket_is_due_by_the_trees_clock(system: Any) -> None:
+    # Given sweepers whose own clocks are an hour fast and an hour slow
+    tickets = [Tickets(system.ci.coordination, clock=partial(_skewed, skew_s)) for skew_s in (3600, -3600)]
+    tree = tickets[0].tree
+    with Member(tickets[0], Offer(["x"]), "hand", slots=2) as member:
+        tickets[0].post(Ticket("later", "x"))
+        next(member.claims()).park_until(tree.now_ms() + 1_800_000)
+        tickets[0].post(Ticket("now", "x"))
+        next(member.claims()).park_until(tree.now_ms())
+
+    # When either sweeps
+    for each in tickets:
+        Sweeper(each, "hand", lambda: ["hand"]).sweep()
+
+    # Then what is due has come back, and nothing else
+    wait_until(
+        lambda: (
+            {(view.place, view.token) for view in tickets[0].list()} == {("waiting", "now.2"), ("parked", "later.2")}
+        )
+    )
+
+
+def _skewed(skew_s: float) -> float:
+    return time.time() + skew_s
