@@ -7,6 +7,7 @@ tickets, tree or store. A kind whose tickets are no tasks (``control``) serves t
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +52,12 @@ LOG_END_S = 10.0
 
 MACHINE_FAULTS = (OSError, MemoryError, RuntimeError, Unavailable)
 """What is raised where a machine lacks something: room on its disk, memory, threads, files, processes."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What the machine says whose disk is full, or whose user may have no more of it."""
+
+NO_ROOM_PAUSE_S = 60.0
+"""How long a task waits that no worker has had room for."""
 
 log = logging.getLogger(__name__)
 
@@ -457,6 +464,13 @@ class Tasks:
         try:
             directory.mkdir(parents=True)
             return self._attempt(claim, live, task, TaskContext(self._site, claim, live, plan, task, directory))
+        except OSError as error:
+            if error.errno in NO_ROOM and claim.ticket.is_exhausted:
+                # Nobody who tried has had room, which is no fault of the task: it waits until somebody has.
+                log.warning("there is no room for %s, task %s: %s", build, name, error)
+                now_ms = outcomes.persist(self._lifecycle.tickets.tree.now_ms, claim.lost)
+                claim.park_until(now_ms + int(NO_ROOM_PAUSE_S * 1000), uses_attempt=False)
+            raise
         finally:
             tidy_up(directory)
 

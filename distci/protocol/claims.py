@@ -120,12 +120,13 @@ class Claim:
             if self._end(*step.operations, post=step.post) is None:
                 return
 
-    def park_until(self, due_ms: int) -> None:
-        """Let the ticket wait until a time and be claimed again; the attempt counts.
+    def park_until(self, due_ms: int, *, uses_attempt: bool = True) -> None:
+        """Let the ticket wait until a time and be claimed again.
 
         ``due_ms`` is in milliseconds since 1970, by the tree's clock (:meth:`~distci.protocol.tree.Tree.now_ms`).
         """
-        self._check(self._end(*transactions.park_until(self.ticket.again(), due_ms)))
+        waiting = self.ticket.again() if uses_attempt else self._spared()
+        self._check(self._end(*transactions.park_until(waiting, due_ms)))
 
     def park_for(self, full: permits.Full, *operations: Operation) -> None:
         """Let the ticket wait until a slot of that permit is given back, and take the given operations with it.
@@ -133,9 +134,12 @@ class Claim:
         However often it has to wait, that uses up no attempt. Raises :class:`~distci.errors.VersionConflict` when a slot has been
         given back meanwhile, another ticket has begun to wait, or an operation was refused: look again.
         """
-        waiting = replace(self.ticket.again(), attempts=self.ticket.attempts + 1)
-        step = permits.park(self._member.tickets.tree, waiting, full)
+        step = permits.park(self._member.tickets.tree, self._spared(), full)
         self._check(self._end(*operations, *step.operations, post=step.post))
+
+    def _spared(self) -> Ticket:
+        """The ticket for a next attempt that it gets besides those that it has."""
+        return replace(self.ticket.again(), attempts=self.ticket.attempts + 1)
 
     def __enter__(self) -> Self:
         return self

@@ -187,7 +187,8 @@ class Tickets:
 
     def withdrawal(self, ticket: Ticket) -> Operation | None:
         """The operation that takes a waiting ticket out of its queue, or None when it is not (or no longer) waiting."""
-        return self._withdrawal(ticket.id, [*self._buckets(ticket.pool), *_lines(ticket)])
+        due = paths.parked_folder(paths.DUE)
+        return self._withdrawal(ticket.id, [*self._buckets(ticket.pool), *_lines(ticket), due])
 
     def withdrawal_by_id(self, ticket: str) -> Operation | None:
         """The same for a ticket of which only the id is known: all queues are looked through."""
@@ -212,9 +213,10 @@ class Tickets:
 
     def _withdrawal(self, ticket: str, folders: Iterable[str]) -> Delete | None:
         for folder in folders:
+            is_due = folder == paths.parked_folder(paths.DUE)
             for name in self.tree.coordination.children(folder):
                 with suppress(Invalid):  # what is no name of a ticket is set aside by who lists the folder
-                    if paths.Name.parse(name).ticket == ticket:
+                    if paths.Name.parse(name.partition("-")[2] if is_due else name).ticket == ticket:
                         return Delete(f"{folder}/{name}")
         return None
 

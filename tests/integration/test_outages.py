@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 from waiting import wait_until
 
-from distci import lifecycle
+from distci import lifecycle, work
 from distci.app import connect
 from distci.builds import Builds
 from distci.errors import StoreUnavailable
@@ -24,9 +25,10 @@ from distci.jobs import Jobs
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Outcome, Result, Task, TaskState
 from distci.process import Post, WorkerProcess
-from distci.protocol import Member, Offer, Sweeper, Ticket, Tickets, paths
+from distci.protocol import Member, Offer, Sweeper, Ticket, Tickets, members, paths
 from distci.store.directory import DirectoryStore
 from distci.work import TaskContext
+from distci.workspaces import Workspaces
 from distci_workers.shell import ShellWorker
 
 
@@ -148,6 +150,49 @@ def _refusing(is_away: Event, call: Callable[..., Any]) -> Callable[..., Any]:
         return call(*arguments)
 
     return refusing
+
+
+class TestDiskThatIsFull:
+    @pytest.fixture
+    def full(self, monkeypatch: pytest.MonkeyPatch) -> Event:
+        """While it is set, no workspace finds room on this machine. Workers do not rest for long."""
+        full = Event()
+        full.set()
+        restore = Workspaces.restore
+
+        def refuse(workspaces: Workspaces, inputs: Sequence[str], directory: Path) -> Any:
+            if full.is_set():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+            return restore(workspaces, inputs, directory)
+
+        monkeypatch.setattr(Workspaces, "restore", refuse)
+        monkeypatch.setattr(members, "REST_MIN_S", 0.1)
+        monkeypatch.setattr(members, "REST_MAX_S", 0.1)
+        return full
+
+    def test_r20_a_task_that_nobody_has_room_for_waits_until_somebody_has(
+        self, system: Any, full: Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(work, "NO_ROOM_PAUSE_S", 0.1)
+        build = trigger(system, shell("echo $DISTCI_ATTEMPT", attempts=2))
+
+        # When it has been tried more often than it may be lost
+        wait_until(lambda: any(paths.attempt_of(view.token) > 3 for view in system.ci.tickets.list() if view.ticket))
+        full.clear()
+
+        # Then it is done all the same
+        view = end(system, build)
+        assert view.result is Result.PASSED
+        assert int(system.log(view, "make")) > 3
+
+    def test_a_build_that_waits_for_room_can_be_cancelled(self, system: Any, full: Event) -> None:
+        build = trigger(system, shell("true", attempts=1))
+        wait_until(lambda: [view.place for view in system.ci.tickets.list()] == ["parked"])
+
+        system.ci.builds.cancel(build)
+
+        assert end(system, build).result is Result.CANCELLED
+        assert list(system.ci.tickets.list()) == []
 
 
 class TestLongMoves:
