@@ -40,7 +40,7 @@ from distci.store.attended import AttendedStore
 from distci.store.port import Store
 from distci.workspaces import Restored, Workspaces
 
-__all__ = ["Claim", "Lifecycle", "Site", "TaskContext", "Tasks", "TicketWorker", "Worker", "serve", "tidy_up"]
+__all__ = ["Claim", "Halted", "Lifecycle", "Site", "TaskContext", "Tasks", "TicketWorker", "Worker", "serve", "tidy_up"]
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Worker(Protocol):
         """Do the task. What the task did wrong is an Outcome; an exception means that nobody knows how it ended.
 
         ``Invalid`` and ``Missing`` errors of DistCI count as a failed task with that reason; ``Unavailable`` and
-        whatever else is raised put the ticket back for its next attempt.
+        whatever else is raised put the ticket back for its next attempt. :class:`Halted` passes through.
         """
 
 
