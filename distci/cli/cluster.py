@@ -12,7 +12,7 @@ from distci.cli.output import print_facts, print_json, print_line
 
 @click.group(cls=Group, examples=("distci cluster status", "distci cluster pause shell"))
 def cluster() -> None:
-    """See how the whole system does; pause and resume it."""
+    """See how the whole system does; pause and resume it; weigh its projects."""
 
 
 @cluster.command(examples=("distci cluster status", "distci cluster status --json | jq .waiting"))
@@ -36,7 +36,8 @@ def status(invocation: Invocation) -> None:
     }
     if invocation.is_json:
         kinds = {"workers": serving, "waiting": waiting, "waiting_for_permits": in_line}
-        print_json({**kinds, **figures, "paused": list(situation.paused)})
+        control = {"paused": situation.control.paused, "weights": situation.control.weights}
+        print_json({**kinds, **figures, **control})
         return
     print_facts(
         {
@@ -44,7 +45,8 @@ def status(invocation: Invocation) -> None:
             "waiting": _counts(waiting),
             "waiting for permits": _counts(in_line),
             **{name.replace("_", " "): figure for name, figure in figures.items()},
-            "paused": " ".join(situation.paused),
+            "paused": " ".join(situation.control.paused),
+            "weights": ", ".join(f"{name} {weight:g}" for name, weight in sorted(situation.control.weights.items())),
         }
     )
     for kind in sorted(waiting.keys() - serving.keys()):
@@ -66,6 +68,16 @@ def resume(invocation: Invocation) -> None:
     """Let all kinds of tickets be claimed again."""
     with invocation.connect() as system:
         system.tickets.pause()
+
+
+@cluster.command(examples=("distci cluster weigh team/web 3", "distci cluster weigh team/web 1"))
+@click.argument("project")
+@click.argument("weight", type=float, metavar="N")
+@click.pass_obj
+def weigh(invocation: Invocation, project: str, weight: float) -> None:
+    """Give a project N claims for each one of another, while both have tickets waiting; 1 is what all have."""
+    with invocation.connect() as system:
+        system.tickets.weigh(project, weight)
 
 
 def _counts(counted: Counter[str]) -> str:

@@ -16,7 +16,7 @@ from distci.errors import CoordinationUnavailable, Invalid, InvalidDocument
 from distci.protocol import choosing, outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth
-from distci.protocol.records import Ticket, from_bytes
+from distci.protocol.records import Control, Ticket
 from distci.protocol.tree import Done
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ JITTER_S = 0.01
 LEFT_TO_OTHERS_S = 1.0
 """How long a ticket is left to the worker that was woken for it."""
 
-SAMPLE = 2
-"""How many of the queue's folders are listed for one choice."""
-
 FOLDERS_AGE_S = 1.0
-"""How long the list of these folders is trusted while there is something in them."""
+"""How long the list of the queue's folders is trusted while there is something in them."""
+
+BACKLOG_AGE_S = 1.0
+"""How long a worker may keep follow-on tickets before it looks again whether others stand in line."""
 
 BATON_S = 0.1
 """Least time between two looks for somebody idle to pass the rest of a queue on to."""
@@ -58,11 +58,15 @@ class Claimer:
         self._closed = Event()
         self._is_idle = False
         self._has_backlog = False
-        self._control: tuple[int, Sequence[str]] | None = None
+        self._control: Control | None = None
+        self._turns = choosing.Turns()
         self._tag = paths.worker_tag(member.name)
         self._seen: dict[paths.Name, float] = {}
-        self._folders: Sequence[str] = ()
+        self._front: Sequence[str] = ()
+        self._behind: list[str] = []
+        self._next_behind = self._random.randrange(max(paths.QUEUE_WIDTHS))
         self._listed_at = -FOLDERS_AGE_S
+        self._looked_at = 0.0
         self._passed_on_at = -BATON_S
 
     def next(self) -> Claim | None:
@@ -95,12 +99,23 @@ class Claimer:
     @property
     def control_version(self) -> int:
         """Version of ``/control`` that was last read; -1 passes always."""
-        return self._control[0] if self._control else -1
+        return self._control.version if self._control else -1
 
     @property
     def is_free_to_keep(self) -> bool:
         """Whether a follow-on ticket may be kept: nobody else stands in line for this worker, and nothing is paused."""
-        return not self._has_backlog and self._control is not None and not self._control[1]
+        if self._has_backlog or self._control is None or self._control.paused:
+            return False
+        now = time.monotonic()
+        if now - self._looked_at >= BACKLOG_AGE_S:
+            # A long chain of tickets must not pass by all who were posted since it began.
+            try:
+                stats = [self._coordination.exists(folder) for folder in self._front]
+            except CoordinationUnavailable:
+                return False
+            self._has_backlog = any(stat.children for stat in stats if stat)
+            self._looked_at = now
+        return not self._has_backlog
 
     def idle_hint(self) -> list[Operation]:
         """Going idle in the very transaction that ends a claim, when there seems to be nothing left to do."""
@@ -150,23 +165,44 @@ class Claimer:
             if not mine and not free:
                 return None
             now_ms = int(self._tickets.clock() * 1000)
-            for name in choosing.choose(mine or free, now_ms, self._random, TRIES):
+            for name in choosing.choose(mine or free, now_ms, self._random, TRIES, self._turns):
                 claim = self._try(waiting[name])
                 if claim is not None:
+                    self._turns.took(name.project, self._weight(name.project))
                     return claim
             self.pause(self._random.uniform(0, JITTER_S))
         return None
 
     def _waiting(self) -> Mapping[paths.Name, str]:
         """Waiting tickets of the pools that suit, and where they are: a sample where there are many."""
-        if time.monotonic() - self._listed_at < FOLDERS_AGE_S:
-            waiting = self._list(self._sample())
+        self._looked_at = time.monotonic()
+        if self._looked_at - self._listed_at < FOLDERS_AGE_S:
+            waiting = self._look()
             if waiting:
                 return waiting
-        self._folders = self._suitable_folders()
+        folders = self._suitable_folders()
+        self._front = [folder for folder in folders if paths.is_front_row(folder)]
+        self._behind = [folder for folder in folders if not paths.is_front_row(folder)]
         self._listed_at = time.monotonic()
-        sample = self._sample()
-        return self._list(sample) or self._list([folder for folder in self._folders if folder not in sample])
+        return self._look()
+
+    def _look(self) -> Mapping[paths.Name, str]:
+        """What waits in the front rows, and in the next folder behind them that has something in it.
+
+        Each worker goes through these folders in turn, so what is there is seen however much is posted in front of it. One that
+        was empty is left out until the list of folders is read again.
+        """
+        found = self._list(self._front)
+        if any(name.reserved == self._tag for name in found):
+            return found
+        while self._behind:
+            index = self._next_behind % len(self._behind)
+            behind = self._list([self._behind[index]])
+            if behind:
+                self._next_behind = index + 1
+                return {**found, **behind}
+            del self._behind[index]
+        return found
 
     def _free(self, waiting: Iterable[paths.Name]) -> Sequence[paths.Name]:
         """The tickets that nobody was woken for, or not recently: as long as this worker has seen them, by its own clock."""
@@ -175,15 +211,15 @@ class Claimer:
         self._seen = {name: self._seen.get(name, now) for name in reserved}
         return [name for name in waiting if not name.reserved or now - self._seen.get(name, now) >= LEFT_TO_OTHERS_S]
 
-    def _sample(self) -> Sequence[str]:
-        return self._random.sample(self._folders, min(len(self._folders), SAMPLE))
+    def _weight(self, tag: str) -> float:
+        return self._control.weight_by_tag.get(tag, 1.0) if self._control else 1.0
 
     def _suitable_folders(self) -> Sequence[str]:
-        paused = self._control_now()[1]
+        control = self._control_now()
         found = []
         for pool in self._coordination.children(paths.QUEUE):
             kind, labels = paths.pool_of(pool)
-            if self._member.offer.accepts(kind, labels) and not _is_paused(kind, paused):
+            if self._member.offer.accepts(kind, labels) and not control.pauses(kind):
                 path = f"{paths.QUEUE}/{pool}"
                 found += [f"{path}/{bucket}" for bucket in self._coordination.children(path)]
         return found
@@ -216,10 +252,10 @@ class Claimer:
             step = permits.park(self._tree, ticket, slots)
             self._tickets.commit(Delete(queued_at), *step.operations, post=step.post)
             return None
-        control, paused = self._control_now()
-        if _is_paused(ticket.kind, paused):
+        control = self._control_now()
+        if control.pauses(ticket.kind):
             return None
-        return self._commit(ticket, slots, queued_at, control)
+        return self._commit(ticket, slots, queued_at, control.version)
 
     def _commit(self, ticket: Ticket, slots: Sequence[tuple[str, int]], queued_at: str, control: int) -> Claim | None:
         claim = self._member.hold(ticket, slots)
@@ -270,21 +306,13 @@ class Claimer:
         self._passed_on_at = now
         return [Delete(path) for path in self._tickets.waking.choose([ticket]).values() if path != self._idle_path]
 
-    def _control_now(self) -> tuple[int, Sequence[str]]:
-        """Version of ``/control`` and the kinds that are paused. A resume wakes those who wait."""
-        if self._control is None or self._control[1]:
+    def _control_now(self) -> Control:
+        """What claims go by. A resume wakes those who wait."""
+        if self._control is None or self._control.paused:
             self._coordination.watch(paths.CONTROL, self._woken)
-            node = self._coordination.read(paths.CONTROL)
-            if node is None:
-                raise CoordinationUnavailable(f"{paths.CONTROL} is gone; the tree is being rebuilt or is not DistCI's")
             try:
-                paused = tuple(from_bytes(node.data, paths.CONTROL).get("paused", ()))
+                self._control = self._tickets.control()
             except InvalidDocument as error:
                 # What is paused cannot be known: take nothing until somebody has mended it.
                 raise CoordinationUnavailable(f"claiming nothing: {error}") from error
-            self._control = (node.version, paused)
         return self._control
-
-
-def _is_paused(kind: str, paused: Sequence[str]) -> bool:
-    return kind in paused or "*" in paused

@@ -3,10 +3,10 @@
 ::
 
     /format                                   format number of the tree
-    /control                                  what is paused; every claim checks its version
+    /control                                  what is paused, weights of projects; every claim checks its version
     /jobs/<job>                               config version in force, last build number
     /builds/<shard>/<build>                   a build while it runs
-    /queue/<pool>/<bucket>/<name>             a ticket that can be claimed; pool = kind~label~label
+    /queue/<pool>/<bucket>/<name>             a ticket that can be claimed; pool = kind~label~label, bucket 0 = front row
     /running/<bucket>/<token>                 a claimed ticket
     /owners/<bucket>/<token>                  ephemeral: the claim's heartbeat
     /idle/<offer>/<worker>                    ephemeral: "wake me"; deleting it is the wake-up
@@ -56,6 +56,12 @@ FOLDERS = (JOBS, BUILDS, QUEUE, RUNNING, OWNERS, IDLE, WORKERS, PERMITS, PARKED,
 CLAIM_BUCKETS = 8
 """Folders that claimed tickets are spread over: 500 at once make lists of about 60 names (2 KiB) each."""
 
+FRONT_ROW = "0"
+"""The folder of a pool that everybody who claims looks into; the others are numbered from 1."""
+
+QUEUE_WIDTHS = (16, 256)
+"""Over how many folders the tickets behind the front row are spread: few, and many once the few are long."""
+
 BUILD_SHARDS = 16
 
 _PLAIN = "=*,.:_-?[]!"
@@ -99,8 +105,23 @@ def pool_of(name: str) -> tuple[str, Sequence[str]]:
     return kind, labels
 
 
-def queue_bucket(pool_path: str, ticket: str, buckets: int) -> str:
-    return f"{pool_path}/{_bucket(ticket, buckets)}"
+def front_row(pool_path: str) -> str:
+    """The folder of a pool that everybody who claims looks into."""
+    return f"{pool_path}/{FRONT_ROW}"
+
+
+def is_front_row(folder: str) -> bool:
+    return folder.rpartition("/")[2] == FRONT_ROW
+
+
+def queue_bucket(pool_path: str, ticket: str, width: int) -> str:
+    """The folder where a ticket waits behind the front row, of that many."""
+    return f"{pool_path}/{1 + _bucket(ticket, width)}"
+
+
+def queue_places(pool_path: str, ticket: str) -> Sequence[str]:
+    """All folders of a pool in which a ticket may be waiting."""
+    return [front_row(pool_path), *(queue_bucket(pool_path, ticket, width) for width in QUEUE_WIDTHS)]
 
 
 def running(token: str) -> str:

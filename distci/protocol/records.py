@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from distci.coordination.port import check_path
+from distci.coordination.port import Node, check_path
 from distci.errors import Invalid, InvalidDocument
 from distci.model import Json, Permit
 from distci.protocol import paths
@@ -24,6 +24,7 @@ FORMAT = 1
 TICKET_ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:,=+\[\]-]{0,99}")
 KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 BODY_BYTES_MAX = 8 * 1024
+WEIGHT_MIN, WEIGHT_MAX = 0.01, 100.0
 PERMIT_LIMIT_MAX = 1000
 """Parking a ticket checks every slot of its permit, in one transaction."""
 
@@ -225,6 +226,46 @@ class Offer:
             raise Invalid(f"{name!r} is not an offer")
         kinds, labels, only = (tuple(paths.unwords(part)) if part else () for part in parts)
         return cls(kinds, labels, only)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What every claim goes by: it checks the version, so a change holds for all claims from then on."""
+
+    version: int
+    paused: Sequence[str]
+    """The kinds that nobody may claim tickets of; ``*`` is all."""
+    weights: Mapping[str, float]
+    """By project; 1 for those not named."""
+
+    def pauses(self, kind: str) -> bool:
+        return kind in self.paused or "*" in self.paused
+
+    @property
+    def weight_by_tag(self) -> Mapping[str, float]:
+        """The weights, by the tags that names of tickets carry."""
+        return {paths.project_tag(project): weight for project, weight in self.weights.items()}
+
+    @classmethod
+    def from_node(cls, node: Node, where: str) -> Control:
+        """Read it; :class:`~distci.errors.InvalidDocument`, naming ``where``, when it is something else."""
+        document = from_bytes(node.data, where)
+        try:
+            paused = tuple(_text(kind) for kind in document.get("paused", ()))
+            weights = {
+                project: check_weight(project, weight)
+                for project, weight in _mapping(document.get("weights", {})).items()
+            }
+        except (TypeError, ValueError, Invalid) as error:
+            raise InvalidDocument(f"{where}: {error}") from error
+        return cls(node.stat.version, paused, weights)
+
+
+def check_weight(project: str, weight: Json) -> float:
+    """The weight of a project, between 0.01 and 100; :class:`~distci.errors.Invalid` when it is none."""
+    if not isinstance(weight, int | float) or not WEIGHT_MIN <= weight <= WEIGHT_MAX:
+        raise Invalid(f"weight {weight!r} of project {project!r} is not between {WEIGHT_MIN:g} and {WEIGHT_MAX:g}")
+    return float(weight)
 
 
 def label_matches(asked: str, offered: str) -> bool:

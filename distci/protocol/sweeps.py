@@ -27,6 +27,9 @@ OVERDUE_GRACE_S = 30.0
 ONCE_DAYS = 2
 """For how many days causes are remembered at least."""
 
+EMPTY_S = 60.0
+"""How often the queue's folders are looked over; those that are found empty twice in a row are removed."""
+
 FORGOTTEN_AT_ONCE = 1000
 """Causes of one day that a sweep forgets, in one transaction."""
 
@@ -56,6 +59,9 @@ class Sweeper:
         self._overdue = [_Ages(monotonic) for _ in range(paths.CLAIM_BUCKETS)]
         self._ends_ms: list[dict[str, float]] = [{} for _ in range(paths.CLAIM_BUCKETS)]
         self._waited: frozenset[str] = frozenset()
+        self._monotonic = monotonic
+        self._empty: set[str] = set()
+        self._looked_over_at = -EMPTY_S
 
     def sweep(self) -> int:
         """Look over all that falls to this worker; how many tickets were moved."""
@@ -69,6 +75,8 @@ class Sweeper:
         if self._is_mine("once", candidates):
             self._forget_old_causes()
             moved += self._each(self._coordination.children(paths.WORKERS), self._set_worker_aside)
+        if self._is_mine("folders", candidates):
+            self._remove_empty_folders()
         return moved
 
     def _is_mine(self, what: str, candidates: Sequence[str]) -> bool:
@@ -203,6 +211,23 @@ class Sweeper:
             return False
         self._tickets.set_aside(path, f"unreadable.{paths.digest(path, 16)}", "no session keeps it: it is no worker's")
         return True
+
+    def _remove_empty_folders(self) -> None:
+        """Folders of the queue that nothing has waited in for a while: whoever claims would list them for nothing.
+
+        A ticket may enter one meanwhile; then it is not removed. One that is removed is made again by who needs it.
+        """
+        now = self._monotonic()
+        if now - self._looked_over_at < EMPTY_S:
+            return
+        self._looked_over_at = now
+        pools = [f"{paths.QUEUE}/{pool}" for pool in self._coordination.children(paths.QUEUE)]
+        folders = [f"{pool}/{bucket}" for pool in pools for bucket in self._coordination.children(pool)]
+        stats = {folder: self._coordination.exists(folder) for folder in [*folders, *pools]}
+        empty = {folder for folder, stat in stats.items() if stat and not stat.children}
+        for folder in sorted(empty & self._empty):
+            self._coordination.commit(Delete(folder))
+        self._empty = empty
 
     def _forget_old_causes(self) -> None:
         today = int(self._tickets.clock() // DAY_S)

@@ -6,28 +6,31 @@ import logging
 import random as random_module
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from random import Random
-from threading import Event
+from threading import Event, Lock
 
 from distci.coordination.port import Coordination, Delete, Operation, Write
-from distci.errors import Conflict, Invalid, InvalidDocument, NoSuchTicket, Unavailable
+from distci.errors import Conflict, CoordinationUnavailable, Invalid, InvalidDocument, NoSuchTicket, Unavailable
 from distci.model import Json
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.outcomes import Truth
-from distci.protocol.records import FORMAT, Running, Ticket, from_bytes, to_bytes
+from distci.protocol.records import FORMAT, Control, Running, Ticket, check_weight, from_bytes, to_bytes
 from distci.protocol.tree import Done, Tree
 from distci.protocol.waking import Waking
 
-BUCKETS_MANY = 16
-WAITING_FOR_MANY_BUCKETS = 500
-"""Above this many waiting tickets a pool is spread over several folders, so that listing one stays cheap."""
+FRONT_PLACES = 64
+"""Tickets of one class (priority and project) in a pool's front row; of several, each has an equal share of the places, and one at least."""
 
-WIDTH_AGE_S = 1.0
-"""How long a poster trusts what it last read of a pool's size."""
+BUCKET_LONG = 64
+"""Above this many tickets in its folder one that waits behind the front row goes into one of many, so that listing stays cheap."""
+
+ROW_AGE_S, LENGTH_AGE_S = 0.1, 1.0
+"""How long a poster trusts what it last read of the front row, and of the other folders' lengths, beside what it put there itself."""
 
 DAY_S = 86_400
 
@@ -88,7 +91,8 @@ class Tickets:
         self.random = random or random_module.Random()
         self.new_nonce = new_nonce
         self.waking = Waking(self.tree, self.random)
-        self._widths: dict[str, tuple[float, int]] = {}
+        self._rows: dict[str, _Row] = {}
+        self._lengths: dict[str, tuple[float, int]] = {}
 
     def next_attempt(self, ticket: Ticket, reason: str) -> Step:
         """What becomes of a ticket whose present attempt came to nothing: it is offered again, or set aside."""
@@ -126,8 +130,8 @@ class Tickets:
         The given operations come first, so a refusal's index refers to them.
         """
         stamped = [self.stamped(ticket) for ticket in post]
-        for is_last in (False, False, True):
-            wakes = {} if is_last else self.waking.choose(stamped)
+        for is_first, is_last in ((True, False), (False, False), (False, True)):
+            wakes = {} if is_last else self.waking.choose(stamped, afresh=not is_first)
             creates = [self._create(ticket, wakes) for ticket in stamped]
             deletes = [Delete(path) for path in wakes.values()]
             done = self.tree.commit(*operations, *creates, *deletes, hints=hints)
@@ -188,13 +192,14 @@ class Tickets:
     def withdrawal(self, ticket: Ticket) -> Operation | None:
         """The operation that takes a waiting ticket out of its queue, or None when it is not (or no longer) waiting."""
         due = paths.parked_folder(paths.DUE)
-        return self._withdrawal(ticket.id, [*self._buckets(ticket.pool), *_lines(ticket), due])
+        return self._withdrawal(ticket.id, [*paths.queue_places(ticket.pool, ticket.id), *_lines(ticket), due])
 
     def withdrawal_by_id(self, ticket: str) -> Operation | None:
         """The same for a ticket of which only the id is known: all queues are looked through."""
-        pools = (f"{paths.QUEUE}/{pool}" for pool in self.tree.coordination.children(paths.QUEUE))
+        pools = self.tree.coordination.children(paths.QUEUE)
+        queued = chain.from_iterable(paths.queue_places(f"{paths.QUEUE}/{pool}", ticket) for pool in pools)
         parked = (paths.parked_folder(why) for why in self.tree.coordination.children(paths.PARKED))
-        return self._withdrawal(ticket, [*chain.from_iterable(map(self._buckets, pools)), *parked])
+        return self._withdrawal(ticket, chain(queued, parked))
 
     def waiting_for_permits(self) -> Iterator[str]:
         """Ids of all tickets that wait for a permit."""
@@ -220,9 +225,6 @@ class Tickets:
                         return Delete(f"{folder}/{name}")
         return None
 
-    def _buckets(self, pool: str) -> Sequence[str]:
-        return [f"{pool}/{bucket}" for bucket in self.tree.coordination.children(pool)]
-
     def set_aside(self, path: str, token: str, reason: str) -> None:
         """Take a node that cannot be read out of everyone's way, and keep it with the reason under ``/dead``."""
         node = self.tree.coordination.read(path)
@@ -232,12 +234,39 @@ class Tickets:
         self.tree.commit(Delete(path, node.version), *self._set_aside(token, reason, content))
 
     def pause(self, *kinds: str) -> None:
-        """Let nobody claim tickets of these kinds (``*`` for all) from now on; none given: resume all."""
+        """Let nobody claim tickets of these kinds (``*`` for all) from now on; none given: resume all.
+
+        Raises Conflict when somebody else changes the same at the same time.
+        """
+        self._change_control(lambda document: document | {"paused": sorted(kinds)})
+
+    def weigh(self, project: str, weight: float) -> None:
+        """Let a project have ``weight`` claims (0.01 to 100) for each one of a project of weight 1, while both have tickets waiting.
+
+        Raises Invalid for another weight, Conflict when somebody else changes the same at the same time.
+        """
+        fresh: dict[str, Json] = {project: check_weight(project, weight)} if weight != 1 else {}
+
+        def change(document: dict[str, Json]) -> dict[str, Json]:
+            known: dict[str, Json] = document.get("weights") or {}
+            kept = {other: its for other, its in known.items() if other != project}
+            return document | {"weights": kept | fresh}
+
+        self._change_control(change)
+
+    def control(self) -> Control:
+        """What every claim goes by at present; InvalidDocument when it cannot be read, CoordinationUnavailable when it is gone."""
         node = self.tree.coordination.read(paths.CONTROL)
-        document = from_bytes(node.data, paths.CONTROL) if node else {}
-        document.update(f=FORMAT, paused=sorted(kinds))
-        if not self.tree.commit(Write(paths.CONTROL, to_bytes(document), node.version if node else -1)).committed:
-            raise Conflict("what is paused was changed by somebody else, or the answer was lost; look again")
+        if node is None:
+            raise CoordinationUnavailable(f"{paths.CONTROL} is gone; the tree is being rebuilt or is not DistCI's")
+        return Control.from_node(node, paths.CONTROL)
+
+    def _change_control(self, change: Callable[[dict[str, Json]], dict[str, Json]]) -> None:
+        node = self.tree.coordination.read(paths.CONTROL)
+        document = change(from_bytes(node.data, paths.CONTROL) if node else {})
+        data = to_bytes(document | {"f": FORMAT})
+        if not self.tree.commit(Write(paths.CONTROL, data, node.version if node else -1)).committed:
+            raise Conflict(f"{paths.CONTROL} was changed by somebody else, or the answer was lost; look again")
 
     def queue(self, is_wanted: Callable[[str, Sequence[str]], bool] = lambda kind, labels: True) -> Iterator[Queued]:
         """The tickets that wait to be claimed, of the kinds and labels that are wanted; names that are none are left out."""
@@ -251,11 +280,6 @@ class Tickets:
         """Tokens of all claims whose worker lives, as far as the tree knows."""
         for bucket in range(paths.CLAIM_BUCKETS):
             yield from self.tree.coordination.children(f"{paths.OWNERS}/{bucket}")
-
-    def paused(self) -> Sequence[str]:
-        """The kinds that nobody may claim tickets of at present; ``*`` is all."""
-        node = self.tree.coordination.read(paths.CONTROL)
-        return tuple(from_bytes(node.data, paths.CONTROL).get("paused", ())) if node else ()
 
     def running_tokens(self) -> Iterator[str]:
         """Tokens of all claims on record."""
@@ -286,20 +310,35 @@ class Tickets:
             return None
 
     def _create(self, ticket: Ticket, wakes: Mapping[str, str]) -> Operation:
-        bucket = paths.queue_bucket(ticket.pool, ticket.id, self._width(ticket.pool))
         worker = wakes.get(ticket.id, "").rpartition("/")[2]
-        return transactions.post(ticket, bucket, paths.worker_tag(worker) if worker else "")
+        if worker:  # who shall find it where it looks first
+            return transactions.post(ticket, paths.front_row(ticket.pool), paths.worker_tag(worker))
+        return transactions.post(ticket, self._folder_for(ticket))
 
-    def _width(self, pool: str) -> int:
-        """Over how many folders a pool is spread now."""
-        now = self.clock()
-        read_at, width = self._widths.get(pool, (0.0, 1))
-        if now - read_at < WIDTH_AGE_S:
-            return width
-        stat = self.tree.coordination.exists(f"{pool}/0")
-        width = BUCKETS_MANY if stat and stat.children > WAITING_FOR_MANY_BUCKETS else 1
-        self._widths[pool] = (now, width)
-        return width
+    def _folder_for(self, ticket: Ticket) -> str:
+        """The front row while the ticket's class has not got its share of it, one of the folders behind it after that.
+
+        So the first tickets of every priority and project are seen by all who claim, however many of others wait.
+        """
+        row = self._row(ticket.pool)
+        if row.takes((ticket.priority, paths.project_tag(ticket.project))):
+            return paths.front_row(ticket.pool)
+        few, many = (paths.queue_bucket(ticket.pool, ticket.id, width) for width in paths.QUEUE_WIDTHS)
+        return few if self._length(few) <= BUCKET_LONG else many
+
+    def _row(self, pool: str) -> _Row:
+        row = self._rows.get(pool)
+        if row is None or time.monotonic() - row.read_at >= ROW_AGE_S:
+            row = self._rows[pool] = _Row(self.tree.coordination.children(paths.front_row(pool)))
+        return row
+
+    def _length(self, folder: str) -> int:
+        read_at, length = self._lengths.get(folder, (-LENGTH_AGE_S, 0))
+        if time.monotonic() - read_at >= LENGTH_AGE_S:
+            stat = self.tree.coordination.exists(folder)
+            read_at, length = time.monotonic(), stat.children if stat else 0
+        self._lengths[folder] = (read_at, length + 1)
+        return length
 
     def _queued_in(self, pool: str) -> Iterator[str]:
         coordination = self.tree.coordination
@@ -338,6 +377,28 @@ class Tickets:
         except InvalidDocument as error:
             return TicketView("dead", token, None, reason=str(error))
         return TicketView("dead", token, _ticket_in(document.get("ticket")), reason=str(document.get("reason")))
+
+
+class _Row:
+    """The front row of a pool as a poster last saw it, with what it has put there since. Any thread may use it."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.read_at = time.monotonic()
+        self._lock = Lock()
+        self._classes: Counter[tuple[int, str]] = Counter()
+        for text in names:
+            with suppress(Invalid):  # who lists the row to claim from it sets it aside
+                name = paths.Name.parse(text)
+                self._classes[name.priority, name.project] += 1
+
+    def takes(self, its_class: tuple[int, str]) -> bool:
+        """Whether there is a place for one more of a class; it counts as taken from now on."""
+        with self._lock:
+            classes = len(self._classes.keys() | {its_class})
+            is_free = self._classes[its_class] < max(1, FRONT_PLACES // classes)
+            if is_free:
+                self._classes[its_class] += 1
+            return is_free
 
 
 def _lines(ticket: Ticket) -> list[str]:

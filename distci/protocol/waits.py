@@ -13,7 +13,7 @@ from shlex import quote
 
 from distci.protocol import choosing, paths, permits
 from distci.protocol.members import WorkerView, workers
-from distci.protocol.records import Offer, Ticket, label_matches
+from distci.protocol.records import Control, Offer, Ticket, label_matches
 from distci.protocol.tickets import Queued, Tickets
 
 
@@ -38,7 +38,7 @@ class Situation:
     """The workers that hold claims, by token."""
     heartbeats: frozenset[str]
     """Tokens of the claims whose worker lives."""
-    paused: Sequence[str]
+    control: Control
     lines: Mapping[str, Line]
     """By the name of the permit."""
 
@@ -66,7 +66,7 @@ def read(tickets: Tickets) -> Situation:
         workers=list(workers(tickets)),
         running={view.token: view.worker for view in claims if view.ticket},
         heartbeats=frozenset(tickets.heartbeats()),
-        paused=tickets.paused(),
+        control=tickets.control(),
         lines={
             name: Line(list(permits.holders(tree, name)), [ticket for _, ticket in permits.waiting(tree, name)])
             for name in permits.waited_for(tree)
@@ -84,8 +84,8 @@ def explain(ticket: Ticket, situation: Situation) -> Wait:
             return Wait(
                 f"{permit.name} is held by {holders} (at most {permit.limit} at once)", place=ids.index(ticket.id) + 1
             )
-    if ticket.kind in situation.paused or "*" in situation.paused:
-        what = "all" if "*" in situation.paused else ticket.kind
+    if situation.control.pauses(ticket.kind):
+        what = "all" if "*" in situation.control.paused else ticket.kind
         return Wait(f"claims of {what} are paused", "resume them: distci cluster resume")
     suitable = [worker for worker in situation.workers if worker.offer.accepts(ticket.kind, ticket.labels)]
     taking = [worker for worker in suitable if not worker.is_draining]
@@ -127,7 +127,9 @@ def _in_line(ticket: Ticket, situation: Situation, taking: Sequence[WorkerView])
     held = Counter(situation.running.values())
     slots = sum(worker.slots for worker in taking)
     free = sum(max(0, worker.slots - held[worker.name]) for worker in taking)
-    place = 1 + sum(_is_before(other, ticket, situation.now_ms) for other in _rivals(situation, taking))
+    mine = paths.Name.parse(ticket.name())
+    rivals = (queued.name for queued in _rivals(situation, taking) if queued.name.ticket != ticket.id)
+    place = choosing.place(mine, rivals, situation.now_ms, situation.control.weight_by_tag)
     who = taking[0].name if len(taking) == 1 else f"{len(taking)} workers"
     if free >= place:
         return Wait(f"{who} can take it at any moment", place=place, slots=slots)
@@ -140,10 +142,3 @@ def _rivals(situation: Situation, taking: Sequence[WorkerView]) -> Iterator[Queu
     for queued in situation.queue:
         if any(worker.offer.accepts(queued.kind, queued.labels) for worker in taking):
             yield queued
-
-
-def _is_before(other: Queued, ticket: Ticket, now_ms: int) -> bool:
-    """Whether another ticket is likely to be claimed first: of a more urgent class, or older in the same."""
-    mine = paths.Name(ticket.priority, "", ticket.posted_ms, ticket.id, ticket.attempt)
-    ours, theirs = choosing.urgency(mine, now_ms), choosing.urgency(other.name, now_ms)
-    return (theirs, other.name.time_ms, other.name.ticket) < (ours, ticket.posted_ms, ticket.id)

@@ -10,15 +10,23 @@ ticket, and nobody fails a claim over it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
+from threading import Lock
 
 from distci.coordination.port import Delete, Refused, Unknown
 from distci.errors import CoordinationUnavailable, Invalid
 from distci.protocol import paths
 from distci.protocol.records import Offer, Ticket
 from distci.protocol.tree import Done, Tree
+
+IDLE_MANY = 32
+"""From this many idle workers of an offer on, who posts remembers them for a moment: to list them costs more than the rest of a post."""
+
+KNOWN_AGE_S = 1.0
+"""How long that is."""
 
 WAKE_TRIES = 3
 """How often somebody is woken when the answer is lost. Waking twice is harmless; who is never woken looks by itself in a minute."""
@@ -30,12 +38,18 @@ class Waking:
     def __init__(self, tree: Tree, random: Random) -> None:
         self._tree = tree
         self._random = random
+        self._lock = Lock()
+        self._known: dict[str, tuple[float, set[str]]] = {}
 
-    def choose(self, tickets: Sequence[Ticket]) -> Mapping[str, str]:
-        """For each ticket that somebody idle can do, by its id, the idle node to delete; every worker at most once."""
+    def choose(self, tickets: Sequence[Ticket], afresh: bool = False) -> Mapping[str, str]:
+        """For each ticket that somebody idle can do, by its id, the idle node to delete; every worker at most once.
+
+        Where many are idle it goes by what it read within the last second, unless it shall read ``afresh``. Who is chosen may
+        then be idle no more, and the transaction that wakes is refused; but only a fresh look finds nobody.
+        """
         if not tickets:
             return {}
-        idle = self._idle(tickets)
+        idle = self._idle(tickets, afresh)
         chosen: dict[str, str] = {}
         for ticket in tickets:
             candidates = [
@@ -47,6 +61,7 @@ class Waking:
             ]
             if candidates:
                 chosen[ticket.id] = self._random.choice(candidates)
+        self._forget(chosen.values())
         return chosen
 
     def afterwards(self, unwoken: Sequence[Ticket], done: Done) -> None:
@@ -68,20 +83,36 @@ class Waking:
 
     def wake(self, tickets: Sequence[Ticket]) -> None:
         """Wake somebody idle for each ticket, by a transaction of its own."""
-        for path in self.choose(tickets).values():
+        for path in self.choose(tickets, afresh=True).values():
             for _ in range(WAKE_TRIES):
                 if not isinstance(self._tree.coordination.commit(Delete(path)), Unknown):
                     break
 
-    def _idle(self, tickets: Sequence[Ticket]) -> list[tuple[Offer, Sequence[str]]]:
-        """The offers that suit any of the tickets, each with the idle nodes below it."""
+    def _idle(self, tickets: Sequence[Ticket], afresh: bool) -> list[tuple[Offer, Sequence[str]]]:
+        """The offers that suit any of the tickets, each with idle nodes below it."""
         found: list[tuple[Offer, Sequence[str]]] = []
         for folder in self._tree.coordination.children(paths.IDLE):
             offer = _offer(folder)
             if offer and any(offer.accepts(ticket.kind, ticket.labels) for ticket in tickets):
-                workers = self._tree.coordination.children(f"{paths.IDLE}/{folder}")
-                found.append((offer, [f"{paths.IDLE}/{folder}/{worker}" for worker in workers]))
+                found.append((offer, self._below(f"{paths.IDLE}/{folder}", afresh)))
         return found
+
+    def _below(self, folder: str, afresh: bool) -> Sequence[str]:
+        now = time.monotonic()
+        with self._lock:
+            read_at, known = self._known.get(folder, (0.0, ()))
+            if known and not afresh and now - read_at < KNOWN_AGE_S:
+                return list(known)
+        paths_below = [f"{folder}/{worker}" for worker in self._tree.coordination.children(folder)]
+        with self._lock:
+            self._known[folder] = (now, set(paths_below) if len(paths_below) >= IDLE_MANY else set())
+        return paths_below
+
+    def _forget(self, woken: Iterable[str]) -> None:
+        with self._lock:
+            for path in woken:
+                _, known = self._known.get(path.rpartition("/")[0], (0.0, set()))
+                known.discard(path)
 
 
 def _offer(folder: str) -> Offer | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any, Protocol
 
 import pytest
@@ -15,7 +17,7 @@ from distci.errors import ClaimLost, CoordinationUnavailable, Invalid, NoSuchTic
 from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, paths, permits
 from distci.protocol.members import workers
 from distci.protocol.records import Running
-from distci.protocol.sweeps import ONCE_DAYS
+from distci.protocol.sweeps import EMPTY_S, ONCE_DAYS
 from distci.protocol.tickets import DAY_S, Step
 from distci.protocol.tree import Tree
 from distci.testing import CutCoordination, LossyCoordination
@@ -812,6 +814,150 @@ def test_a_hint_that_is_out_of_date_keeps_no_other_from_its_effect(bench: Bench)
     done = tree.commit(Create("/jobs/a"), hints=[another, own])
     assert (done.committed, list(done.hints)) == (True, [own])
     assert tree.coordination.exists(own.path)
+
+
+def fill(bench: Bench, count: int, project: str, **keys: Any) -> None:
+    """Post that many tickets of a project in few transactions."""
+    names = [f"{project}{number}" for number in range(count)]
+    for start in range(0, count, 100):
+        bench.boss.post(*(Ticket(name, "x", project=project, **keys) for name in names[start : start + 100]))
+
+
+def taken(claims: Iterator[Claim], count: int) -> list[Ticket]:
+    """The next tickets that are claimed, each finished before the next."""
+    tickets = []
+    for claim in islice(claims, count):
+        tickets.append(claim.ticket)
+        claim.finish()
+    return tickets
+
+
+@pytest.mark.parametrize("served", [0, 5])
+def test_c9_a_project_that_comes_to_a_thousand_tickets_of_another_starts_within_two_slots(
+    bench: Bench, served: int
+) -> None:
+    fill(bench, 1000, "a")
+    claims = bench.worker("x").claims()
+    taken(claims, served)
+    bench.boss.post(Ticket("first", "x", project="b"))
+    assert "b" in [ticket.project for ticket in taken(claims, 2)]
+
+
+def test_c9_what_is_urgent_is_claimed_before_all_that_waits(bench: Bench) -> None:
+    fill(bench, 1000, "a")
+    bench.boss.post(*(Ticket(f"urgent{number}", "x", project="a", priority=1) for number in range(10)))
+    claims = bench.worker("x").claims()
+    assert {ticket.priority for ticket in taken(claims, 10)} == {1}
+    assert {ticket.priority for ticket in taken(claims, 5)} == {5}
+
+
+def test_c9_what_waits_behind_a_long_queue_is_claimed_in_its_time_though_more_is_posted(bench: Bench) -> None:
+    clock = Clock()
+    bench.boss.clock = clock
+    fill(bench, 300, "a", priority=6)
+    member = bench.worker("x")
+    member.tickets.clock = clock
+    claims = member.claims()
+    clock.now += 2 * 15 * 60
+    old = 300
+    # A round through the folders for each ticket of the fullest one, and each round takes one from every folder.
+    for number in range(450):
+        # As many are posted as are claimed, and each is as urgent by itself as what waits has become.
+        bench.boss.post(Ticket(f"late{number}", "x", project="a", priority=5))
+        [ticket] = taken(claims, 1)
+        old -= not ticket.id.startswith("late")
+    assert old == 0
+
+
+def test_c9_a_project_that_is_weighed_has_that_many_turns(bench: Bench) -> None:
+    fill(bench, 40, "a")
+    fill(bench, 40, "b")
+    claims = bench.worker("x").claims()
+    taken(claims, 2)
+    bench.boss.weigh("a", 3)
+    taken(claims, 1)
+    # Where in its turns the weight found the worker makes one more or less.
+    assert Counter(ticket.project for ticket in taken(claims, 20))["a"] in (14, 15, 16)
+    bench.boss.weigh("a", 1)
+    assert bench.boss.control().weights == {}
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1000, float("nan")])
+def test_a_weight_that_no_project_can_have_is_refused(bench: Bench, wrong: float) -> None:
+    with pytest.raises(Invalid):
+        bench.boss.weigh("a", wrong)
+
+
+def test_weighing_keeps_what_is_paused_and_pausing_keeps_the_weights(bench: Bench) -> None:
+    bench.boss.pause("x")
+    bench.boss.weigh("a", 2)
+    bench.boss.pause("y")
+    control = bench.boss.control()
+    assert (control.paused, control.weights) == (("y",), {"a": 2.0})
+
+
+def test_c9_a_chain_of_kept_tickets_makes_way_for_who_came_meanwhile(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distci.protocol.claiming.BACKLOG_AGE_S", 0.0)
+    bench.boss.post(Ticket("a0", "x", project="a"))
+    claims = bench.worker("x").claims()
+    kept = next(claims).finish(follow=[Ticket("a1", "x", project="a")], keep=True)
+    assert kept is not None
+    bench.boss.post(Ticket("b", "x", project="b"))
+    assert kept.finish(follow=[Ticket("a2", "x", project="a")], keep=True) is None
+    assert [ticket.id for ticket in taken(claims, 2)] == ["b", "a2"]
+
+
+def test_a_long_queue_is_emptied_and_its_tickets_can_be_taken_back_from_it(bench: Bench) -> None:
+    fill(bench, 400, "a")
+    withdrawals = [bench.boss.withdrawal(Ticket(f"a{number}", "x", project="a")) for number in range(0, 400, 4)]
+    assert bench.boss.tree.coordination.commit(*(step for step in withdrawals if step))
+    claimed = taken(bench.worker("x").claims(), 300)
+    assert sorted(ticket.id for ticket in claimed) == sorted(f"a{number}" for number in range(400) if number % 4)
+    assert bench.places() == []
+
+
+def test_folders_of_the_queue_that_stay_empty_are_removed_and_made_again(bench: Bench) -> None:
+    fill(bench, 200, "a")
+    member = bench.worker("x")
+    claims = member.claims()
+    taken(claims, 199)
+    clock = Clock()
+    sweeper = bench.sweeper(clock)
+    for _ in range(3):
+        sweeper.sweep()
+        clock.now += EMPTY_S
+    [pool] = bench.boss.tree.coordination.children(paths.QUEUE)
+    assert len(bench.boss.tree.coordination.children(f"{paths.QUEUE}/{pool}")) == 1
+    taken(claims, 1)
+    for _ in range(4):
+        sweeper.sweep()
+        clock.now += EMPTY_S
+    assert not bench.boss.tree.coordination.children(paths.QUEUE)
+    bench.boss.post(Ticket("next", "x"))
+    assert [ticket.id for ticket in taken(claims, 1)] == ["next"]
+
+
+def test_who_is_woken_of_many_idle_workers_is_idle(bench: Bench) -> None:
+    tree = bench.boss.tree
+    idle = [paths.idle("x;;", f"w{number}") for number in range(50)]
+    tree.commit(*map(Create, idle))
+    bench.boss.post(Ticket("first", "x"))
+    # Somebody else wakes all but one, while the poster still believes in all of them.
+    others = list(tree.coordination.children(f"{paths.IDLE}/x;;"))[1:]
+    tree.commit(*(Delete(paths.idle("x;;", other)) for other in others))
+    bench.boss.post(Ticket("second", "x"))
+    assert not tree.coordination.children(f"{paths.IDLE}/x;;")
+    assert [view.place for view in bench.boss.list()] == ["waiting", "waiting"]
+
+
+def test_each_of_many_posts_wakes_another_of_many_idle_workers(bench: Bench) -> None:
+    tree = bench.boss.tree
+    tree.commit(*(Create(paths.idle("x;;", f"w{number}")) for number in range(50)))
+    for number in range(10):
+        bench.boss.post(Ticket(f"t{number}", "x"))
+    assert len(tree.coordination.children(f"{paths.IDLE}/x;;")) == 40
 
 
 def test_draining_ends_the_claims_and_leaves_what_is_held(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from distci.protocol import Offer, Permit, Ticket, WorkerView, paths
+from distci.protocol.records import Control
 from distci.protocol.tickets import Queued
 from distci.protocol.waits import Line, Situation, explain, without_heartbeat
 
@@ -20,7 +21,13 @@ def worker(name: str = "w", slots: int = 1, is_draining: bool = False, **offer: 
 
 
 def situation(*workers: WorkerView, **keys: Any) -> Situation:
-    known: dict[str, Any] = {"queue": (), "running": {}, "heartbeats": frozenset(), "paused": (), "lines": {}}
+    known: dict[str, Any] = {
+        "queue": (),
+        "running": {},
+        "heartbeats": frozenset(),
+        "control": Control(0, (), {}),
+        "lines": {},
+    }
     return Situation(now_ms=NOW_MS, workers=workers, **{**known, **keys})
 
 
@@ -63,11 +70,16 @@ def queued(name: str, minutes: float = 1, priority: int = 5, kind: str = "shell"
         ),
         (
             ticket(),
-            situation(worker(), paused=["shell"]),
+            situation(worker(), control=Control(0, ["shell"], {})),
             "claims of shell are paused",
             "resume them: distci cluster resume",
         ),
-        (ticket(), situation(worker(), paused=["*"]), "claims of all are paused", "resume them: distci cluster resume"),
+        (
+            ticket(),
+            situation(worker(), control=Control(0, ["*"], {})),
+            "claims of all are paused",
+            "resume them: distci cluster resume",
+        ),
         (ticket(), situation(worker()), "w can take it at any moment", ""),
         (
             ticket(),
