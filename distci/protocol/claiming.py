@@ -34,6 +34,10 @@ JITTER_S = 0.01
 LEFT_TO_OTHERS_S = 1.0
 """How long a ticket is left to the worker that was woken for it."""
 
+LONGER_EACH_TIME = 4
+"""So much later an idle worker looks again after each look in a row that showed it tickets of others alone: where many are woken every
+second there always are some, and a thousand idle workers must not all look once a second."""
+
 FOLDERS_AGE_S = 1.0
 """How long the list of the queue's folders is trusted while there is something in them."""
 
@@ -62,6 +66,7 @@ class Claimer:
         self._turns = choosing.Turns()
         self._tag = paths.worker_tag(member.name)
         self._seen: dict[paths.Name, float] = {}
+        self._left_to_others_s = LEFT_TO_OTHERS_S
         self._front: Sequence[str] = ()
         self._behind: list[str] = []
         self._next_behind = self._random.randrange(max(paths.QUEUE_WIDTHS))
@@ -71,7 +76,11 @@ class Claimer:
 
     def next(self) -> Claim | None:
         """A claim; None after waiting in vain, or when the member drains. Ends the wait when woken."""
-        return self._claim_one() or self._claim_or_idle()
+        # Who is idle looks once for each wait, after it has made sure that it can be woken.
+        claim = (None if self._is_idle else self._claim_one()) or self._claim_or_idle()
+        if claim is not None:
+            self._left_to_others_s = LEFT_TO_OTHERS_S
+        return claim
 
     def wake(self) -> None:
         """End a wait in :meth:`next`."""
@@ -135,7 +144,10 @@ class Claimer:
         if not self._member.is_willing or not self._go_idle():
             return None
         claim = self._claim_one()
-        wait_s = LEFT_TO_OTHERS_S if self._seen else IDLE_POLL_S * self._random.uniform(0.5, 1.5)
+        wait_s = IDLE_POLL_S * self._random.uniform(0.5, 1.5)
+        if self._seen:
+            wait_s = min(wait_s, self._left_to_others_s)
+            self._left_to_others_s *= LONGER_EACH_TIME
         if claim is None and self._woken.wait(wait_s):
             self._is_idle = self._coordination.exists(self._idle_path) is not None
         return claim

@@ -29,7 +29,7 @@ FRONT_PLACES = 64
 BUCKET_LONG = 64
 """Above this many tickets in its folder one that waits behind the front row goes into one of many, so that listing stays cheap."""
 
-ROW_AGE_S, LENGTH_AGE_S = 0.1, 1.0
+ROW_AGE_S, LENGTH_AGE_S = 0.1, 10.0
 """How long a poster trusts what it last read of the front row, and of the other folders' lengths, beside what it put there itself."""
 
 DAY_S = 86_400

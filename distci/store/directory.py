@@ -70,6 +70,19 @@ class DirectoryStore:
             self._incoming.mkdir(parents=True, exist_ok=True)
             self._sweep(clock() - _ABANDONED_AFTER_S)
 
+    def bare(self) -> tuple[Callable[[str, bytes], object], Callable[[str], bytes]]:
+        """To write a file and sync it, and to read it: what ours is measured against."""
+
+        def write(key: str, data: bytes) -> None:
+            file = self._file_of(key)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as opened:
+                opened.write(data)
+                opened.flush()
+                self._sync(opened.fileno())
+
+        return write, lambda key: self._file_of(key).read_bytes()
+
     def put(self, key: str, data: bytes | BinaryIO) -> None:
         target = self._file_of(key)
         with self._written(data) as temporary:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from services.zookeeper import ZooKeeperServers
@@ -32,7 +33,13 @@ IDLE_S = 45.0
 
 
 def main(parts: Sequence[str]) -> int:
-    known: dict[str, Callable[[Path], None]] = {"start": start, "builds": builds, "tickets": tickets, "idle": idle}
+    known: dict[str, Callable[[Path], None]] = {
+        "start": start,
+        "builds": builds,
+        "tickets": tickets,
+        "scale": scale,
+        "idle": idle,
+    }
     if unknown := [part for part in parts if part not in known]:
         print(f"no part {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
@@ -144,6 +151,41 @@ def tickets(folder: Path) -> None:
         show("... tickets a second", f"{1000 / crowd.seconds:.0f}", "no limit")
     finally:
         servers.stop()
+
+
+# Scale
+
+
+def scale(folder: Path) -> None:
+    """Long queues and very many idle workers, on one server and on an ensemble of three."""
+    for count in (1, 3):
+        servers = ZooKeeperServers(_made(folder / f"ensemble of {count}"), count)
+        try:
+            where = Settings(coordination=f"zookeeper://{servers.hosts}/bench", data=str(folder), session_timeout="30s")
+            with bench.fenced(where) as own:
+                connect = partial(open_coordination, own)
+                ratio = statistics.median(bench.cycle(connect, 400).ratio for _ in range(3))
+                show(f"{count} servers: ticket cycle, share of raw transactions", f"{ratio:.2f}", "at least 0.60")
+                backlog = bench.backlog(connect)
+                show("... throughput, 10,000 waiting against 100", f"{backlog.ratio:.2f}", "at least 0.90")
+                show("... tickets a second, 100 waiting", f"{backlog.few_per_s:.0f}", f"raw {backlog.raw_per_s:.0f}")
+                crowds = sorted((bench.idle_crowd(connect) for _ in range(3)), key=lambda crowd: crowd.p99_ms)
+                crowd = crowds[1]
+                rate = f"{crowd.per_s:.0f}"
+                show(
+                    f"... 1,000 idle workers, {rate} tickets/s: claims tried a ticket",
+                    f"{crowd.claims_tried_per_ticket:.2f}",
+                    "at most 1.3",
+                )
+                raw = f"raw p50 {crowd.raw_p50_ms:.1f} p99 {crowd.raw_p99_ms:.1f} ms"
+                delays = f"p50 {crowd.p50_ms:.0f} p99 {crowd.p99_ms:.0f} ms"
+                show("... post to claim, median of three runs", delays, f"p99 under 250 ms; {raw}")
+            with bench.fenced(where) as own:
+                many = bench.builds(own, 500)
+                figure = f"{many.seconds:.0f} s, {many.tasks_per_s:.0f} tasks/s"
+                show("... 500 builds of 4 tasks at once", figure, f"no limit; {many.ratio:.2f} of raw")
+        finally:
+            servers.stop()
 
 
 # Idle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -958,6 +959,35 @@ def test_each_of_many_posts_wakes_another_of_many_idle_workers(bench: Bench) -> 
     for number in range(10):
         bench.boss.post(Ticket(f"t{number}", "x"))
     assert len(tree.coordination.children(f"{paths.IDLE}/x;;")) == 40
+
+
+def test_an_idle_worker_looks_ever_more_seldom_at_tickets_that_others_were_woken_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distci.protocol.claiming.LEFT_TO_OTHERS_S", 0.5)
+    tree, folder = bench.boss.tree, paths.front_row(paths.pool("x", ()))
+    member = bench.worker("x")
+    looks: list[str] = []
+    children = lossy(member).children
+
+    def counted(path: str) -> Sequence[str]:
+        if path == folder:
+            looks.append(path)
+        return children(path)
+
+    monkeypatch.setattr(lossy(member), "children", counted)
+    woken = [Create(f"{folder}/{Ticket(f't{number}', 'x').name('other')}") for number in range(10_000)]
+    tree.commit(woken[0])
+    thread = threading.Thread(target=lambda: list(member.claims()))
+    thread.start()
+    number, end = 0, time.monotonic() + 4
+    # There always is one, and never the same for long.
+    while time.monotonic() < end:
+        assert tree.commit(Delete(woken[number].path), woken[number + 1]).committed
+        number += 1
+    member.drain()
+    thread.join(10)
+    assert len(looks) <= 5
 
 
 def test_draining_ends_the_claims_and_leaves_what_is_held(bench: Bench) -> None:
