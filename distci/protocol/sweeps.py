@@ -70,13 +70,13 @@ class Sweeper:
         moved = sum(self._sweep_claims(bucket) for bucket in mine)
         if self._is_mine("parked", candidates):
             moved += self._unpark_due() + self._unpark_for_permits()
-        if self._is_mine("waiting", candidates):
-            self._wake_again()
         if self._is_mine("once", candidates):
             self._forget_old_causes()
             moved += self._each(self._coordination.children(paths.WORKERS), self._set_worker_aside)
         if self._is_mine("folders", candidates):
             self._remove_empty_folders()
+        if self._is_mine("waiting", candidates):
+            self._wake_again()
         return moved
 
     def _is_mine(self, what: str, candidates: Sequence[str]) -> bool:
@@ -168,7 +168,7 @@ class Sweeper:
 
     def _wake_again(self) -> None:
         """The net below a wake-up that died with whoever got it: tickets that waited at the last sweep too, while somebody is idle."""
-        offers, paused = self._tickets.waking.offers(), self._tickets.paused()
+        offers, paused = self._tickets.waking.offers(), self._tickets.control().paused
 
         def could_be_done(kind: str, labels: Sequence[str]) -> bool:
             return not {kind, "*"} & {*paused} and any(offer.accepts(kind, labels) for offer in offers)

@@ -23,8 +23,8 @@ def no_fence() -> None:
     """Claims end without the removal of their record, which nobody else could have done, too."""
     end = transactions.end
 
-    def planted(running: Running, has_owner: bool = True) -> list[Operation]:
-        operations = end(running, has_owner)
+    def planted(running: Running, has_owner: bool = True, version: int = -1) -> list[Operation]:
+        operations = end(running, has_owner, version)
         # Sweepers are innocent.
         return [Check(paths.CONTROL), *operations[1:]] if has_owner else operations
 
@@ -68,9 +68,11 @@ def leaking_permit() -> None:
     """Claims end and keep the permits that they held."""
     end = transactions.end
 
-    def planted(running: Running, has_owner: bool = True) -> list[Operation]:
+    def planted(running: Running, has_owner: bool = True, version: int = -1) -> list[Operation]:
         slots = {paths.permit(name, slot) for name, slot in running.slots}
-        return [step for step in end(running, has_owner) if not (isinstance(step, Delete) and step.path in slots)]
+        return [
+            step for step in end(running, has_owner, version) if not (isinstance(step, Delete) and step.path in slots)
+        ]
 
     transactions.end = planted
 
