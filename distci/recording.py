@@ -18,26 +18,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from threading import Event
 from typing import Any, BinaryIO, TypeVar
 
+from distci.coordination.passing import PassingCoordination
 from distci.coordination.port import (
     CommitResult,
     Committed,
     Coordination,
     Create,
     Delete,
-    Node,
     Operation,
-    Session,
-    Stat,
     Unknown,
     Write,
 )
-from distci.store.port import ObjectInfo, Store
+from distci.store.passing import PassingStore
+from distci.store.port import Store
 
 COMMITTED, REFUSED, UNKNOWN, DONE = "committed", "refused", "unknown", "done"
 """How a call ended. One that raised has its error's name instead."""
@@ -70,45 +68,23 @@ class Recorder:
         self._file.write(json.dumps(line | {"t": time.monotonic()}, separators=(",", ":")).encode() + b"\n")
 
 
-class RecordingCoordination:
+class RecordingCoordination(PassingCoordination):
     """A tree of which every commit is written down."""
 
     def __init__(self, coordination: Coordination, recorder: Recorder) -> None:
-        self._coordination = coordination
+        super().__init__(coordination)
         self._recorder = recorder
 
     def commit(self, *operations: Operation) -> CommitResult:
         what = {"commit": [_operation(step) for step in operations]}
         return self._recorder.call(what, lambda: self._coordination.commit(*operations), _outcome)
 
-    @property
-    def session(self) -> Session:
-        return self._coordination.session
 
-    def read(self, path: str) -> Node | None:
-        return self._coordination.read(path)
-
-    def children(self, path: str) -> Sequence[str]:
-        return self._coordination.children(path)
-
-    def exists(self, path: str) -> Stat | None:
-        return self._coordination.exists(path)
-
-    def watch(self, path: str, changed: Event) -> Stat | None:
-        return self._coordination.watch(path, changed)
-
-    def sync(self) -> None:
-        self._coordination.sync()
-
-    def close(self) -> None:
-        self._coordination.close()
-
-
-class RecordingStore:
+class RecordingStore(PassingStore):
     """A store of which every write is written down. Of streams the bytes are not: they may be large, and are read by the store alone."""
 
     def __init__(self, store: Store, recorder: Recorder) -> None:
-        self._store = store
+        super().__init__(store)
         self._recorder = recorder
 
     def put(self, key: str, data: bytes | BinaryIO) -> None:
@@ -119,18 +95,6 @@ class RecordingStore:
         return self._recorder.call(
             what, lambda: self._store.put_if_absent(key, data), lambda won: DONE if won else REFUSED
         )
-
-    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        return self._store.get(key, start, length)
-
-    def open(self, key: str, start: int = 0) -> BinaryIO:
-        return self._store.open(key, start)
-
-    def head(self, key: str) -> ObjectInfo | None:
-        return self._store.head(key)
-
-    def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
-        return self._store.list(prefix, after, limit)
 
     def delete(self, key: str) -> None:
         self._recorder.call({"delete": key}, lambda: self._store.delete(key))

@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 from threading import Event, Lock
 from typing import BinaryIO
 
-from distci.coordination.port import CommitResult, Coordination, Node, Operation, Session, Stat, Unknown
+from distci.coordination.passing import PassingCoordination
+from distci.coordination.port import CommitResult, Coordination, Node, Operation, Stat, Unknown
 from distci.errors import CoordinationUnavailable, StoreUnavailable
-from distci.store.port import ObjectInfo, Store
+from distci.store.passing import PassingStore
+from distci.store.port import Store
 
 
-class LossyCoordination:
+class LossyCoordination(PassingCoordination):
     """A real coordination tree over a line that loses answers when told to."""
 
     def __init__(self, coordination: Coordination) -> None:
-        self._coordination = coordination
+        super().__init__(coordination)
         self.real = coordination
         """The tree itself."""
         self._losses: deque[tuple[bool, Callable[[Sequence[Operation]], bool]]] = deque()
@@ -42,28 +44,6 @@ class LossyCoordination:
         if loss[0]:
             self._coordination.commit(*operations)
         return Unknown("the answer was lost on purpose")
-
-    @property
-    def session(self) -> Session:
-        return self._coordination.session
-
-    def read(self, path: str) -> Node | None:
-        return self._coordination.read(path)
-
-    def children(self, path: str) -> Sequence[str]:
-        return self._coordination.children(path)
-
-    def exists(self, path: str) -> Stat | None:
-        return self._coordination.exists(path)
-
-    def watch(self, path: str, changed: Event) -> Stat | None:
-        return self._coordination.watch(path, changed)
-
-    def sync(self) -> None:
-        self._coordination.sync()
-
-    def close(self) -> None:
-        self._coordination.close()
 
 
 class CutCoordination(LossyCoordination):
@@ -100,11 +80,11 @@ class CutCoordination(LossyCoordination):
         super().sync()
 
 
-class LossyStore:
+class LossyStore(PassingStore):
     """A real store over a line that fails, loses answers or delivers twice when told to."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self.is_up = Event()
         """While it is not set, nothing can be put."""
         self.is_up.set()
@@ -127,21 +107,3 @@ class LossyStore:
             self._store.put(key, data)
         if failure == "after":
             raise StoreUnavailable("failed on purpose after")
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        return self._store.put_if_absent(key, data)
-
-    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        return self._store.get(key, start, length)
-
-    def open(self, key: str, start: int = 0) -> BinaryIO:
-        return self._store.open(key, start)
-
-    def head(self, key: str) -> ObjectInfo | None:
-        return self._store.head(key)
-
-    def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
-        return self._store.list(prefix, after, limit)
-
-    def delete(self, key: str) -> None:
-        self._store.delete(key)
