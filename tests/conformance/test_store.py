@@ -244,7 +244,7 @@ HOSTILE_KEYS = [*HOSTILE_PREFIXES, "", "..", "a/.", "a/"]
 def test_a_move_of_many_bytes_ends_when_it_shall(store: Store, verb: str) -> None:
     # Given 20 MiB on their way, through a store whose user is asked
     content = bytes(20 * 1024 * 1024)
-    left = iter(range(5))
+    left = iter(range(3))
 
     def checkpoint() -> None:
         if next(left, None) is None:
