@@ -1065,10 +1065,12 @@ def test_a_ticket_whose_woken_worker_died_goes_to_another_idle_one(bench: Bench)
         wait_until(lambda: posted == taken or coordination.exists(ghost) is None, WAIT_S)
 
     sweeper = bench.sweeper(Clock())
-    sweeper.sweep()
-    sweeper.sweep()
 
-    wait_until(lambda: posted == taken, WAIT_S)
+    def is_swept_up() -> bool:
+        sweeper.sweep()
+        return posted == taken
+
+    wait_until(is_swept_up, WAIT_S)
     member.drain()
     thread.join()
 
