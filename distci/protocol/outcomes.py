@@ -13,13 +13,16 @@ from enum import Enum
 from threading import Event
 from typing import Protocol, TypeVar
 
-from distci.coordination.port import Committed
-from distci.errors import Unavailable
+from distci.coordination.port import Committed, Unknown
+from distci.errors import CoordinationUnavailable, Unavailable
 from distci.protocol import paths
 from distci.protocol.records import Running
 from distci.protocol.tree import Done, Tree
 
 T = TypeVar("T")
+
+LOST_IN_A_ROW = 3
+"""After so many answers were lost, and nothing took effect, it is no accident any more: there is a pause before each further try."""
 
 PAUSE_S = 0.2
 """Between attempts to reach a tree that does not answer."""
@@ -57,22 +60,27 @@ def settle(tree: Tree, commit: Callable[[], Done], look: Callable[[], Truth], gi
     """Commit until the outcome is known: the ``Done`` of a known outcome, or ``Truth.SUPERSEDED``.
 
     ``look`` is called after a ``sync`` whenever the answer to a commit was lost. While the tree cannot be reached this
-    waits for it; once ``give_up`` says so it raises :class:`~distci.errors.CoordinationUnavailable` instead.
+    waits for it; once ``give_up`` says so it raises :class:`~distci.errors.CoordinationUnavailable` instead. So it does for a tree
+    that can be read and takes nothing, such as one on a full disk.
     """
 
     def look_again() -> Truth:
         tree.coordination.sync()
         return look()
 
+    lost = 0
     while True:
         done = commit()
-        if not done.unknown:
+        if not isinstance(done.result, Unknown):
             return done
         truth = persist(look_again, give_up)
         if truth is Truth.COMMITTED:
             return Done(Committed())
         if truth is Truth.SUPERSEDED:
             return truth
+        lost += 1
+        if lost >= LOST_IN_A_ROW and give_up.wait(PAUSE_S):
+            raise CoordinationUnavailable(f"the tree takes nothing: {done.result.cause}")
 
 
 def persist(call: Callable[[], T], give_up: GivesUp) -> T:

@@ -114,6 +114,19 @@ def test_a_ticket_is_claimed_and_finished(bench: Bench) -> None:
     assert bench.places() == []
 
 
+def test_who_posts_into_a_tree_that_takes_nothing_is_told_so(bench: Bench) -> None:
+    line = bench.connect()
+    tickets = Tickets(line)
+    for _ in range(20):
+        line.lose_answer(committed=False, when=posts)
+
+    with pytest.raises(CoordinationUnavailable, match="the tree takes nothing"):
+        tickets.post(Ticket("a", "x"))
+
+    assert bench.places() == []
+    assert line.lost < 20
+
+
 def test_posting_a_ticket_twice_is_refused(bench: Bench) -> None:
     assert bench.boss.post(Ticket("a", "x"))
     next(bench.worker("x").claims()).finish()
