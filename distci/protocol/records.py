@@ -209,9 +209,13 @@ class Offer:
         """Whether a ticket of that kind, asking for these labels, may be claimed under this offer."""
         if kind not in self.kinds:
             return False
-        if not all(any(label_matches(asked, offered) for offered in self.labels) for asked in labels):
+        if not all(map(self.offers, labels)):
             return False
         return not self.only or any(label_matches(asked, kept) for asked in labels for kept in self.only)
+
+    def offers(self, asked: str) -> bool:
+        """Whether a ticket may ask for this label."""
+        return any(label_matches(asked, offered) for offered in self.labels)
 
     @property
     def name(self) -> str:

@@ -28,7 +28,7 @@ ONCE_DAYS = 2
 """For how many days causes are remembered at least."""
 
 EMPTY_S = 60.0
-"""How often the queue's folders are looked over; those that are found empty twice in a row are removed."""
+"""How often the queue's folders and the workers are looked over; folders that are found empty twice in a row are removed."""
 
 FORGOTTEN_AT_ONCE = 1000
 """Causes of one day that a sweep forgets, in one transaction."""
@@ -72,9 +72,8 @@ class Sweeper:
             moved += self._unpark_due() + self._unpark_for_permits()
         if self._is_mine("once", candidates):
             self._forget_old_causes()
-            moved += self._each(self._coordination.children(paths.WORKERS), self._set_worker_aside)
         if self._is_mine("folders", candidates):
-            self._remove_empty_folders()
+            moved += self._look_over_folders()
         if self._is_mine("waiting", candidates):
             self._wake_again()
         return moved
@@ -168,10 +167,10 @@ class Sweeper:
 
     def _wake_again(self) -> None:
         """The net below a wake-up that died with whoever got it: tickets that waited at the last sweep too, while somebody is idle."""
-        offers, paused = self._tickets.waking.offers(), self._tickets.control().paused
+        offers, control = self._tickets.waking.offers(), self._tickets.control()
 
         def could_be_done(kind: str, labels: Sequence[str]) -> bool:
-            return not {kind, "*"} & {*paused} and any(offer.accepts(kind, labels) for offer in offers)
+            return not control.pauses(kind) and any(offer.accepts(kind, labels) for offer in offers)
 
         waiting = {queued.path: queued for queued in self._tickets.queue(could_be_done)}
         again = [waiting[path] for path in waiting if path in self._waited]
@@ -212,15 +211,20 @@ class Sweeper:
         self._tickets.set_aside(path, f"unreadable.{paths.digest(path, 16)}", "no session keeps it: it is no worker's")
         return True
 
+    def _look_over_folders(self) -> int:
+        """What costs a read for each worker and each folder, and is in no hurry; how many nodes were set aside."""
+        now = self._monotonic()
+        if now - self._looked_over_at < EMPTY_S:
+            return 0
+        self._looked_over_at = now
+        self._remove_empty_folders()
+        return self._each(self._coordination.children(paths.WORKERS), self._set_worker_aside)
+
     def _remove_empty_folders(self) -> None:
         """Folders of the queue that nothing has waited in for a while: whoever claims would list them for nothing.
 
         A ticket may enter one meanwhile; then it is not removed. One that is removed is made again by who needs it.
         """
-        now = self._monotonic()
-        if now - self._looked_over_at < EMPTY_S:
-            return
-        self._looked_over_at = now
         pools = [f"{paths.QUEUE}/{pool}" for pool in self._coordination.children(paths.QUEUE)]
         folders = [f"{pool}/{bucket}" for pool in pools for bucket in self._coordination.children(pool)]
         stats = {folder: self._coordination.exists(folder) for folder in [*folders, *pools]}

@@ -13,7 +13,7 @@ from shlex import quote
 
 from distci.protocol import choosing, paths, permits
 from distci.protocol.members import WorkerView, workers
-from distci.protocol.records import Control, Offer, Ticket, label_matches
+from distci.protocol.records import Control, Ticket
 from distci.protocol.tickets import Queued, Tickets
 
 
@@ -108,7 +108,7 @@ def _nobody(ticket: Ticket, live: Sequence[WorkerView], suitable: Sequence[Worke
     of_kind = [worker for worker in live if ticket.kind in worker.offer.kinds]
     if not of_kind:
         return Wait(f"no live worker serves {ticket.kind}", run)
-    missing = {label: [worker for worker in of_kind if not _offers(worker.offer, label)] for label in ticket.labels}
+    missing = {label: [worker for worker in of_kind if not worker.offer.offers(label)] for label in ticket.labels}
     nowhere = [label for label, lacking in missing.items() if len(lacking) == len(of_kind)]
     if nowhere:
         return Wait(f"no live worker of {ticket.kind} offers {' or '.join(nowhere)}", run)
@@ -117,10 +117,6 @@ def _nobody(ticket: Ticket, live: Sequence[WorkerView], suitable: Sequence[Worke
         kept = ", ".join(f"{worker.name} for {' or '.join(worker.offer.only)}" for worker in able)
         return Wait(f"the workers that could do it are kept for other tickets: {kept}", run)
     return Wait(f"no live worker of {ticket.kind} offers all of {', '.join(ticket.labels)} at once", run)
-
-
-def _offers(offer: Offer, asked: str) -> bool:
-    return any(label_matches(asked, offered) for offered in offer.labels)
 
 
 def _in_line(ticket: Ticket, situation: Situation, taking: Sequence[WorkerView]) -> Wait:
