@@ -67,6 +67,7 @@ class DistCI:
         from distci.lifecycle import Lifecycle
         from distci.protocol import Tickets
         from distci.published import Published
+        from distci.rebuild import Rebuild, new_epoch
         from distci.why import Why
 
         self.settings = settings
@@ -75,7 +76,7 @@ class DistCI:
         if settings.history:
             self._record(Path(settings.history))
         try:
-            self.tickets = Tickets(self.coordination)
+            self.tickets = Tickets(self.coordination, new_epoch=lambda: new_epoch(self.store))
         except BaseException:
             self.coordination.close()
             raise
@@ -83,6 +84,7 @@ class DistCI:
         self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs)
         self.builds = Builds(self.lifecycle, self.jobs, settings.actor)
         self.artifacts = Published(self.builds, self.store)
+        self.rebuild = Rebuild(self.lifecycle)
         self.why = Why(self.builds, self.lifecycle)
 
     def close(self) -> None:

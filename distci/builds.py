@@ -128,7 +128,8 @@ class Builds:
         plan.expand(version.definition(), BuildId(job, 1), version.version, trigger)
         if not cause:
             return self._lifecycle.create(version, trigger)
-        return self._once(f"{job} {cause}", lambda also: self._lifecycle.create(version, trigger, also))
+        served = f"{job} {cause}"
+        return self._once(served, lambda also: self._lifecycle.create(version, trigger, also, served))
 
     def get(self, build: BuildId | str) -> BuildView:
         """A build as it stands; NoSuchBuild when there is none of that number.

@@ -10,10 +10,14 @@
 The build's node holds all that is needed to go on: which tasks are where, which attempt counted, the wish to cancel. Whoever
 changes it says which version it read, so that two tasks that end at once cannot both believe to be the last. Bytes that
 may be large (plan, outcomes, record) are in the store *before* the transaction that makes them count.
+
+The tree may be lost. What brings a build back is in the store before anybody is told that it is accepted (:meth:`Lifecycle.accept`), and
+everything else about it follows from that, its plan and the outcomes on record (:meth:`Lifecycle.restore`).
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -49,6 +53,7 @@ from distci.model import (
     Task,
     TaskState,
     Trigger,
+    Verdict,
 )
 from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
@@ -60,9 +65,14 @@ from distci.protocol.tree import Done
 from distci.store import keys
 from distci.store.port import Store
 
+log = logging.getLogger(__name__)
+
 CONTROL_KIND = "control"
 CONTROL_PRIORITY = 2
 """Planning and archiving are short, and let others begin or rest."""
+
+DOWNSTREAM_KIND = "job"
+"""Kind of the trigger of a build that the end of another one started."""
 
 COLLISION_PAUSE_S = 0.05
 PLANS_KEPT = 256
@@ -107,6 +117,10 @@ class LiveBuild:
     """The permit that it cannot begin without; empty when it waits for none."""
     slots: Sequence[tuple[str, int]] = ()
     """The permit slots that it holds until it has its result."""
+    cause: str = ""
+    """What asking again with gives this same build; empty when nothing does."""
+    is_restored: bool = False
+    """Whether it began in a tree that was lost: then it goes on from what the store has of it."""
     version: int = field(default=-1, compare=False)
 
     @property
@@ -135,6 +149,8 @@ class LiveBuild:
             "cancelled": self.is_cancelled,
             "waits_for": self.waits_for,
             "slots": [list(slot) for slot in self.slots],
+            "cause": self.cause,
+            "restored": self.is_restored,
         }
         return to_bytes(document | {key: value for key, value in optional.items() if value})
 
@@ -161,6 +177,8 @@ class LiveBuild:
                 is_cancelled=document.get("cancelled", False),
                 waits_for=document.get("waits_for", ""),
                 slots=tuple((name, slot) for name, slot in document.get("slots", ())),
+                cause=document.get("cause", ""),
+                is_restored=document.get("restored", False),
                 version=version,
             )
         except (KeyError, TypeError, ValueError, InvalidDocument) as error:
@@ -216,17 +234,21 @@ class Lifecycle:
     # Steps
 
     def create(
-        self, job: JobVersion, trigger: Trigger, also: Callable[[BuildId], Sequence[Operation]] = lambda build: ()
+        self,
+        job: JobVersion,
+        trigger: Trigger,
+        also: Callable[[BuildId], Sequence[Operation]] = lambda build: (),
+        cause: str = "",
     ) -> BuildId:
         """A new build, with the next number of its job, and the ticket to plan it; and what must be true ``also``.
 
         Raises VersionConflict when one of the operations that ``also`` gives was refused: then there is no new build.
-        Raises Unavailable when the tree is away; if it went away with the answer, there may be one.
+        Raises Unavailable when the tree is away, or the store, which must know of it; then there may be one.
         """
         nonce = self.tickets.new_nonce()
         while True:
             number, raise_number = self._next_number(job.job)
-            live = LiveBuild(BuildId(job.job, number), nonce, job.version, trigger, self.now_ms())
+            live = LiveBuild(BuildId(job.job, number), nonce, job.version, trigger, self.now_ms(), cause=cause)
             operations = [raise_number, Create(live.path, live.to_bytes())]
 
             def commit(live: LiveBuild = live, operations: Sequence[Operation] = operations) -> Done:
@@ -235,11 +257,67 @@ class Lifecycle:
 
             settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), self._patience())
             if isinstance(settled, Done) and settled.committed:
+                if self.accept(live).nonce != nonce:
+                    continue  # the number belongs to a build of before the tree was lost
+                if self.read(live.build) is None:
+                    self.restore(live)  # over already; or lost with the tree, and overlooked by those who rebuild it
                 return live.build
             if isinstance(settled, Done) and isinstance(settled.result, Refused) and settled.result.index > 1:
                 raise VersionConflict(f"a build of {job.job} was refused: what it builds on has changed")
             # Somebody else took the number: the next one, after a pause that keeps many from meeting again and again.
             Event().wait(self.tickets.random.uniform(0, COLLISION_PAUSE_S))
+
+    def accept(self, live: LiveBuild) -> LiveBuild:
+        """Have the store know of a build that the tree has, before it is promised to anybody; who has its number, as the store knows it.
+
+        Whoever is first in the store has the number. That is another build only when the tree was lost between a build's
+        transaction and this: then the tree gave out its number once more. The node becomes that of the build which was first.
+        """
+        build = live.build
+        if not self.store.put_if_absent(keys.accepted(build), live.to_bytes()):
+            live = self._accepted(build) or live
+        self.note_started(live)
+        return live
+
+    def note_started(self, live: LiveBuild) -> str:
+        """Have the store know that the end of a build has started this one; which one it is that it has started, for good.
+
+        Empty when no other build is the cause.
+        """
+        upstream = live.trigger.upstream
+        if live.trigger.kind != DOWNSTREAM_KIND or upstream is None:
+            return ""
+        key, started = keys.started_build(upstream, live.build.job), str(live.build)
+        return started if self.store.put_if_absent(key, started.encode()) else self.store.get(key).decode()
+
+    def restore(self, accepted: LiveBuild) -> bool:
+        """Have a build of a lost tree begin again, from what the store has of it; False when it lives or is over.
+
+        Anybody may do so at any time, any number of times.
+        """
+        build = accepted.build
+        if self.read(build) is not None:
+            return False
+        if self._archived_nonce(build) is not None:
+            self.store.delete(keys.accepted(build))
+            return False
+        restored = replace(accepted, is_restored=True, downstream=tuple(self._started_by(build)))
+        create = Create(restored.path, restored.to_bytes())
+        return self.tickets.commit(create, post=[control_ticket(build, "plan")]).committed
+
+    def unfinished(self) -> Iterator[LiveBuild]:
+        """All builds that were accepted and have not been archived, as far as the store knows."""
+        position = ""
+        while page := self.store.list(keys.ACCEPTED, position):
+            for info in page:
+                try:
+                    live = self._accepted(keys.accepted_build(info.key))
+                except Invalid as error:
+                    log.error("%s cannot be brought back: %s", info.key, error)
+                    continue
+                if live is not None:
+                    yield live
+            position = page[-1].key
 
     def plan(self, claim: Claim) -> Claim | None:
         """Expand the job and post the first tasks; a job that cannot be expanded ends its build as failed.
@@ -252,7 +330,7 @@ class Lifecycle:
             if live.state is not None or live.result is not None:
                 raise ClaimLost(f"{build} has been planned already")
             try:
-                return self._plan_and_begin(claim, live)
+                return self._plan_accepted(claim, live)
             except VersionConflict:
                 continue  # it was cancelled meanwhile, or its group is not as it was
 
@@ -284,6 +362,7 @@ class Lifecycle:
         for job in self.jobs.downstream(build.job):
             live = self._start_downstream(live, job)
         self.store.put(keys.build_record(build), to_bytes(self.record(live)))
+        self.store.delete(keys.accepted(build))
         return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
 
     def cancel(self, build: BuildId, reason: str) -> None:
@@ -307,6 +386,7 @@ class Lifecycle:
                 self._patience(),
             )
             if isinstance(settled, Done) and settled.committed:
+                self._note_cancel(cancelled)
                 return
 
     def record(self, live: LiveBuild) -> dict[str, Json]:
@@ -333,32 +413,133 @@ class Lifecycle:
             "created_ms": live.created_ms,
             "finished_ms": live.finished_ms,
             "downstream": list(live.downstream),
+            "cause": live.cause,
             "tasks": tasks,
         }
 
     # Parts of steps
 
+    def _plan_accepted(self, claim: Claim, live: LiveBuild) -> Claim | None:
+        """Plan a build that the store knows of: the plan is the first trace of it that others could find."""
+        build = live.build
+        if live.is_restored and self._archived_nonce(build) is not None:
+            # Restored by somebody who had looked long before, when it was not over yet.
+            return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
+        accepted = self._accepted(build) or self.accept(live)
+        if accepted.nonce != live.nonce:
+            live = replace(accepted, is_restored=True, version=live.version)
+        started = self.note_started(live)
+        if started and started != str(build):
+            reason = f"{live.trigger.upstream} had started {started} before"
+            return self._end_unbegun(claim, live, Result.CANCELLED, reason)
+        return self._plan_and_begin(claim, live)
+
     def _plan_and_begin(self, claim: Claim, live: LiveBuild) -> Claim | None:
         build = live.build
         try:
-            made = plan.expand(self.jobs.get(build.job, live.config).definition(), build, live.config, live.trigger)
+            made, data = self._expanded(live)
         except InvalidJob as error:
             return self._end_unbegun(claim, live, Result.FAILED, str(error))
-        data = documents.plan_to_bytes(made)
-        self.store.put(keys.build_plan(build), data)
         planned = replace(live, plan_digest=documents.plan_digest(data), waits_for="")
         advance = plan.begin(made, self._taken_over(made))
-        if live.is_cancelled:
+        if live.is_restored:
+            advance = self._replayed(made, advance)
+        if live.is_cancelled and advance.result is not None:
+            advance = replace(advance, result=Result.CANCELLED)
+        elif live.is_cancelled:
             advance = _cancel(made, advance.state, lambda task: True)
             return self._finish(claim, planned, made, advance, lambda: self._is_planned(build))
-        group = made.concurrency
+        group = made.concurrency if advance.result is None else None
         wanted = [Permit(f"group:{group.group}", group.limit)] if group else []
         slots = permits.acquire(self.tickets.tree, wanted)
         if isinstance(slots, Full):
-            return self._wait_in_group(claim, planned, group.policy if group else Policy.QUEUE, slots)
+            # One that ran before the tree was lost was let in then.
+            policy = (
+                group.policy if group and not (live.is_restored and group.policy is Policy.REJECT) else Policy.QUEUE
+            )
+            return self._wait_in_group(claim, planned, policy, slots)
         begun = replace(planned, slots=slots)
         take = transactions.take(slots, str(build))
         return self._finish(claim, begun, made, advance, lambda: self._is_planned(build), take)
+
+    def _expanded(self, live: LiveBuild) -> tuple[Plan, bytes]:
+        """A build's plan and its bytes, which are in the store; a build that had one keeps it."""
+        key = keys.build_plan(live.build)
+        if live.is_restored:
+            with suppress(NoSuchObject):
+                data = self.store.get(key)
+                return documents.plan_from_bytes(data), data
+        definition = self.jobs.get(live.build.job, live.config).definition()
+        made = plan.expand(definition, live.build, live.config, live.trigger)
+        data = documents.plan_to_bytes(made)
+        self.store.put(key, data)
+        return made, data
+
+    def _replayed(self, made: Plan, advance: Advance) -> Advance:
+        """A build that begins again, after all that its tasks came to before the tree was lost."""
+        ready, left = list(advance.ready), []
+        while ready:
+            name = ready.pop(0)
+            token, verdict = self._came_to(made, name, advance.state.tasks[name])
+            if verdict is None:
+                left.append(name)
+                continue
+            lost = verdict is TaskState.LOST
+            event = plan.Lost(name, token) if lost else plan.Finished(name, token, Verdict(verdict))
+            advance = plan.advance(made, advance.state, event)
+            ready += advance.ready
+        return replace(advance, ready=left)
+
+    def _came_to(self, made: Plan, name: str, progress: Progress) -> tuple[str, TaskState | None]:
+        """The attempt at a task that counts, as the store tells, and what it came to; None when the task must run again.
+
+        An attempt begins only after all before it came to nothing, and has its outcome in the store before it can count. So of all
+        that have left anything there, the last one alone can count; and if it has an outcome, nothing else can.
+        """
+        ticket = task_ticket(made, name, progress).id
+        tokens = [token for token in self._attempts_in_store(made.build, name) if paths.ticket_of(token) == ticket]
+        token = max(tokens, key=paths.attempt_of, default="")
+        outcome = self.outcome_document(made.build, name, token) if token else None
+        state = TaskState(str(outcome["verdict"])) if outcome else None
+        # What was stopped, though nobody is known to have cancelled the build, was stopped by the loss of the tree.
+        return token, None if state is TaskState.CANCELLED else state
+
+    def _attempts_in_store(self, build: BuildId, task: str) -> Iterator[str]:
+        """Tokens of the attempts at a task that have left anything in the store."""
+        position = ""
+        while page := self.store.list(keys.task(build, task), position, 1):
+            token = keys.token_of(page[0].key)
+            yield token
+            position = keys.past_attempt(build, task, token)
+
+    def _started_by(self, build: BuildId) -> Iterator[str]:
+        """The builds that a build's end has started, as far as the store knows."""
+        position = ""
+        while page := self.store.list(keys.started(build), position):
+            for info in page:
+                yield self.store.get(info.key).decode()
+            position = page[-1].key
+
+    def _accepted(self, build: BuildId) -> LiveBuild | None:
+        try:
+            return LiveBuild.from_bytes(build, self.store.get(keys.accepted(build)), -1)
+        except NoSuchObject:
+            return None
+
+    def _archived_nonce(self, build: BuildId) -> str | None:
+        """What tells an archived build from another of its number; None when none is archived."""
+        key = keys.build_record(build)
+        try:
+            return str(documents.read_json(self.store.get(key), key)["nonce"])
+        except NoSuchObject:
+            return None
+
+    def _note_cancel(self, live: LiveBuild) -> None:
+        """Have the wish to cancel outlast the tree. A build that has been archived meanwhile needs none."""
+        accepted = self._accepted(live.build)
+        if accepted is not None and accepted.nonce == live.nonce:
+            noted = replace(accepted, is_cancelled=True, reason=live.reason)
+            self.store.put(keys.accepted(live.build), noted.to_bytes())
 
     def _wait_in_group(self, claim: Claim, live: LiveBuild, policy: Policy, full: Full) -> Claim | None:
         """What the group's policy says for a build that finds it full. Nobody leaves or joins the group unseen meanwhile."""
@@ -567,7 +748,15 @@ class Lifecycle:
         return self._next_number(job)[0] - 1
 
     def _last_in_store(self, job: str) -> int:
-        """The highest number that left anything in the store, found by doubling and halving: some 2 log2(n) small lists."""
+        """The highest number that left anything in the store."""
+        last, position = self._last_begun(job), ""
+        while page := self.store.list(keys.accepted_builds(job), position):
+            position = page[-1].key
+            last = max(last, keys.accepted_build(position).number)
+        return last
+
+    def _last_begun(self, job: str) -> int:
+        """The highest number of a build that was planned, found by doubling and halving: some 2 log2(n) small lists."""
 
         def is_beyond(number: int) -> bool:
             after = keys.past_build(BuildId(job, number)) if number else ""
@@ -607,12 +796,7 @@ class Lifecycle:
         now = self.read(live.build)
         if now is not None:
             return Truth.COMMITTED if now.nonce == live.nonce else Truth.NOT_COMMITTED
-        key = keys.build_record(live.build)
-        try:
-            archived = documents.read_json(self.store.get(key), key)
-        except NoSuchObject:
-            return Truth.NOT_COMMITTED
-        return Truth.COMMITTED if archived["nonce"] == live.nonce else Truth.NOT_COMMITTED
+        return Truth.COMMITTED if self._archived_nonce(live.build) == live.nonce else Truth.NOT_COMMITTED
 
     def _is_planned(self, build: BuildId) -> bool:
         live = self.read(build)
@@ -628,7 +812,10 @@ class Lifecycle:
         if live is not None:
             return _state(live).tasks[task].token == token
         key = keys.build_record(build)
-        record = documents.read_json(self.store.get(key), key)
+        try:
+            record = documents.read_json(self.store.get(key), key)
+        except NoSuchObject:
+            return False  # the tree was lost
         return any(entry["name"] == task and entry["token"] == token for entry in record["tasks"])
 
 
@@ -720,7 +907,7 @@ def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:
     """The trigger with which a build of ``job`` follows on the end of ``live``, if it does."""
     for trigger in job.definition().triggers:
         if trigger.job == live.build.job and trigger.on in ("always", live.result):
-            return Trigger("job", str(live.build), presets=trigger.parameters, upstream=live.build)
+            return Trigger(DOWNSTREAM_KIND, str(live.build), presets=trigger.parameters, upstream=live.build)
     return None
 
 

@@ -1,6 +1,7 @@
 """A worker process: the kinds that it serves, each with slots of its own, from its start until it has been drained.
 
-Kinds are found by the entry-point group ``distci.workers``. Whichever process serves ``control`` also sweeps.
+Kinds are found by the entry-point group ``distci.workers``. Whichever process serves ``control`` also sweeps, and brings back what
+a tree that was lost had.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from distci.protocol.members import Member, workers
 from distci.protocol.outcomes import persist
 from distci.protocol.records import Offer
 from distci.protocol.sweeps import Sweeper
+from distci.rebuild import Rebuild
 from distci.secrets import Masker
 from distci.store.port import Store
 from distci.work import Site, Tasks, serve, tidy_up
@@ -204,8 +206,10 @@ class WorkerProcess:
             return [view.name for view in workers(tickets) if CONTROL_KIND in view.offer.kinds]
 
         sweeper = Sweeper(tickets, name, candidates)
+        rebuild = Rebuild(self._lifecycle)
         while not self._closing.wait(SWEEP_S):
             try:
+                rebuild.once()
                 sweeper.sweep()
             except Unavailable as error:
                 log.info("cannot sweep yet: %s", error)

@@ -375,7 +375,9 @@ class TaskContext:
         self._claim.watch(changed)
         self._site.lifecycle.tickets.tree.coordination.watch(build_path(self.build), changed)
         live = self._site.lifecycle.read(self.build)
-        if live is None or (live.is_cancelled and not self.task.on_cancel):
+        if live is None or (live.is_restored and not self._claim.is_ours()):
+            self._claim.lost.set()  # with the tree that knew of it
+        elif live.is_cancelled and not self.task.on_cancel:
             self._end_by(Verdict.CANCELLED)
 
     def _end_by(self, verdict: Verdict) -> None:

@@ -29,7 +29,7 @@ COMMANDS = {
     "worker": "Run workers; see and drain those there are.",
     "ticket": "Look at the work that waits, runs or was set aside.",
     "why": "Say why something waits, was skipped or ran again.",
-    "cluster": "See how the whole system does; pause and resume it; weigh its projects.",
+    "cluster": "See how the whole system does; pause, resume and rebuild it; weigh its projects.",
     "check": "See whether this machine and its back ends are fit.",
     "bench": "Measure this system against its own back ends.",
     "chaos": "Kill its parts, and see whether every promise is kept.",

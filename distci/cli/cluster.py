@@ -12,7 +12,7 @@ from distci.cli.output import print_facts, print_json, print_line
 
 @click.group(cls=Group, examples=("distci cluster status", "distci cluster pause shell"))
 def cluster() -> None:
-    """See how the whole system does; pause and resume it; weigh its projects."""
+    """See how the whole system does; pause and resume it; weigh its projects; bring back what a lost tree had."""
 
 
 @cluster.command(examples=("distci cluster status", "distci cluster status --json | jq .waiting"))
@@ -25,6 +25,7 @@ def status(invocation: Invocation) -> None:
     with invocation.connect() as system:
         situation = waits.read(system.tickets)
         dead = len(system.tickets.dead_tokens())
+        rebuilding = system.rebuild.look()
     serving = Counter(kind for worker in situation.workers for kind in worker.offer.kinds)
     waiting = Counter(queued.kind for queued in situation.queue)
     in_line = Counter({name: len(line.waiting) for name, line in situation.lines.items() if line.waiting})
@@ -33,6 +34,8 @@ def status(invocation: Invocation) -> None:
         "running": len(situation.running),
         "without_heartbeat": sum(waits.without_heartbeat(token, situation) for token in situation.running),
         "set_aside": dead,
+        "to_rebuild": len(rebuilding.builds),
+        "epoch": rebuilding.epoch,
     }
     if invocation.is_json:
         kinds = {"workers": serving, "waiting": waiting, "waiting_for_permits": in_line}
@@ -78,6 +81,25 @@ def weigh(invocation: Invocation, project: str, weight: float) -> None:
     """Give a project N claims for each one of another, while both have tickets waiting; 1 is what all have."""
     with invocation.connect() as system:
         system.tickets.weigh(project, weight)
+
+
+@cluster.command(examples=("distci cluster rebuild",))
+@json_option
+@click.pass_obj
+def rebuild(invocation: Invocation) -> None:
+    """Put back from the store what the coordination tree has lost; what is there already stays as it is.
+
+    Workers of the kind control do so by themselves when they find an empty tree.
+    """
+    with invocation.connect() as system:
+        done = system.rebuild.run()
+    if invocation.is_json:
+        print_json(done)
+        return
+    for build in done.builds:
+        print_line(f"{build} begins again")
+    if not done.builds:
+        print_line("nothing was missing")
 
 
 def _counts(counted: Counter[str]) -> str:

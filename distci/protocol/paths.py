@@ -3,6 +3,7 @@
 ::
 
     /format                                   format number of the tree
+    /epoch/<number>                           how many trees there have been, this one among them; every transaction checks it
     /control                                  what is paused, weights of projects; every claim checks its version
     /jobs/<job>                               config version in force, last build number
     /builds/<shard>/<build>                   a build while it runs
@@ -32,6 +33,7 @@ from distci.errors import Invalid
 from distci.model import BuildId
 
 FORMAT = "/format"
+EPOCH = "/epoch"
 CONTROL = "/control"
 JOBS = "/jobs"
 BUILDS = "/builds"
@@ -51,7 +53,10 @@ DUE = "due"
 FOR_PERMIT = "permit-"
 """Begins why a ticket is parked that waits for a permit."""
 
-FOLDERS = (JOBS, BUILDS, QUEUE, RUNNING, OWNERS, IDLE, WORKERS, PERMITS, PARKED, DEAD, ONCE)
+FOLDERS = (EPOCH, JOBS, BUILDS, QUEUE, RUNNING, OWNERS, IDLE, WORKERS, PERMITS, PARKED, DEAD, ONCE)
+
+EPOCH_ATTEMPTS = 1000
+"""Attempts are numbered on from the next thousand in each tree that is made, above all that an earlier one can have given out."""
 
 CLAIM_BUCKETS = 8
 """Folders that claimed tickets are spread over: 500 at once make lists of about 60 names (2 KiB) each."""
@@ -69,6 +74,15 @@ _PLAIN = "=*,.:_-?[]!"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: names sort as the numbers do."""
+
+
+def epoch(number: int) -> str:
+    return f"{EPOCH}/{number}"
+
+
+def attempts_before(epoch_number: int) -> int:
+    """The highest attempt that any ticket can have had before the tree of that epoch was made."""
+    return (epoch_number - 1) * EPOCH_ATTEMPTS
 
 
 def job(job_id: str) -> str:

@@ -84,9 +84,10 @@ class Tickets:
         clock: Callable[[], float] = time.time,
         random: Random | None = None,
         new_nonce: Callable[[], str] = lambda: uuid.uuid4().hex,
+        new_epoch: Callable[[], int] = lambda: 1,
     ) -> None:
-        """``clock`` gives seconds since 1970; it orders the queue and decides nothing else."""
-        self.tree = Tree(coordination)
+        """``clock`` gives seconds since 1970; it orders the queue and decides nothing else. ``new_epoch`` is as for Tree."""
+        self.tree = Tree(coordination, new_epoch)
         self.clock = clock
         self.random = random or random_module.Random()
         self.new_nonce = new_nonce
@@ -129,12 +130,22 @@ class Tickets:
 
         The given operations come first, so a refusal's index refers to them.
         """
-        stamped = [self.stamped(ticket) for ticket in post]
+        epoch = self.tree.epoch
+        try:
+            return self._commit(epoch, operations, [self._stamped(ticket, epoch) for ticket in post], hints)
+        except CoordinationUnavailable:
+            if self.tree.epoch == epoch:
+                raise
+            return self.commit(*operations, post=post, hints=hints)
+
+    def _commit(
+        self, epoch: int, operations: Sequence[Operation], stamped: Sequence[Ticket], hints: Sequence[Operation]
+    ) -> Done:
         for is_first, is_last in ((True, False), (False, False), (False, True)):
             wakes = {} if is_last else self.waking.choose(stamped, afresh=not is_first)
             creates = [self._create(ticket, wakes) for ticket in stamped]
             deletes = [Delete(path) for path in wakes.values()]
-            done = self.tree.commit(*operations, *creates, *deletes, hints=hints)
+            done = self.tree.commit(*operations, *creates, *deletes, hints=hints, epoch=epoch)
             first = len(operations) + len(creates)
             if not any(done.refused_at(first + index) for index in range(len(deletes))):
                 break
@@ -143,8 +154,15 @@ class Tickets:
         return done
 
     def stamped(self, ticket: Ticket) -> Ticket:
-        """The ticket with the time of its first posting."""
-        return ticket if ticket.posted_ms else replace(ticket, posted_ms=int(self.clock() * 1000))
+        """The ticket as it is posted first: with the time, and an attempt above all that lost trees can have given out."""
+        return self._stamped(ticket, self.tree.epoch)
+
+    def _stamped(self, ticket: Ticket, epoch: int) -> Ticket:
+        if ticket.posted_ms:
+            return ticket
+        before = paths.attempts_before(epoch)
+        posted_ms = int(self.clock() * 1000)
+        return replace(ticket, posted_ms=posted_ms, attempt=before + ticket.attempt, attempts=before + ticket.attempts)
 
     def list(self) -> Iterator[TicketView]:
         """Every live ticket: waiting, running, parked, dead; what cannot be read is shown as such.

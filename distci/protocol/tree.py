@@ -3,19 +3,24 @@
 A transaction has required operations and *hints*: waking somebody, going idle. A hint may be out of date by the time it
 is committed (another poster woke that worker first); then the transaction goes through without that one, since
 what it was for is repaired elsewhere (:mod:`distci.protocol.waking`).
+
+A tree may be lost and made anew under those who work with it. Each one that is made has a higher number, its *epoch*, and every
+transaction holds to the one that its process knows: whoever slept through the change writes nothing into a tree that it has not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic as monotonic_clock
 
 from distci.coordination.port import (
+    Check,
     CommitResult,
     Committed,
     Coordination,
     Create,
+    Delete,
     Operation,
     Reason,
     Refused,
@@ -28,6 +33,8 @@ from distci.protocol.records import FORMAT, from_bytes, to_bytes
 
 TIME_AGE_S = 60.0
 """How long our own clock counts on from a time that the tree gave."""
+
+PREPARE_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +61,33 @@ class Done:
 class Tree:
     """What the rest of the protocol commits through. Any thread may use it."""
 
-    def __init__(self, coordination: Coordination, monotonic: Callable[[], float] = monotonic_clock) -> None:
-        """Make the fixed folders if nobody has; :class:`~distci.errors.InvalidDocument` when the tree speaks another format."""
+    def __init__(
+        self,
+        coordination: Coordination,
+        new_epoch: Callable[[], int] = lambda: 1,
+        monotonic: Callable[[], float] = monotonic_clock,
+    ) -> None:
+        """Make the tree if nobody has; :class:`~distci.errors.InvalidDocument` when it speaks another format.
+
+        ``new_epoch`` gives a number for a tree that is made: higher each time, however many trees have been lost.
+        """
         self.coordination = coordination
+        self.epoch = 0
+        """The number of the tree that this process knows."""
+        self._new_epoch = new_epoch
         self._monotonic = monotonic
         self._time: tuple[float, int] | None = None
         self._folders: set[str] = set()
-        self._prepare()
+        self.prepare()
 
-    def commit(self, *required: Operation, hints: Sequence[Operation] = ()) -> Done:
-        """Commit the required operations, with the hints if they still hold. Missing folders are made on the way."""
-        operations = (*required, *hints)
+    def commit(self, *required: Operation, hints: Sequence[Operation] = (), epoch: int | None = None) -> Done:
+        """Commit the required operations, with the hints if they still hold. Missing folders are made on the way.
+
+        Raises CoordinationUnavailable, among other reasons, when the tree is not that of ``epoch`` (None: the one that this
+        process knows); from then on it knows the present one.
+        """
+        known = self.epoch if epoch is None else epoch
+        operations = (*required, Check(paths.epoch(known)), *hints)
         for create in operations:
             if isinstance(create, Create):
                 self.folder(_parent(create.path))
@@ -74,10 +97,13 @@ class Tree:
         refused = operations[result.index]
         if isinstance(refused, Create) and result.reason is Reason.MISSING:
             # Somebody swept a folder that we knew of: make it again, then the whole transaction again.
+            self._require(known)
             self._forget(_parent(refused.path))
-            return self.commit(*required, hints=hints)
+            return self.commit(*required, hints=hints, epoch=known)
+        if result.index == len(required):
+            self._require(known)
         if result.index >= len(required):
-            return self.commit(*required, hints=[hint for hint in hints if hint is not refused])
+            return self.commit(*required, hints=[hint for hint in hints if hint is not refused], epoch=known)
         return Done(result)
 
     def now_ms(self) -> int:
@@ -95,21 +121,57 @@ class Tree:
             self._time = known = (self._monotonic(), stat.modified_ms)
         return known[1] + int((self._monotonic() - known[0]) * 1000)
 
-    def _prepare(self) -> None:
-        node = self.coordination.read(paths.FORMAT)
-        if node is None:
-            creates = [Create(folder) for folder in paths.FOLDERS]
-            first = Create(paths.FORMAT, to_bytes({"f": FORMAT, "oldest": FORMAT}))
-            self.coordination.commit(first, Create(paths.CONTROL, to_bytes({"f": FORMAT, "paused": []})), *creates)
+    def prepare(self) -> None:
+        """Learn which tree there is; where there is none, make one."""
+        for _ in range(PREPARE_TRIES):
             node = self.coordination.read(paths.FORMAT)
-            if node is None:
-                raise CoordinationUnavailable("the tree could not be prepared; try again")
-        oldest = from_bytes(node.data, paths.FORMAT).get("oldest")
-        if oldest != FORMAT:
-            raise InvalidDocument(
-                f"{paths.FORMAT}: the tree needs format {oldest} at least; this version speaks {FORMAT}"
-            )
-        self._folders.update(paths.FOLDERS)
+            epochs = [int(name) for name in self.coordination.children(paths.EPOCH)]
+            if node is None or not epochs:
+                self._make()
+                continue
+            oldest = from_bytes(node.data, paths.FORMAT).get("oldest")
+            if oldest != FORMAT:
+                raise InvalidDocument(
+                    f"{paths.FORMAT}: the tree needs format {oldest} at least; this version speaks {FORMAT}"
+                )
+            self._folders = set(paths.FOLDERS)
+            self.epoch = max(epochs)
+            return
+        raise CoordinationUnavailable("the tree could not be prepared; try again")
+
+    def _make(self) -> None:
+        """All that a tree has from its first moment on, in one transaction; refused when somebody else was first."""
+        made = self.coordination.commit(
+            Create(paths.FORMAT, to_bytes({"f": FORMAT, "oldest": FORMAT})),
+            Create(paths.CONTROL, to_bytes({"f": FORMAT, "paused": []})),
+            *map(Create, paths.FOLDERS),
+            Create(paths.epoch(self._new_epoch())),
+        )
+        if isinstance(made, Refused):
+            self._clear()
+
+    def _clear(self) -> None:
+        """Delete what is left of a tree whose deletion was broken off; each transaction proves that no other has been made meanwhile."""
+        if self.coordination.read(paths.FORMAT) is None:
+            absent: tuple[Operation, Operation] = Create(paths.FORMAT), Delete(paths.FORMAT)
+        elif self.coordination.exists(paths.EPOCH) is None:
+            absent = Create(paths.EPOCH), Delete(paths.EPOCH)
+        else:
+            absent = Delete(paths.EPOCH), Create(paths.EPOCH)
+        for top in (*paths.FOLDERS, paths.CONTROL, paths.FORMAT):
+            for path in self._leaves_first(top):
+                self.coordination.commit(*absent, Delete(path))
+
+    def _leaves_first(self, path: str) -> Iterator[str]:
+        for name in self.coordination.children(path):
+            yield from self._leaves_first(f"{path}/{name}")
+        yield path
+
+    def _require(self, epoch: int) -> None:
+        """Hold the caller to a tree that is still there."""
+        if self.coordination.exists(paths.epoch(epoch)) is None:
+            self.prepare()
+            raise CoordinationUnavailable("the coordination tree was lost, or has been made anew; look again")
 
     def folder(self, folder: str) -> None:
         """Make sure that a folder and those above it exist."""

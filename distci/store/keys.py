@@ -5,10 +5,11 @@
     jobs/<job>                                        marker of a job that exists
     job-versions/<job>/<version>                      one version of a job's document, kept for ever
     downstream/<upstream>/<downstream>                marker: an end of the first starts the second
-    builds/<job>/<number>/trigger.json                what caused the build
-                         /plan.json                   the job expanded for it
+    accepted/<job>/<number>                           a build as it was accepted, until its record is there
+    builds/<job>/<number>/plan.json                   the job expanded for it
                          /record.json                 how it ended
                          /pins/<name>                 what was looked up once for the whole build
+                         /downstream/<job>            which build of that job its end has started
                          /tasks/<task>/<token>/       all that one attempt wrote:
                              outcome.json
                              log/<offset>             console bytes from that offset on
@@ -16,6 +17,7 @@
                              artifacts/<name>         the files it published
                              workspace.json           the workspace it left, as packs and the files in them
     packs/<two digits>/<digest>                       packed files, named by their SHA-256
+    epochs/<number>                                   marker: that many trees have been made on this store
 
 No two names share a key, and the prefix of one never covers another:
 
@@ -31,7 +33,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from distci.errors import Invalid
 from distci.model import BuildId, check_job_id
@@ -51,6 +53,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 JOBS = "jobs/"
 DOWNSTREAM = "downstream/"
 PACKS = "packs/"
+ACCEPTED = "accepted/"
+EPOCHS = "epochs/"
 
 
 def job_marker(job: str) -> str:
@@ -114,8 +118,19 @@ def build_of(key: str) -> BuildId:
     return BuildId(_job_of(job, key), int(number))
 
 
-def build_trigger(build_id: BuildId) -> str:
-    return check_key(f"{build(build_id)}trigger.json")
+def accepted_builds(job: str) -> str:
+    """What the keys of all builds of a job that are accepted and not archived start with."""
+    return f"{ACCEPTED}{_job(job)}/"
+
+
+def accepted(build_id: BuildId) -> str:
+    return check_key(f"{accepted_builds(build_id.job)}{_digits(build_id.number, _NUMBER_DIGITS)}")
+
+
+def accepted_build(key: str) -> BuildId:
+    """The build that a key below :data:`ACCEPTED` stands for."""
+    job, number = _parts("accepted/([^/]+)/([0-9]{9})", key)
+    return BuildId(_job_of(job, key), int(number))
 
 
 def build_plan(build_id: BuildId) -> str:
@@ -126,9 +141,28 @@ def build_record(build_id: BuildId) -> str:
     return check_key(f"{build(build_id)}record.json")
 
 
+def started(build_id: BuildId) -> str:
+    """What the keys that name the builds that this one's end has started begin with."""
+    return f"{build(build_id)}downstream/"
+
+
+def started_build(build_id: BuildId, job: str) -> str:
+    return check_key(f"{started(build_id)}{_job(job)}")
+
+
 def pin(build_id: BuildId, name: str) -> str:
     """Where the whole build reads what one of its tasks looked up first, such as the commit of a ref."""
     return check_key(f"{build(build_id)}pins/{_segment(name)}")
+
+
+def epoch(number: int) -> str:
+    return check_key(f"{EPOCHS}{_digits(number, _NUMBER_DIGITS)}")
+
+
+def epoch_of(key: str) -> int:
+    """The number that a key below :data:`EPOCHS` stands for."""
+    (number,) = _parts("epochs/([0-9]{9})", key)
+    return int(number)
 
 
 def task(build_id: BuildId, task_name: str) -> str:
@@ -139,6 +173,17 @@ def task(build_id: BuildId, task_name: str) -> str:
 def attempt(build_id: BuildId, task_name: str, token: str) -> str:
     """What the keys of one attempt start with."""
     return f"{task(build_id, task_name)}{_segment(token)}/"
+
+
+def past_attempt(build_id: BuildId, task_name: str, token: str) -> str:
+    """Sorts after all keys of an attempt."""
+    return f"{attempt(build_id, task_name, token)}~"
+
+
+def token_of(key: str) -> str:
+    """The attempt that a key below :func:`task` belongs to."""
+    (token,) = _parts("builds/[^/]+/[0-9]{9}/tasks/[^/]+/([^/]+)/.+", key)
+    return unquote(token)
 
 
 def attempt_outcome(build_id: BuildId, task_name: str, token: str) -> str:

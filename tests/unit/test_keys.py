@@ -129,7 +129,7 @@ def test_keys_sort_as_their_numbers_do() -> None:
 def test_past_a_build_is_after_all_of_it_and_before_the_next() -> None:
     past = keys.past_build(BUILD)
     assert keys.log_chunk(BUILD, "~~~", "~", 10**16 - 1) < past
-    assert keys.build_trigger(BUILD) < past < keys.build(BuildId(BUILD.job, BUILD.number + 1))
+    assert keys.build_plan(BUILD) < past < keys.build(BuildId(BUILD.job, BUILD.number + 1))
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)

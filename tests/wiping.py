@@ -1,0 +1,28 @@
+"""The loss of all that a coordination tree holds, at once and under those who work with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from waiting import wait_until
+
+from distci.coordination.port import Committed, Coordination, Delete
+from distci.protocol import paths
+
+
+def wipe(coordination: Coordination, but: Sequence[str] = ()) -> None:
+    """Delete every node in one transaction, but those below some folders of the root; the sessions live on."""
+
+    def is_gone() -> bool:
+        coordination.sync()
+        tops = [top for top in (*paths.FOLDERS, paths.CONTROL, paths.FORMAT) if top not in but]
+        every = [path for top in tops for path in _leaves_first(coordination, top)]
+        return isinstance(coordination.commit(*map(Delete, every)), Committed)
+
+    wait_until(is_gone)
+
+
+def _leaves_first(coordination: Coordination, path: str) -> Iterator[str]:
+    for name in coordination.children(path):
+        yield from _leaves_first(coordination, f"{path}/{name}")
+    yield path
