@@ -58,6 +58,9 @@ class Rebuild:
         """Put everything back that is missing; which builds began again."""
         tree = self._tickets.tree
         tree.prepare()
+        if tree.epoch < last_epoch(self._store):
+            # The store is not the one that this tree was made on: it has attempts that this tree would give out again.
+            tree.renew()
         epoch = tree.epoch
         # What began whose end, first: once a build is back, it may end, and start what follows on it, at any moment.
         for live in self._lifecycle.unfinished():
@@ -116,10 +119,16 @@ class Rebuild:
 
 def new_epoch(store: Store) -> int:
     """A number for a tree that is to be made: higher than that of any before on this store."""
+    last = last_epoch(store)
+    while not store.put_if_absent(keys.epoch(last + 1), b""):
+        last += 1
+    return last + 1
+
+
+def last_epoch(store: Store) -> int:
+    """The number of the last tree that was made on a store; 0 when there has been none."""
     last, position = 0, ""
     while page := store.list(keys.EPOCHS, position):
         position = page[-1].key
         last = keys.epoch_of(position)
-    while not store.put_if_absent(keys.epoch(last + 1), b""):
-        last += 1
-    return last + 1
+    return last

@@ -30,6 +30,8 @@ COMMANDS = {
     "ticket": "Look at the work that waits, runs or was set aside.",
     "why": "Say why something waits, was skipped or ran again.",
     "cluster": "See how the whole system does; pause, resume and rebuild it; weigh its projects.",
+    "backup": "Copy all that must last to another store.",
+    "restore": "Bring it back from there.",
     "check": "See whether this machine and its back ends are fit.",
     "bench": "Measure this system against its own back ends.",
     "chaos": "Kill its parts, and see whether every promise is kept.",

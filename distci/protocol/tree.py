@@ -139,6 +139,11 @@ class Tree:
             return
         raise CoordinationUnavailable("the tree could not be prepared; try again")
 
+    def renew(self) -> None:
+        """Give the tree a higher epoch as it is; nothing in it changes, and whoever works with it goes on."""
+        self.coordination.commit(Create(paths.epoch(self._new_epoch())), Delete(paths.epoch(self.epoch)))
+        self.prepare()
+
     def _make(self) -> None:
         """All that a tree has from its first moment on, in one transaction; refused when somebody else was first."""
         made = self.coordination.commit(

@@ -51,7 +51,9 @@ _PRINTABLE = re.compile(r"[ -~]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 JOBS = "jobs/"
+JOB_VERSIONS = "job-versions/"
 DOWNSTREAM = "downstream/"
+BUILDS = "builds/"
 PACKS = "packs/"
 ACCEPTED = "accepted/"
 EPOCHS = "epochs/"
@@ -69,7 +71,7 @@ def job_of_marker(key: str) -> str:
 
 def job_versions(job: str) -> str:
     """What the keys of all versions of a job start with."""
-    return f"job-versions/{_job(job)}/"
+    return f"{JOB_VERSIONS}{_job(job)}/"
 
 
 def job_version(job: str, version: int) -> str:
@@ -99,7 +101,7 @@ def downstream_of(key: str) -> str:
 
 def builds(job: str) -> str:
     """What the keys of all builds of a job start with."""
-    return f"builds/{_job(job)}/"
+    return f"{BUILDS}{_job(job)}/"
 
 
 def build(build_id: BuildId) -> str:
