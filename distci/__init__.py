@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         StoreUnavailable,
         Unavailable,
         VersionConflict,
+        WrongFormat,
     )
     from distci.model import (
         BuildId,
@@ -106,6 +107,7 @@ __all__ = [
     "Unavailable",
     "Verdict",
     "VersionConflict",
+    "WrongFormat",
     "When",
     "__version__",
     "connect",

@@ -4,7 +4,7 @@
 
     DistCIError
     ├── Invalid        fix the request, never retry    InvalidJob, InvalidSettings, InvalidPath,
-    │                                                  InvalidDocument, IllegalTransition
+    │                                                  InvalidDocument, WrongFormat, IllegalTransition
     ├── Denied         ask for the right               NotAuthenticated, Forbidden
     ├── Missing        nothing there                   NoSuchJob, NoSuchBuild, NoSuchTask, NoSuchArtifact,
     │                                                  NoSuchTicket, NoSuchWorker, NoSuchObject
@@ -58,6 +58,10 @@ class InvalidPath(Invalid):
 
 class InvalidDocument(Invalid):
     """A stored or received document that cannot be read: not JSON, off its schema, or of an unknown format."""
+
+
+class WrongFormat(InvalidDocument):
+    """The coordination tree is of a format that this version of DistCI does not speak."""
 
 
 class IllegalTransition(Invalid):

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from distci.coordination.port import SessionState
-from distci.errors import AlreadyExists, Invalid, Unavailable
+from distci.errors import AlreadyExists, Invalid, Unavailable, WrongFormat
 from distci.isolation.port import Isolation
 from distci.lifecycle import CONTROL_KIND, Lifecycle
 from distci.protocol.claims import Claim
@@ -140,6 +140,11 @@ class WorkerProcess:
     def is_draining(self) -> bool:
         """Whether its workers know that they shall take nothing more."""
         return all(member.is_draining for member in self._members)
+
+    @property
+    def refused(self) -> WrongFormat | None:
+        """Why its workers drained themselves: they do not speak the format of the tree (any more)."""
+        return next((member.refused for member in self._members if member.refused), None)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until all workers are drained and have ended what they held; False when the time ran out first."""

@@ -36,9 +36,11 @@ def status(invocation: Invocation) -> None:
         "set_aside": dead,
         "to_rebuild": len(rebuilding.builds),
         "epoch": rebuilding.epoch,
+        "format": system.tickets.tree.format,
     }
+    formats = Counter(str(worker.formats) for worker in situation.workers)
     if invocation.is_json:
-        kinds = {"workers": serving, "waiting": waiting, "waiting_for_permits": in_line}
+        kinds = {"worker_formats": formats, "workers": serving, "waiting": waiting, "waiting_for_permits": in_line}
         control = {"paused": situation.control.paused, "weights": situation.control.weights}
         print_json({**kinds, **figures, **control})
         return
@@ -48,6 +50,7 @@ def status(invocation: Invocation) -> None:
             "waiting": _counts(waiting),
             "waiting for permits": _counts(in_line),
             **{name.replace("_", " "): figure for name, figure in figures.items()},
+            "formats of workers": ", ".join(f"{formats_} ({count})" for formats_, count in sorted(formats.items())),
             "paused": " ".join(situation.control.paused),
             "weights": ", ".join(f"{name} {weight:g}" for name, weight in sorted(situation.control.weights.items())),
         }
@@ -100,6 +103,19 @@ def rebuild(invocation: Invocation) -> None:
         print_line(f"{build} begins again")
     if not done.builds:
         print_line("nothing was missing")
+
+
+@cluster.command(examples=("distci cluster upgrade",))
+@json_option
+@click.pass_obj
+def upgrade(invocation: Invocation) -> None:
+    """Put the newest format of the coordination tree in force that this version speaks, once all live workers speak it."""
+    from distci.protocol.members import upgrade as put_in_force
+
+    with invocation.connect() as system:
+        put_in_force(system.tickets)
+        in_force = system.tickets.tree.format
+    print_json({"format": in_force}) if invocation.is_json else print_line(f"format {in_force} is in force")
 
 
 def _counts(counted: Counter[str]) -> str:

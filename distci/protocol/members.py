@@ -10,20 +10,20 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Condition, Event, Thread
 from time import monotonic
 from types import TracebackType
 from typing import Self
 
 from distci.coordination.port import Create, Delete, Node, Operation, Reason, SessionState, Write
-from distci.errors import ClaimLost, CoordinationUnavailable, InvalidDocument, NoSuchWorker
+from distci.errors import ClaimLost, Conflict, CoordinationUnavailable, InvalidDocument, NoSuchWorker, WrongFormat
 from distci.model import Json
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.claiming import Claimer
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth
-from distci.protocol.records import FORMAT, Offer, Running, Ticket, from_bytes, to_bytes
+from distci.protocol.records import FORMAT, Formats, Offer, Running, Ticket, from_bytes, to_bytes
 from distci.protocol.tickets import Tickets
 
 COMPARE_S = 60.0
@@ -46,6 +46,8 @@ class WorkerView:
     version: str
     is_draining: bool
     since_ms: int
+    formats: Formats = field(default_factory=Formats)
+    """The formats of trees that it speaks."""
 
 
 class Member:
@@ -60,6 +62,8 @@ class Member:
         self.offer = offer
         self.name = name
         self.slots = slots
+        self.refused: WrongFormat | None = None
+        """Why it drained itself: it does not speak the format of the tree (any more)."""
         self._version = version
         self._tree = tickets.tree
         self._change = Condition()
@@ -140,6 +144,9 @@ class Member:
         while self._wait_for_slot():
             try:
                 claim = self._claimer.next()
+            except WrongFormat as error:
+                self._refuse(error)
+                return
             except CoordinationUnavailable as error:
                 log.warning("no answer from the coordination tree: %s", error)
                 self._claimer.pause(outcomes.PAUSE_S)
@@ -237,6 +244,8 @@ class Member:
                 return
             try:
                 self._compare()
+            except WrongFormat as error:
+                self._refuse(error)
             except CoordinationUnavailable as error:
                 log.info("cannot compare with the tree yet: %s", error)
                 self._is_closed.wait(outcomes.PAUSE_S)
@@ -244,6 +253,11 @@ class Member:
             except Exception:
                 # A node of ours that somebody has spoilt, say. The other claims need their heartbeats all the same.
                 log.exception("comparing with the tree came to nothing")
+
+    def _refuse(self, error: WrongFormat) -> None:
+        """End: the tree has gone on to a format that is not spoken here."""
+        self.refused = error
+        self.drain()
 
     def _compare(self) -> None:
         if self._tree.coordination.session.state is not SessionState.CONNECTED:
@@ -285,7 +299,7 @@ class Member:
             "slots": self.slots,
             "host": platform.node(),
             "version": self._version,
-            "formats": [FORMAT, FORMAT],
+            "formats": [self._tree.speaks.oldest, self._tree.speaks.newest],
         }
         if self._is_draining:
             document["drain"] = True
@@ -342,7 +356,18 @@ def _view(name: str, node: Node) -> WorkerView:
         str(document["version"]),
         bool(document.get("drain")),
         node.stat.created_ms,
+        Formats(*map(int, document["formats"])),
     )
+
+
+def upgrade(tickets: Tickets) -> None:
+    """Put the newest format that this version speaks in force; Conflict names the live workers that do not speak it."""
+    newest = tickets.tree.speaks.newest
+    behind = [view.name for view in workers(tickets) if view.formats.newest < newest]
+    if behind:
+        raise Conflict(f"these workers do not speak format {newest}; replace them first: {' '.join(behind)}")
+    if tickets.tree.format < newest:
+        tickets.tree.raise_format()
 
 
 def drain(tickets: Tickets, name: str) -> None:

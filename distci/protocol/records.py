@@ -21,6 +21,18 @@ from distci.protocol import paths
 FORMAT = 1
 """Format of every node that this version writes."""
 
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """The formats of trees that a version speaks, from the oldest to the newest."""
+
+    oldest: int = FORMAT
+    newest: int = FORMAT
+
+    def __str__(self) -> str:
+        return str(self.newest) if self.oldest == self.newest else f"{self.oldest} to {self.newest}"
+
+
 TICKET_ID = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:,=+\[\]-]{0,99}")
 KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 BODY_BYTES_MAX = 8 * 1024

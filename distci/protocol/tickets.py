@@ -19,7 +19,7 @@ from distci.errors import Conflict, CoordinationUnavailable, Invalid, InvalidDoc
 from distci.model import Json
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.outcomes import Truth
-from distci.protocol.records import FORMAT, Control, Running, Ticket, check_weight, from_bytes, to_bytes
+from distci.protocol.records import FORMAT, Control, Formats, Running, Ticket, check_weight, from_bytes, to_bytes
 from distci.protocol.tree import Done, Tree
 from distci.protocol.waking import Waking
 
@@ -85,9 +85,10 @@ class Tickets:
         random: Random | None = None,
         new_nonce: Callable[[], str] = lambda: uuid.uuid4().hex,
         new_epoch: Callable[[], int] = lambda: 1,
+        speaks: Formats | None = None,
     ) -> None:
-        """``clock`` gives seconds since 1970; it orders the queue and decides nothing else. ``new_epoch`` is as for Tree."""
-        self.tree = Tree(coordination, new_epoch)
+        """``clock`` gives seconds since 1970; it orders the queue and decides nothing else. The last two are as for Tree."""
+        self.tree = Tree(coordination, new_epoch, speaks)
         self.clock = clock
         self.random = random or random_module.Random()
         self.new_nonce = new_nonce

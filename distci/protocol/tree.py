@@ -21,15 +21,16 @@ from distci.coordination.port import (
     Coordination,
     Create,
     Delete,
+    Node,
     Operation,
     Reason,
     Refused,
     Unknown,
     Write,
 )
-from distci.errors import CoordinationUnavailable, InvalidDocument
+from distci.errors import CoordinationUnavailable, VersionConflict, WrongFormat
 from distci.protocol import paths
-from distci.protocol.records import FORMAT, from_bytes, to_bytes
+from distci.protocol.records import FORMAT, Formats, from_bytes, to_bytes
 
 TIME_AGE_S = 60.0
 """How long our own clock counts on from a time that the tree gave."""
@@ -65,15 +66,19 @@ class Tree:
         self,
         coordination: Coordination,
         new_epoch: Callable[[], int] = lambda: 1,
+        speaks: Formats | None = None,
         monotonic: Callable[[], float] = monotonic_clock,
     ) -> None:
-        """Make the tree if nobody has; :class:`~distci.errors.InvalidDocument` when it speaks another format.
+        """Make the tree if nobody has; :class:`~distci.errors.WrongFormat` when it is of a format that is not spoken here.
 
         ``new_epoch`` gives a number for a tree that is made: higher each time, however many trees have been lost.
         """
         self.coordination = coordination
         self.epoch = 0
         """The number of the tree that this process knows."""
+        self.format = 0
+        """The format in force there, which all that takes part speaks."""
+        self.speaks = speaks or Formats()
         self._new_epoch = new_epoch
         self._monotonic = monotonic
         self._time: tuple[float, int] | None = None
@@ -129,25 +134,46 @@ class Tree:
             if node is None or not epochs:
                 self._make()
                 continue
-            oldest = from_bytes(node.data, paths.FORMAT).get("oldest")
-            if oldest != FORMAT:
-                raise InvalidDocument(
-                    f"{paths.FORMAT}: the tree needs format {oldest} at least; this version speaks {FORMAT}"
-                )
+            self._check_format(node)
             self._folders = set(paths.FOLDERS)
             self.epoch = max(epochs)
             return
         raise CoordinationUnavailable("the tree could not be prepared; try again")
 
-    def renew(self) -> None:
-        """Give the tree a higher epoch as it is; nothing in it changes, and whoever works with it goes on."""
-        self.coordination.commit(Create(paths.epoch(self._new_epoch())), Delete(paths.epoch(self.epoch)))
+    def renew(self, *also: Operation) -> bool:
+        """Give the tree a higher epoch as it is, and do something with that; False when something else was done meanwhile.
+
+        Whoever works with the tree goes on, after another look at its format.
+        """
+        renewed = Create(paths.epoch(self._new_epoch())), Delete(paths.epoch(self.epoch))
+        result = self.coordination.commit(*renewed, *also)
         self.prepare()
+        return isinstance(result, Committed)
+
+    def raise_format(self) -> None:
+        """Put the newest format that is spoken here in force. From then on nobody who does not speak it commits anything.
+
+        Raises VersionConflict when somebody else changed the format meanwhile.
+        """
+        node = self.coordination.read(paths.FORMAT)
+        document = _format(self.speaks.newest)
+        if node is None or not self.renew(Write(paths.FORMAT, document, node.version)):
+            raise VersionConflict("the format was changed by somebody else, or the answer was lost; look again")
+
+    def _check_format(self, node: Node) -> None:
+        document = from_bytes(node.data, paths.FORMAT)
+        in_force, oldest = document.get("format", FORMAT), document.get("oldest", FORMAT)
+        if not self.speaks.oldest <= in_force or not oldest <= self.speaks.newest:
+            raise WrongFormat(
+                f"the coordination tree has format {in_force}, and takes {oldest} at least; this version of DistCI speaks "
+                f"{self.speaks}: use one that speaks it"
+            )
+        self.format = in_force
 
     def _make(self) -> None:
         """All that a tree has from its first moment on, in one transaction; refused when somebody else was first."""
         made = self.coordination.commit(
-            Create(paths.FORMAT, to_bytes({"f": FORMAT, "oldest": FORMAT})),
+            Create(paths.FORMAT, _format(self.speaks.newest)),
             Create(paths.CONTROL, to_bytes({"f": FORMAT, "paused": []})),
             *map(Create, paths.FOLDERS),
             Create(paths.epoch(self._new_epoch())),
@@ -192,6 +218,10 @@ class Tree:
         while folder not in paths.FOLDERS and folder:
             self._folders.discard(folder)
             folder = _parent(folder)
+
+
+def _format(in_force: int) -> bytes:
+    return to_bytes({"f": FORMAT, "format": in_force, "oldest": in_force})
 
 
 def _parent(path: str) -> str:
