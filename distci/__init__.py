@@ -107,8 +107,8 @@ __all__ = [
     "Unavailable",
     "Verdict",
     "VersionConflict",
-    "WrongFormat",
     "When",
+    "WrongFormat",
     "__version__",
     "connect",
 ]

@@ -11,7 +11,7 @@ from distci.cli.output import print_line
 
 @click.command(
     cls=Command,
-    examples=("distci restore file:///mnt/backup/distci && distci cluster rebuild",),
+    examples=("distci restore file:///mnt/backup/distci", "distci cluster rebuild"),
 )
 @click.argument("url")
 @click.option("--force", is_flag=True, help="Also into a store that is not empty: what differs there is replaced.")

@@ -219,7 +219,12 @@ class ZooKeeperCoordination:
             return Unknown(f"the answer was lost: {error!r}")
         except Exception as error:
             raise home_of(error, self._who) from error
-        return outcome_of(results, self._who)
+        result = outcome_of(results, self._who)
+        if isinstance(result, Refused) and result.reason is Reason.MISSING and _is_top(operations[result.index]):
+            # The root itself has gone, with all of the servers' data.
+            self._make_root()
+            return self.commit(*operations)
+        return result
 
     def probe(self) -> Sequence[str]:
         """What keeps the account from having the tree for itself: nodes at the top that were made for others, or for all."""
@@ -318,6 +323,11 @@ class ZooKeeperCoordination:
             self._watches.fire_all()
 
 
+def _is_top(operation: Operation) -> bool:
+    """Whether it creates a node right below the root."""
+    return isinstance(operation, Create) and operation.path.count("/") == 1
+
+
 class _ZooKeeperSession:
     """The session as this process may believe in it."""
 
@@ -340,6 +350,12 @@ class _ZooKeeperSession:
     @property
     def timeout_s(self) -> float:
         return self._timeout_s
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether no server has answered for longer than the session lasts."""
+        with self._lock:
+            return self._cut_at is not None and time.monotonic() - self._cut_at >= self._timeout_s
 
     def granted(self, timeout_s: float) -> None:
         """The server has said how long the session is, which may be other than was asked for."""
@@ -448,6 +464,9 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
         return times
 
     def _invoke(self, timeout: float, request: Any, xid: int | None = None) -> Any:
+        if isinstance(request, Connect) and self._of.is_overdue:
+            # Servers that lost their data refuse whoever has seen more than they have, for ever.
+            request = request._replace(last_zxid_seen=0)
         answer = super()._invoke(timeout, request, xid)
         if isinstance(request, Connect) and (granted_ms := answer[0].time_out) > 0:
             self._of.granted(granted_ms / 1000)

@@ -1177,7 +1177,7 @@ class TestCompletion:
 
     @pytest.mark.parametrize(
         ("words", "found"),
-        [("distci b", ["build", "bench"]), ("distci build tr", ["trigger"]), ("distci job put --rea", ["--reason"])],
+        [("distci be", ["bench"]), ("distci build tr", ["trigger"]), ("distci job put --rea", ["--reason"])],
     )
     def test_commands_and_options_are_completed(self, home: Home, words: str, found: Sequence[str]) -> None:
         home.environment |= {

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from integration.conftest import BUILD_TIME_MAX_S, System
+from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 from wiping import wipe
 
@@ -379,3 +380,31 @@ def test_a_build_on_record_that_cannot_be_read_keeps_no_other_from_coming_back(
     wipe(other)
 
     assert end(system, build).state == "passed"
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[ZooKeeperServers]:
+    """A ZooKeeper of the test's own."""
+    started = ZooKeeperServers(tmp_path / "servers")
+    yield started
+    started.stop()
+
+
+def test_c17_zookeeper_servers_that_lost_all_their_data_cost_no_build(
+    servers: ZooKeeperServers, start_system: Callable[..., System], marks: Marks
+) -> None:
+    # Given a build in the middle of its second task
+    system = start_system(coordination=f"zookeeper://{servers.hosts}/distci/root")
+    tasks = [shell("first", marks.note("first")), shell("second", marks.note("second"), marks.gate("go"))]
+    put(system, "team/job", *tasks)
+    build = system.ci.builds.trigger("team/job")
+    wait_until(lambda: marks.count("second") == 1)
+
+    # When the servers come back with nothing
+    servers.lose(0)
+    wait_until(lambda: marks.count("second") == 2)
+    marks.open("go")
+
+    # Then it ends passed, and nothing that had completed was run again
+    assert (end(system, build).state, marks.count("first")) == ("passed", 1)
+    assert system.ci.builds.trigger("team/job").number == build.number + 1

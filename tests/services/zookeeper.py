@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,12 @@ class ZooKeeperServers(ensemble.ZooKeeperServers):
         self.tls_ports = free_ports(count)
         self._tls = tls
         super().__init__(folder, count)
+
+    def lose(self, index: int) -> None:
+        """Kill a server and start it again on nothing."""
+        self.kill(index)
+        shutil.rmtree(self._folder / f"server{index}" / "version-2")
+        self.start(index)
 
     def _settings(self, index: int, data: Path) -> dict[str, object]:
         settings = super()._settings(index, data)
