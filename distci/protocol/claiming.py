@@ -62,7 +62,7 @@ class Claimer:
         self._closed = Event()
         self._is_idle = False
         self._has_backlog = False
-        self._control: Control | None = None
+        self._known_control: tuple[int, Control] | None = None
         self._turns = choosing.Turns()
         self._tag = paths.worker_tag(member.name)
         self._seen: dict[paths.Name, float] = {}
@@ -108,12 +108,14 @@ class Claimer:
     @property
     def control_version(self) -> int:
         """Version of ``/control`` that was last read; -1 passes always."""
-        return self._control.version if self._control else -1
+        control = self._control
+        return control.version if control else -1
 
     @property
     def is_free_to_keep(self) -> bool:
         """Whether a follow-on ticket may be kept: nobody else stands in line for this worker, and nothing is paused."""
-        if self._has_backlog or self._control is None or self._control.paused:
+        control = self._control
+        if self._has_backlog or control is None or control.paused:
             return False
         now = time.monotonic()
         if now - self._looked_at >= BACKLOG_AGE_S:
@@ -224,7 +226,8 @@ class Claimer:
         return [name for name in waiting if not name.reserved or now - self._seen.get(name, now) >= LEFT_TO_OTHERS_S]
 
     def _weight(self, tag: str) -> float:
-        return self._control.weight_by_tag.get(tag, 1.0) if self._control else 1.0
+        control = self._control
+        return control.weight_by_tag.get(tag, 1.0) if control else 1.0
 
     def _suitable_folders(self) -> Sequence[str]:
         control = self._control_now()
@@ -298,7 +301,7 @@ class Claimer:
     def _learn(self, refused: Done, ticket: Ticket, queued_at: str) -> None:
         """Draw the consequence of a claim that was refused for another reason than that somebody was first."""
         if refused.refused_at(transactions.CLAIM_CONTROL):
-            self._control = None
+            self._known_control = None
             self._listed_at = -FOLDERS_AGE_S
         elif ticket.guard and refused.refused_at(transactions.CLAIM_GUARD):
             # What the ticket belonged to is gone, and the ticket with it.
@@ -318,13 +321,22 @@ class Claimer:
         self._passed_on_at = now
         return [Delete(path) for path in self._tickets.waking.choose([ticket]).values() if path != self._idle_path]
 
+    @property
+    def _control(self) -> Control | None:
+        """What was last read of ``/control``; None when that was in another tree, whose versions say nothing of this one's."""
+        epoch, control = self._known_control or (0, None)
+        return control if epoch == self._tree.epoch else None
+
     def _control_now(self) -> Control:
         """What claims go by. A resume wakes those who wait."""
-        if self._control is None or self._control.paused:
+        control = self._control
+        if control is None or control.paused:
+            epoch = self._tree.epoch
             self._coordination.watch(paths.CONTROL, self._woken)
             try:
-                self._control = self._tickets.control()
+                control = self._tickets.control()
             except InvalidDocument as error:
                 # What is paused cannot be known: take nothing until somebody has mended it.
                 raise CoordinationUnavailable(f"claiming nothing: {error}") from error
-        return self._control
+            self._known_control = epoch, control
+        return control

@@ -21,6 +21,7 @@ from distci.errors import ClaimLost, IllegalTransition
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, TaskState
 from distci.protocol import Member, Offer, Ticket, Tickets, paths
+from distci.protocol.outcomes import Deadline, persist
 from distci.rebuild import Rebuild
 from distci.store import keys
 from distci.testing import LossyCoordination
@@ -311,7 +312,31 @@ def test_what_is_posted_by_somebody_who_slept_through_the_loss_is_posted_into_th
     assert sleeper.post(Ticket("odd-1", "odd"))
 
     (view,) = [view for view in system.ci.tickets.list() if view.ticket and view.ticket.kind == "odd"]
-    assert view.token == paths.token("odd-1", paths.attempts_before(before + 1) + 1)
+    assert sleeper.tree.epoch > before
+    assert view.token == paths.token("odd-1", paths.attempts_before(sleeper.tree.epoch) + 1)
+
+
+def test_what_is_paused_in_a_new_tree_is_left_by_a_worker_that_knows_the_lost_one(
+    system: System, other: Coordination
+) -> None:
+    # Given a worker that knows what claims go by, which has been changed once
+    own = open_coordination(system.ci.settings)
+    tickets = Tickets(own, new_epoch=system.ci.tickets.tree._new_epoch)
+    system.ci.tickets.weigh("other", 2)
+    with Member(tickets, Offer(["odd"]), "late") as member:
+        system.ci.tickets.post(Ticket("odd-1", "odd"))
+        next(member.claims()).finish()
+
+        # When the tree is lost, and that of the new one is changed once
+        wipe(other)
+        system.ci.tickets.tree.prepare()
+        persist(lambda: system.ci.tickets.pause("odd"), Deadline(BUILD_TIME_MAX_S))
+        tickets.tree.prepare()
+        system.ci.tickets.post(Ticket("odd-2", "odd"))
+
+        # Then the version that it knows lets it claim nothing
+        assert member._claimer._claim_one() is None
+    own.close()
 
 
 def test_a_rebuild_that_died_half_way_is_begun_again_by_anybody(
