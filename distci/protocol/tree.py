@@ -102,7 +102,7 @@ class Tree:
         refused = operations[result.index]
         if isinstance(refused, Create) and result.reason is Reason.MISSING:
             # Somebody swept a folder that we knew of: make it again, then the whole transaction again.
-            self._require(known)
+            self._require(known, top=f"/{refused.path.split('/')[1]}")
             self._forget(_parent(refused.path))
             return self.commit(*required, hints=hints, epoch=known)
         if result.index == len(required):
@@ -182,25 +182,28 @@ class Tree:
             self._clear()
 
     def _clear(self) -> None:
-        """Delete what is left of a tree whose deletion was broken off; each transaction proves that no other has been made meanwhile."""
-        if self.coordination.read(paths.FORMAT) is None:
-            absent: tuple[Operation, Operation] = Create(paths.FORMAT), Delete(paths.FORMAT)
-        elif self.coordination.exists(paths.EPOCH) is None:
-            absent = Create(paths.EPOCH), Delete(paths.EPOCH)
-        else:
-            absent = Delete(paths.EPOCH), Create(paths.EPOCH)
-        for top in (*paths.FOLDERS, paths.CONTROL, paths.FORMAT):
+        """Delete what is left of a tree whose deletion was broken off, its epoch first; nothing of a tree that is whole.
+
+        Each transaction proves that no other tree has been made meanwhile.
+        """
+        tops = (*paths.FOLDERS, paths.CONTROL, paths.FORMAT)
+        absent = next((top for top in tops if self.coordination.exists(top) is None), None)
+        proof = (Create(absent), Delete(absent)) if absent else (Delete(paths.EPOCH), Create(paths.EPOCH))
+        for top in tops:
             for path in self._leaves_first(top):
-                self.coordination.commit(*absent, Delete(path))
+                self.coordination.commit(*proof, Delete(path))
 
     def _leaves_first(self, path: str) -> Iterator[str]:
         for name in self.coordination.children(path):
             yield from self._leaves_first(f"{path}/{name}")
         yield path
 
-    def _require(self, epoch: int) -> None:
-        """Hold the caller to a tree that is still there."""
-        if self.coordination.exists(paths.epoch(epoch)) is None:
+    def _require(self, epoch: int, top: str = paths.EPOCH) -> None:
+        """Hold the caller to a tree that is still there, with all of one of its fixed folders."""
+        is_torn = self.coordination.exists(top) is None
+        if is_torn:
+            self._clear()
+        if is_torn or self.coordination.exists(paths.epoch(epoch)) is None:
             self.prepare()
             raise CoordinationUnavailable("the coordination tree was lost, or has been made anew; look again")
 

@@ -398,6 +398,22 @@ def test_what_a_deletion_that_was_broken_off_left_over_is_deleted_before_the_tre
     assert [view.token for view in system.ci.tickets.list()] == []
 
 
+def test_a_tree_that_lacks_a_folder_is_made_anew_by_whoever_needs_it(system: System, other: Coordination) -> None:
+    # Given a tree that somebody has deleted the queue of
+    put(system, "team/job", shell("only", "true"))
+    system.ci.tickets.pause("*")
+    build = system.ci.builds.trigger("team/job")
+    system.ci.tickets.post(Ticket("odd-1", "odd"))
+    wipe(other, [top for top in (*paths.FOLDERS, paths.CONTROL, paths.FORMAT) if top != paths.QUEUE])
+
+    # When somebody posts to it
+    after = system.ci.builds.trigger("team/job")
+
+    # Then no build is lost, and nothing else of that tree is left
+    assert [end(system, each).state for each in (build, after)] == ["passed", "passed"]
+    assert [view.token for view in system.ci.tickets.list()] == []
+
+
 def test_a_build_on_record_that_cannot_be_read_keeps_no_other_from_coming_back(
     system: System, other: Coordination
 ) -> None:
