@@ -54,6 +54,9 @@ def test_every_ticket_is_finished_once_whoever_dies(processes: Processes, seed: 
     expected = {*ids, *(f"{ticket}-next" for ticket in ids[::CHAINED])}
     try:
         for first in range(0, TICKETS, BATCH):
+            if first == TICKETS - BATCH:
+                # However quick or slow the machine is: the last come when enough has happened to those before.
+                wait_until(lambda: watcher.looks > 10 and hunter.killed > 10 and hunter.stopped >= 3, TIME_MAX_S)
             batch = [_ticket(number, ids[number]) for number in range(first, first + BATCH)]
             # Whoever is stopped in the middle of a transaction holds up a SQLite tree: then the answer is to post again.
             outcomes.persist(partial(tickets.post, *batch), Event())
@@ -73,9 +76,6 @@ def test_every_ticket_is_finished_once_whoever_dies(processes: Processes, seed: 
     assert list(tickets.list()) == []
     # And at no time was an invariant of the tree broken
     assert watcher.violations == []
-    assert watcher.looks > 10
-    assert hunter.killed > 10
-    assert hunter.stopped >= 3
     # And nobody holds what belongs to nothing
     wait_until(lambda: not _claims(tickets, paths.OWNERS))
     assert folder.children(paths.permit_folder(PERMIT.name)) in ((), [])
