@@ -213,6 +213,13 @@ class Lifecycle:
         node = self.tickets.tree.coordination.read(paths.build(build))
         return LiveBuild.from_bytes(build, node.data, node.version) if node else None
 
+    def accepted(self, build: BuildId) -> LiveBuild | None:
+        """A build as it was when it was accepted, as the store knows it; None when it is archived, or there is none of that number."""
+        try:
+            return LiveBuild.from_bytes(build, self.store.get(keys.accepted(build)), -1)
+        except NoSuchObject:
+            return None
+
     def plan_of(self, live: LiveBuild) -> Plan:
         """The plan that a live build runs by."""
         return self._plan(live.build, live.plan_digest)
@@ -275,7 +282,7 @@ class Lifecycle:
         """
         build = live.build
         if not self.store.put_if_absent(keys.accepted(build), live.to_bytes()):
-            live = self._accepted(build) or live
+            live = self.accepted(build) or live
         self.note_started(live)
         return live
 
@@ -311,7 +318,7 @@ class Lifecycle:
         while page := self.store.list(keys.ACCEPTED, position):
             for info in page:
                 try:
-                    live = self._accepted(keys.accepted_build(info.key))
+                    live = self.accepted(keys.accepted_build(info.key))
                 except Invalid as error:
                     log.error("%s cannot be brought back: %s", info.key, error)
                     continue
@@ -425,7 +432,7 @@ class Lifecycle:
         if live.is_restored and self._archived_nonce(build) is not None:
             # Restored by somebody who had looked long before, when it was not over yet.
             return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
-        accepted = self._accepted(build) or self.accept(live)
+        accepted = self.accepted(build) or self.accept(live)
         if accepted.nonce != live.nonce:
             live = replace(accepted, is_restored=True, version=live.version)
         started = self.note_started(live)
@@ -520,12 +527,6 @@ class Lifecycle:
                 yield self.store.get(info.key).decode()
             position = page[-1].key
 
-    def _accepted(self, build: BuildId) -> LiveBuild | None:
-        try:
-            return LiveBuild.from_bytes(build, self.store.get(keys.accepted(build)), -1)
-        except NoSuchObject:
-            return None
-
     def _archived_nonce(self, build: BuildId) -> str | None:
         """What tells an archived build from another of its number; None when none is archived."""
         key = keys.build_record(build)
@@ -536,7 +537,7 @@ class Lifecycle:
 
     def _note_cancel(self, live: LiveBuild) -> None:
         """Have the wish to cancel outlast the tree. A build that has been archived meanwhile needs none."""
-        accepted = self._accepted(live.build)
+        accepted = self.accepted(live.build)
         if accepted is not None and accepted.nonce == live.nonce:
             noted = replace(accepted, is_cancelled=True, reason=live.reason)
             self.store.put(keys.accepted(live.build), noted.to_bytes())
