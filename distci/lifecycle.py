@@ -641,6 +641,8 @@ class Lifecycle:
             return None  # it names no task that anybody posted; it is set aside like any other ticket that comes to nothing
         if live is None or _state(live).tasks[task].state is not TaskState.READY:
             return Step()
+        if not live.is_cancelled and not ticket.is_exhausted:
+            return None  # which takes no plan to know: the store may be away
         made = self.plan_of(live)
         event: plan.Withdrawn | plan.Lost
         if live.is_cancelled and not made.task(task).on_cancel:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -141,6 +142,37 @@ class TestStoreThatIsAway:
         for name in names:
             assert b"".join(system.ci.builds.log(build, name)) == b"begun\n" + bytes(20_000_000) + b"1\n"
         assert system.leftovers() == []
+
+    def test_claims_of_lost_workers_are_taken_over_meanwhile(
+        self, system: Any, tmp_path: Path, coordination_url: str | None, is_away: Event
+    ) -> None:
+        # Given a tree that has all that the store knows, and tasks whose workers are lost, some of them for the last time
+        system.ci.rebuild.once()
+        robot = {"type": "acme.robot", "needs": []}
+        last, more = [f"{number}-last" for number in range(6)], [f"{number}-more" for number in range(6)]
+        tasks = [{"name": name, "attempts": 2 if name in more else 1, **robot} for name in (*last, *more)]
+        build = trigger(system, *tasks)
+        with (
+            connect(tmp_path / "data", coordination=coordination_url) as victim,
+            Member(victim.tickets, Offer(["acme.robot"]), "hand", slots=len(tasks)) as member,
+        ):
+            claims = member.claims()
+            tickets = [next(claims).ticket for _ in tasks]
+            is_away.set()
+
+        # Then those that others may do are offered to them, whatever has to wait for the store
+        offered = {ticket.again().token for ticket in tickets if ticket.attempts > 1}
+        wait_until(lambda: {view.token for view in system.ci.tickets.list() if view.place == "waiting"} == offered)
+        waiting = {ticket.token for ticket in tickets if ticket.attempts == 1}
+        assert {*system.ci.tickets.running_tokens()} == waiting
+
+        # And when it is back, that is settled
+        is_away.clear()
+        with Member(system.ci.tickets, Offer(["acme.robot"]), "other hand", slots=len(more)) as member:
+            for claim in islice(member.claims(), len(more)):
+                system.ci.lifecycle.settle(claim, str(claim.ticket.body["task"]), Outcome.passed(), {})
+        states = {task.name: task.state for task in end(system, build).tasks}
+        assert states == dict.fromkeys(last, TaskState.LOST) | dict.fromkeys(more, TaskState.PASSED)
 
 
 def _refusing(is_away: Event, call: Callable[..., Any]) -> Callable[..., Any]:
