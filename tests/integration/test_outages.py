@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 from time import monotonic
 from typing import Any, BinaryIO, cast
 
@@ -173,6 +173,25 @@ class TestStoreThatIsAway:
                 system.ci.lifecycle.settle(claim, str(claim.ticket.body["task"]), Outcome.passed(), {})
         states = {task.name: task.state for task in end(system, build).tasks}
         assert states == dict.fromkeys(last, TaskState.LOST) | dict.fromkeys(more, TaskState.PASSED)
+
+    def test_it_costs_no_attempt_of_a_task_that_is_about_to_begin(
+        self, system: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a store that does not give the plan to those who work, at first
+        get, refusals = DirectoryStore.get, iter(range(3))
+
+        def broken(store: DirectoryStore, key: str, *part: Any) -> bytes:
+            is_ours = key.endswith("/plan.json") and current_thread().name.startswith("slot of")
+            if is_ours and next(refusals, None) is not None:
+                raise StoreUnavailable("away on purpose")
+            return get(store, key, *part)
+
+        monkeypatch.setattr(DirectoryStore, "get", broken)
+
+        view = end(system, trigger(system, shell("true", attempts=1)))
+
+        assert next(refusals, None) is None
+        assert view.result is Result.PASSED
 
 
 def _refusing(is_away: Event, call: Callable[..., Any]) -> Callable[..., Any]:
