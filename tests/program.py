@@ -80,6 +80,10 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def stdout(self) -> str:
         return self._out.read_text(errors="replace")
 
