@@ -55,6 +55,7 @@ from distci.model import (
     Trigger,
     Verdict,
 )
+from distci.plan import Event as PlanEvent
 from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth
@@ -347,14 +348,14 @@ class Lifecycle:
         Raises ClaimLost when the attempt has been superseded: then nothing of it counts.
         """
         build = build_of(claim.ticket)
-        self._put_outcome(build, task, claim.token, documents.outcome_to_json(outcome) | dict(record))
+        event = self._put_on_record(build, task, claim.token, documents.outcome_to_json(outcome) | dict(record))
         while True:
             live = self._live(build)
             made = self.plan_of(live)
             state = _state(live)
             if state.tasks[task].state is not TaskState.READY:
                 raise ClaimLost(f"task {task} of {build} has been settled by another attempt")
-            advance = plan.advance(made, state, plan.Finished(task, claim.token, outcome.verdict))
+            advance = plan.advance(made, state, event)
             try:
                 return self._finish(claim, live, made, advance, lambda: self._counts(build, task, claim.token))
             except VersionConflict:
@@ -491,9 +492,7 @@ class Lifecycle:
             if verdict is None:
                 left.append(name)
                 continue
-            lost = verdict is TaskState.LOST
-            event = plan.Lost(name, token) if lost else plan.Finished(name, token, Verdict(verdict))
-            advance = plan.advance(made, advance.state, event)
+            advance = plan.advance(made, advance.state, _event(name, token, verdict))
             ready += advance.ready
         return replace(advance, ready=left)
 
@@ -644,19 +643,25 @@ class Lifecycle:
         if not live.is_cancelled and not ticket.is_exhausted:
             return None  # which takes no plan to know: the store may be away
         made = self.plan_of(live)
-        event: plan.Withdrawn | plan.Lost
+        event: PlanEvent
         if live.is_cancelled and not made.task(task).on_cancel:
             event = plan.Withdrawn(task)
         elif ticket.is_exhausted:
             document = {"verdict": TaskState.LOST, "reason": reason, "attempt": ticket.attempt}
-            self._put_outcome(build, task, ticket.token, document)
-            event = plan.Lost(task, ticket.token)
+            event = self._put_on_record(build, task, ticket.token, document)
         else:
             return None
         return self._moved(live, made, plan.advance(made, _state(live), event))
 
-    def _put_outcome(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> None:
-        self.store.put(keys.attempt_outcome(build, task, token), to_bytes({"f": FORMAT, **document}))
+    def _put_on_record(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> PlanEvent:
+        """Put on record what an attempt came to, unless that has been done; what the record says.
+
+        Whoever is first there decides: the bytes of a worker that was given up may come late, or have come just before.
+        """
+        key = keys.attempt_outcome(build, task, token)
+        if not self.store.put_if_absent(key, to_bytes({"f": FORMAT, **document})):
+            document = documents.read_json(self.store.get(key), key)
+        return _event(task, token, TaskState(document["verdict"]))
 
     def _start_downstream(self, live: LiveBuild, job: JobVersion) -> LiveBuild:
         """Start a build of a job that waits for this end, unless that has been done; the node as it then is.
@@ -904,6 +909,11 @@ def _all_over(state: BuildState) -> BuildState:
         for name, progress in state.tasks.items()
     }
     return BuildState(tasks, is_cancelled=True)
+
+
+def _event(task: str, token: str, verdict: TaskState) -> PlanEvent:
+    """What an attempt at a task came to, for the plan."""
+    return plan.Lost(task, token) if verdict is TaskState.LOST else plan.Finished(task, token, Verdict(verdict))
 
 
 def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:
