@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 UPSTREAM_DEPTH_MAX = 32
+PAGE_LENGTH = 1000
 """How long a chain of jobs that start each other may be."""
 
 
@@ -90,18 +92,20 @@ class Jobs:
             raise NoSuchJob(f"{what}; `distci job history {job}` shows all versions")
         return found
 
-    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Ids of the jobs that start with ``prefix`` and come after the id ``after``.
+    def list(self, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
+        """Ids of the jobs that start with ``prefix`` and come after the id ``after``: ``limit`` of them at most.
 
         >>> list(ci.jobs.list("docs/"))
         ['docs/hello']
         """
         position = keys.job_marker(after) if after else ""
         start = f"{keys.JOBS}{prefix.replace('/', ':')}"
-        while page := self._store.list(start, position):
+        left = math.inf if limit is None else limit
+        while left > 0 and (page := self._store.list(start, position, int(min(left, PAGE_LENGTH)))):
             for info in page:
                 yield keys.job_of_marker(info.key)
             position = page[-1].key
+            left -= len(page)
 
     def history(self, job: str) -> Iterator[JobVersion]:
         """Every version of a job, the newest first; NoSuchJob when there has never been one.

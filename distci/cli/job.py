@@ -64,7 +64,7 @@ def get(invocation: Invocation, name: str, version: int | None) -> None:
 def list_(invocation: Invocation, prefix: str, limit: int | None, after: str) -> None:
     """List the jobs whose id starts with PREFIX."""
     with invocation.connect() as system:
-        names, is_cut = cut(system.jobs.list(prefix, after), limit)
+        names, is_cut = cut(system.jobs.list(prefix, after, limit and limit + 1), limit)
     for name in names:
         print_json({"job": name}) if invocation.is_json else print_line(name)
     if is_cut and not invocation.is_json:

@@ -1503,6 +1503,8 @@ class TestJobVersions:
         assert list(ci.jobs.list()) == ["a/x", "team/a", "team/b", "teams/c"]
         assert list(ci.jobs.list("team/")) == ["team/a", "team/b"]
         assert list(ci.jobs.list("team/", after="team/a")) == ["team/b"]
+        assert list(ci.jobs.list("team", after="a/x", limit=2)) == ["team/a", "team/b"]
+        assert list(ci.jobs.list(limit=0)) == []
 
 
 def break_writes(monkeypatch: pytest.MonkeyPatch, pattern: str, times: int, error: Exception) -> Iterator[int]:
