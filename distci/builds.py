@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from threading import Event
 from typing import NoReturn
 
-from distci import console, documents, plan
+from distci import console, plan
 from distci.coordination.port import Operation
+from distci.documents.stored import trigger_from_json
+from distci.documents.strict_json import read_json
 from distci.errors import (
     CoordinationUnavailable,
     IllegalTransition,
@@ -315,7 +317,7 @@ class Builds:
     def _archived(self, build: BuildId) -> BuildView | None:
         key = keys.build_record(build)
         try:
-            record = documents.read_json(self._store.get(key), key)
+            record = read_json(self._store.get(key), key)
         except NoSuchObject:
             return None
         tasks = [_task_view(task) for task in record["tasks"]]
@@ -343,7 +345,7 @@ def _view(
         result=result,
         reason=record["reason"],
         config=record["config"],
-        trigger=documents.trigger_from_json(record["trigger"]),
+        trigger=trigger_from_json(record["trigger"]),
         created_ms=record["created_ms"],
         finished_ms=record["finished_ms"],
         downstream=tuple(record["downstream"]),

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from distci import documents
+from distci.documents.jobs import job_from_json
+from distci.documents.strict_json import read_json
 from distci.errors import InvalidJob, NoSuchJob, NoSuchObject, VersionConflict
 from distci.model import Job, Json, check_job_id
 from distci.store import keys
@@ -44,7 +45,7 @@ class JobVersion:
 
     def definition(self) -> Job:
         """The document as a :class:`~distci.model.Job`; InvalidJob when this version of DistCI cannot read it."""
-        return documents.job_from_json(self.document)
+        return job_from_json(self.document)
 
 
 class Jobs:
@@ -65,7 +66,7 @@ class Jobs:
         >>> ci.jobs.put({"job": "docs/hello", "tasks": [{"name": "say", "type": "shell", "script": "echo hello"}]}).version
         1
         """
-        definition = documents.job_from_json(document)
+        definition = job_from_json(document)
         self._check_upstream(definition)
         latest = self._latest(definition.id)
         version = latest.version if latest else 0
@@ -198,7 +199,7 @@ class Jobs:
             data = self._store.get(key)
         except NoSuchObject:
             return None
-        stored = documents.read_json(data, key)
+        stored = read_json(data, key)
         return JobVersion(
             job,
             version,

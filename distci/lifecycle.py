@@ -25,8 +25,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
 
-from distci import documents, plan
+from distci import plan
 from distci.coordination.port import Create, Delete, Operation, Refused, Write
+from distci.documents import stored
+from distci.documents.strict_json import read_json
 from distci.errors import (
     ClaimLost,
     Damaged,
@@ -137,12 +139,12 @@ class LiveBuild:
             "f": FORMAT,
             "nonce": self.nonce,
             "config": self.config,
-            "trigger": documents.trigger_to_json(self.trigger),
+            "trigger": stored.trigger_to_json(self.trigger),
             "created_ms": self.created_ms,
         }
         optional: dict[str, Json] = {
             "plan": self.plan_digest,
-            "state": documents.state_to_json(self.state) if self.state else None,
+            "state": stored.state_to_json(self.state) if self.state else None,
             "result": self.result,
             "reason": self.reason,
             "finished_ms": self.finished_ms,
@@ -167,10 +169,10 @@ class LiveBuild:
                 build=build,
                 nonce=document["nonce"],
                 config=document["config"],
-                trigger=documents.trigger_from_json(document["trigger"]),
+                trigger=stored.trigger_from_json(document["trigger"]),
                 created_ms=document["created_ms"],
                 plan_digest=document.get("plan", ""),
-                state=documents.state_from_json(state) if state is not None else None,
+                state=stored.state_from_json(state) if state is not None else None,
                 result=Result(result) if result else None,
                 reason=document.get("reason", ""),
                 finished_ms=document.get("finished_ms", 0),
@@ -232,7 +234,7 @@ class Lifecycle:
         if known is not None:
             return known
         try:
-            document: Mapping[str, Json] = documents.read_json(self.store.get(key), key)
+            document: Mapping[str, Json] = read_json(self.store.get(key), key)
         except NoSuchObject:
             return None
         if len(self._outcomes) >= OUTCOMES_KEPT:
@@ -348,7 +350,7 @@ class Lifecycle:
         Raises ClaimLost when the attempt has been superseded: then nothing of it counts.
         """
         build = build_of(claim.ticket)
-        event = self._put_on_record(build, task, claim.token, documents.outcome_to_json(outcome) | dict(record))
+        event = self._put_on_record(build, task, claim.token, stored.outcome_to_json(outcome) | dict(record))
         while True:
             live = self._live(build)
             made = self.plan_of(live)
@@ -414,7 +416,7 @@ class Lifecycle:
             "number": live.build.number,
             "config": live.config,
             "plan": live.plan_digest,
-            "trigger": documents.trigger_to_json(live.trigger),
+            "trigger": stored.trigger_to_json(live.trigger),
             "parameters": dict(made.parameters) if made else {},
             "result": live.result,
             "reason": live.reason,
@@ -448,7 +450,7 @@ class Lifecycle:
             made, data = self._expanded(live)
         except InvalidJob as error:
             return self._end_unbegun(claim, live, Result.FAILED, str(error))
-        planned = replace(live, plan_digest=documents.plan_digest(data), waits_for="")
+        planned = replace(live, plan_digest=stored.plan_digest(data), waits_for="")
         advance = plan.begin(made, self._taken_over(made))
         if live.is_restored:
             advance = self._replayed(made, advance)
@@ -476,10 +478,10 @@ class Lifecycle:
         if live.is_restored:
             with suppress(NoSuchObject):
                 data = self.store.get(key)
-                return documents.plan_from_bytes(data), data
+                return stored.plan_from_bytes(data), data
         definition = self.jobs.get(live.build.job, live.config).definition()
         made = plan.expand(definition, live.build, live.config, live.trigger)
-        data = documents.plan_to_bytes(made)
+        data = stored.plan_to_bytes(made)
         self.store.put(key, data)
         return made, data
 
@@ -530,7 +532,7 @@ class Lifecycle:
         """What tells an archived build from another of its number; None when none is archived."""
         key = keys.build_record(build)
         try:
-            return str(documents.read_json(self.store.get(key), key)["nonce"])
+            return str(read_json(self.store.get(key), key)["nonce"])
         except NoSuchObject:
             return None
 
@@ -660,7 +662,7 @@ class Lifecycle:
         """
         key = keys.attempt_outcome(build, task, token)
         if not self.store.put_if_absent(key, to_bytes({"f": FORMAT, **document})):
-            document = documents.read_json(self.store.get(key), key)
+            document = read_json(self.store.get(key), key)
         return _event(task, token, TaskState(document["verdict"]))
 
     def _start_downstream(self, live: LiveBuild, job: JobVersion) -> LiveBuild:
@@ -687,7 +689,7 @@ class Lifecycle:
         if old is None or not made.trigger.only:
             return {}
         key = keys.build_record(old)
-        record = documents.read_json(self.store.get(key), key)
+        record = read_json(self.store.get(key), key)
         return {
             task["name"]: Progress(TaskState.REUSED, token=task["token"], origin=task.get("origin") or str(old))
             for task in record["tasks"]
@@ -792,11 +794,11 @@ class Lifecycle:
         if known is not None:
             return known
         data = self.store.get(keys.build_plan(build))
-        if documents.plan_digest(data) != digest:
+        if stored.plan_digest(data) != digest:
             raise Damaged(f"{keys.build_plan(build)}: not the plan that {build} runs by")
         if len(self._plans) >= PLANS_KEPT:
             self._plans.clear()
-        return self._plans.setdefault(digest, documents.plan_from_bytes(data))
+        return self._plans.setdefault(digest, stored.plan_from_bytes(data))
 
     # Finding out after a lost answer
 
@@ -821,7 +823,7 @@ class Lifecycle:
             return _state(live).tasks[task].token == token
         key = keys.build_record(build)
         try:
-            record = documents.read_json(self.store.get(key), key)
+            record = read_json(self.store.get(key), key)
         except NoSuchObject:
             return False  # the tree was lost
         return any(entry["name"] == task and entry["token"] == token for entry in record["tasks"])
