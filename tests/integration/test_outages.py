@@ -146,8 +146,7 @@ class TestStoreThatIsAway:
     def test_claims_of_lost_workers_are_taken_over_meanwhile(
         self, system: Any, tmp_path: Path, coordination_url: str | None, is_away: Event
     ) -> None:
-        # Given a tree that has all that the store knows, and tasks whose workers are lost, some of them for the last time
-        system.ci.rebuild.once()
+        # Given tasks whose workers are lost, some of them for the last time
         robot = {"type": "acme.robot", "needs": []}
         last, more = [f"{number}-last" for number in range(6)], [f"{number}-more" for number in range(6)]
         tasks = [{"name": name, "attempts": 2 if name in more else 1, **robot} for name in (*last, *more)]
