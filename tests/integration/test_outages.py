@@ -27,6 +27,7 @@ from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Outcome, Result, Task, TaskState
 from distci.process import Post, WorkerProcess
 from distci.protocol import Member, Offer, Sweeper, Ticket, Tickets, members, paths
+from distci.rebuild import Rebuild
 from distci.store.directory import DirectoryStore
 from distci.work import TaskContext
 from distci.workspaces import Workspaces
@@ -172,6 +173,24 @@ class TestStoreThatIsAway:
                 system.ci.lifecycle.settle(claim, str(claim.ticket.body["task"]), Outcome.passed(), {})
         states = {task.name: task.state for task in end(system, build).tasks}
         assert states == dict.fromkeys(last, TaskState.LOST) | dict.fromkeys(more, TaskState.PASSED)
+
+    def test_a_tree_that_cannot_be_rebuilt_yet_is_swept(
+        self, system: Any, tmp_path: Path, coordination_url: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a store that does not say what the tree may lack, and a worker that is lost
+        def away(rebuild: Rebuild) -> None:
+            raise StoreUnavailable("away on purpose")
+
+        monkeypatch.setattr(Rebuild, "once", away)
+        trigger(system, {"name": "only", "type": "acme.robot", "attempts": 2})
+        with (
+            connect(tmp_path / "data", coordination=coordination_url) as victim,
+            Member(victim.tickets, Offer(["acme.robot"]), "hand") as member,
+        ):
+            ticket = next(member.claims()).ticket
+
+        # Then its claim is taken over
+        wait_until(lambda: ticket.again().token in {view.token for view in system.ci.tickets.list()})
 
     def test_it_costs_no_attempt_of_a_task_that_is_about_to_begin(
         self, system: Any, monkeypatch: pytest.MonkeyPatch
