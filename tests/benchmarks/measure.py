@@ -181,7 +181,9 @@ def scale(folder: Path) -> None:
                 ratio = statistics.median(each.ratio for each in chained)
                 per_s = statistics.median(each.tickets_per_s for each in chained)
                 show(
-                    "... 200 chains of 10 tickets by 10 workers", f"{ratio:.2f}", f"at least 0.60; {per_s:.0f} tickets/s"
+                    "... 200 chains of 10 tickets by 10 workers",
+                    f"{ratio:.2f}",
+                    f"at least 0.60; {per_s:.0f} tickets/s",
                 )
                 backlog = bench.backlog(connect)
                 show("... throughput, 10,000 waiting against 100", f"{backlog.ratio:.2f}", "at least 0.90")
