@@ -30,12 +30,6 @@ PATIENCE_S = 60.0
 """Time limit of connections that are to be refused: who waits for it has not been told at once."""
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 def refused(error: type[Exception], *arguments: Any, **options: Any) -> str:
     """What a connection says that must fail, and long before its time is up."""
     began = monotonic()
