@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
+import json
+
 from program import Home
+
+import distci
+from distci.protocol import Ticket
+
+
+class TestPause:
+    def test_a_kind_that_nobody_knows_is_paused_with_a_warning(self, busy: Home) -> None:
+        ran = busy.run("cluster", "pause", "shel")
+        paused = busy.json("cluster", "status")[0]["paused"]
+        busy.ask("cluster", "resume")
+        assert (ran.returncode, ran.stdout) == (0, "")
+        assert ran.stderr == (
+            "distci: warning: shel is paused, but no live worker serves it and no ticket of it waits; did you mean 'shell'?\n"
+        )
+        assert paused == ["shel"]
+
+    def test_kinds_that_are_served_or_wait_are_paused_without_a_word(self, busy: Home) -> None:
+        with distci.connect(busy.folder / ".local" / "share" / "distci") as system:
+            system.tickets.post(Ticket("waits", "acme.robot"))
+        ran = busy.run("cluster", "pause", "shell", "acme.robot", "*")
+        busy.ask("cluster", "resume")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+    def test_a_program_is_told_of_unknown_kinds_in_a_field(self, home: Home) -> None:
+        ran = home.run("cluster", "pause", "*", "robot", "--json")
+        assert json.loads(ran.stdout) == {"paused": ["*", "robot"], "unknown": ["robot"]}
 
 
 class TestWeigh:
