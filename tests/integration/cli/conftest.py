@@ -13,13 +13,14 @@ from program import Home
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """Commands that are asked in this process set up its logging."""
-    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in ("", "distci", "distci.coordination")]
-    handlers, levels = root.handlers[:], [logger.level for logger in loggers]
+    """Commands that are asked in this process set up its logging, some before the first test of a module begins."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
     yield
     root.handlers[:] = handlers
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
+    root.setLevel(logging.WARNING)
+    for name in ("distci", "distci.coordination", "distci.coordination.zookeeper.kazoo"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture

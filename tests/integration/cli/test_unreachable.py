@@ -16,6 +16,7 @@ class TestUnreachable:
 
     STORE = "s3://bucket?endpoint_url=http://127.0.0.1:1&access_key=a&secret_key=s"
     TREE = "zookeeper://127.0.0.1:1/distci"
+    NO_TREE = "distci: no ZooKeeper answers at 127.0.0.1:1 within 10 s (socket connection error: Connection refused)\n"
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -24,6 +25,9 @@ class TestUnreachable:
         questions = {
             "list": ("job", "list", "--coordination", cls.TREE),
             "json": ("job", "list", "--coordination", cls.TREE, "--json"),
+            "up": ("up", "--coordination", cls.TREE),
+            "worker": ("worker", "run", "shell", "--coordination", cls.TREE),
+            "verbose": ("up", "--verbose", "--coordination", cls.TREE),
             "store": ("job", "list", "--store", cls.STORE),
             "check": ("check", "--json", "--coordination", cls.TREE, "--store", cls.STORE),
         }
@@ -41,9 +45,16 @@ class TestUnreachable:
 
     def test_it_is_one_line_and_exit_code_4(self, answers: Mapping[str, subprocess.CompletedProcess[str]]) -> None:
         assert answers["list"].returncode == answers["store"].returncode == 4
-        reason = "socket connection error: Connection refused"
-        assert answers["list"].stderr == f"distci: no ZooKeeper answers at 127.0.0.1:1 within 10 s ({reason})\n"
+        assert answers["list"].stderr == self.NO_TREE
         assert answers["store"].stderr.count("\n") == 1
+
+    @pytest.mark.parametrize("service", ["up", "worker"])
+    def test_so_it_is_for_services_unless_they_are_to_tell_each_attempt(
+        self, answers: Mapping[str, subprocess.CompletedProcess[str]], service: str
+    ) -> None:
+        assert (answers[service].returncode, answers[service].stdout) == (4, "")
+        assert answers[service].stderr == self.NO_TREE
+        assert answers["verbose"].stderr.count("Connection dropped") > 3
 
     @pytest.mark.parametrize("option", ["--coordination=sqlite:///dev/null/a/b", "--data=/dev/null/a"])
     def test_a_folder_that_cannot_be_is_no_surprise(self, home: Home, option: str) -> None:
