@@ -77,6 +77,8 @@ class BuildView:
     finished_ms: int
     """0 until it has its result."""
     downstream: Sequence[str]
+    unreadable_downstream: Mapping[str, str]
+    """Jobs that could not be read when the build ended, so that nobody knew whether they follow on it; by id, why."""
     tasks: Sequence[TaskView]
     is_archived: bool
 
@@ -349,6 +351,7 @@ def _view(
         created_ms=record["created_ms"],
         finished_ms=record["finished_ms"],
         downstream=tuple(record["downstream"]),
+        unreadable_downstream=record.get("unreadable_downstream", {}),
         tasks=tasks,
         is_archived=is_archived,
     )

@@ -27,7 +27,7 @@ class Reason:
     """Why something is as it is."""
 
     subject: str
-    """A build (``team/hello#3``), a task of it (``team/hello#3 test``), or a ticket's token."""
+    """A build (``team/hello#3``), a task of it (``team/hello#3 test``), a ticket's token, or a job of which no build was started."""
     state: str
     because: str
     remedy: str = ""
@@ -51,13 +51,14 @@ class Known:
 
 
 def of_build(known: Known) -> Iterator[Reason]:
-    """Why a build is as it is: itself first, then each of its tasks that did not simply pass."""
+    """Why a build is as it is: itself first, what should have followed on it, then each of its tasks that did not simply pass."""
     view, live = known.view, known.live
     subject = str(view.id)
     if view.result is not None:
         bad = [task.name for task in view.tasks if task.state.is_bad and not task.allow_failure]
         because = view.reason or (f"{', '.join(bad)} went wrong" if bad else "all that had to passed")
         yield Reason(subject, view.state, because)
+        yield from _unreadable_downstream(view)
     elif live is not None and live.state is None:
         yield _unplanned(known, live)
     else:
@@ -113,6 +114,19 @@ def of_ticket(view: TicketView, situation: Situation) -> Reason:
         return Reason(view.token, view.place, "it waits for its time")
     wait = waits.explain(ticket, situation)
     return Reason(view.token, view.place, wait.because, wait.remedy, wait.place)
+
+
+# Builds that have ended
+
+
+def _unreadable_downstream(view: BuildView) -> Iterator[Reason]:
+    for job, error in view.unreadable_downstream.items():
+        yield Reason(
+            job,
+            "not started",
+            f"it may have had to follow on {view.id}, and could not be read then: {error}",
+            f"save a version that can be read where control workers run, then distci build trigger {quote(job)}",
+        )
 
 
 # Builds that have not begun

@@ -123,6 +123,7 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
             "ended": moment(view.finished_ms),
             "time": _took(view),
             "started builds": ", ".join(view.downstream),
+            "not started": ", ".join(view.unreadable_downstream),
         }
     )
     click.echo()

@@ -30,18 +30,37 @@ from distci.process import WorkerProcess
 from distci.protocol import paths
 from distci.store import keys
 
+UNKNOWN_TYPE = job_of({"name": "a", "type": "unheard-of"}, job="team/next", triggers=after("team/job"))
+VERSION = {"format": 1, "document": UNKNOWN_TYPE, "actor": "", "reason": "", "changed_s": 0.0, "deleted": False}
+UNREADABLE = {
+    "of a type that is not installed": (json.dumps(VERSION).encode(), "there is no type of task 'unheard-of'"),
+    "no JSON": (b"{", "line 1"),
+    "no version of a job": (b"[]", "not a version of a job"),
+}
+"""What may stand where a job is kept, and what is said of it."""
+
 
 class TestDownstream:
-    def test_a_downstream_job_that_cannot_be_read_keeps_no_build_from_its_end(self, system: Any) -> None:
-        document = job_of({"name": "a", "type": "unheard-of"}, job="team/next", triggers=after("team/job"))
-        stored = {"format": 1, "document": document, "actor": "", "reason": "", "changed_s": 0.0, "deleted": False}
+    @pytest.mark.parametrize(("stored", "error"), UNREADABLE.values(), ids=UNREADABLE)
+    def test_i9_a_downstream_job_that_cannot_be_read_keeps_no_build_from_its_end_and_is_on_its_record(
+        self, system: Any, stored: bytes, error: str
+    ) -> None:
         system.ci.store.put(keys.downstream("team/job", "team/next"), b"")
-        system.ci.store.put(keys.job_version("team/next", 1), json.dumps(stored).encode())
+        system.ci.store.put(keys.job_version("team/next", 1), stored)
         system.ci.jobs.put(job_of(shell("b"), job="team/other", triggers=after("team/job")))
 
         view = system.run_tasks(shell("a"))
 
         assert (view.result, view.downstream) == (Result.PASSED, ("team/other#1",))
+        assert list(view.unreadable_downstream) == ["team/next"]
+        assert error in view.unreadable_downstream["team/next"]
+        told = {reason.subject: reason for reason in system.ci.why.build(view.id)}["team/next"]
+        assert (told.state, error in told.because) == ("not started", True)
+        assert told.remedy.endswith("then distci build trigger team/next")
+
+    def test_what_can_be_read_leaves_nothing_of_the_sort(self, system: Any) -> None:
+        system.ci.jobs.put(job_of(shell("b"), job="team/other", triggers=after("team/job")))
+        assert system.run_tasks(shell("a")).unreadable_downstream == {}
 
     def test_what_follows_on_a_build_is_started_once_and_knows_it(self, system: Any) -> None:
         for job in ("team/x", "team/y"):
