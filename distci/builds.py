@@ -54,6 +54,8 @@ class TaskView:
     allow_failure: bool
     attempts: Sequence[Mapping[str, Json]]
     """The records of attempts that have ended, the oldest first: worker, start and end in milliseconds, exit status or signal ..."""
+    since_ms: int
+    """Since when it waits or runs, in milliseconds since 1970; 0 once it is over."""
 
     @property
     def reason(self) -> str:
@@ -303,18 +305,21 @@ class Builds:
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
         running = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
         parked = set(self._tickets.waiting_for_permits())
+        began_ms = _began_to_wait(record)
         for entry in record["tasks"]:
+            since_ms = 0 if TaskState(entry["state"]).is_final else began_ms[entry["name"]]
             ticket = None
             if live.state and entry["state"] == TaskState.READY:
                 ticket = task_ticket_id(live.build, entry["name"], live.state.tasks[entry["name"]])
             token = running.get(ticket) if ticket else None
             if token is not None:
-                worker = self._tickets.view_running(token).worker
-                yield _task_view(entry | {"state": TaskState.RUNNING, "token": token}, worker)
+                claim = self._tickets.view_running(token)
+                as_running = entry | {"state": TaskState.RUNNING, "token": token}
+                yield _task_view(as_running, claim.worker, claim.since_ms or since_ms)
             elif ticket in parked:
-                yield _task_view(entry | {"state": TaskState.BLOCKED})
+                yield _task_view(entry | {"state": TaskState.BLOCKED}, since_ms=since_ms)
             else:
-                yield _task_view(entry)
+                yield _task_view(entry, since_ms=since_ms)
 
     def _archived(self, build: BuildId) -> BuildView | None:
         key = keys.build_record(build)
@@ -357,7 +362,22 @@ def _view(
     )
 
 
-def _task_view(entry: Mapping[str, Json], worker: str = "") -> TaskView:
+def _began_to_wait(record: Mapping[str, Json]) -> Mapping[str, int]:
+    """Since when each task of a build waits that is neither over nor running: for others, or once these are over for its turn."""
+    ended_ms = {
+        entry["name"]: max((attempt.get("ended_ms", 0) for attempt in entry["attempts"]), default=0)
+        for entry in record["tasks"]
+    }
+
+    def began_ms(entry: Mapping[str, Json]) -> int:
+        is_posted = entry["state"] == TaskState.READY
+        before = (entry["name"], *entry["needs"]) if is_posted else ()
+        return max([int(record["created_ms"]), *(ended_ms.get(name, 0) for name in before)])
+
+    return {entry["name"]: began_ms(entry) for entry in record["tasks"]}
+
+
+def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -> TaskView:
     attempts = tuple(entry["attempts"])
     return TaskView(
         name=entry["name"],
@@ -369,6 +389,7 @@ def _task_view(entry: Mapping[str, Json], worker: str = "") -> TaskView:
         worker=worker or (attempts[-1].get("worker", "") if attempts else ""),
         allow_failure=entry["allow_failure"],
         attempts=attempts,
+        since_ms=since_ms,
     )
 
 

@@ -23,8 +23,9 @@ from distci.store.port import Store
 
 FORMAT = 1
 UPSTREAM_DEPTH_MAX = 32
-PAGE_LENGTH = 1000
 """How long a chain of jobs that start each other may be."""
+
+PAGE_LENGTH = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 import pytest
-from integration.builds.playing import Gate, end, ids, is_task, job_of, shell
+from integration.builds.playing import UNSERVED, Gate, end, ids, is_task, job_of, shell
 from waiting import wait_until
 
 from distci import console
@@ -24,6 +24,9 @@ from distci.protocol.members import workers
 from distci.testing import LossyStore
 
 LARGE_BYTES = 100_000_000
+
+CLOCK_STEP_MS = 50
+"""By which the tree's clock may differ from ours on one machine."""
 
 
 class TestLookingOn:
@@ -58,6 +61,31 @@ class TestLookingOn:
 
         assert [long.worker] == [worker.name for worker in workers(system.ci.tickets)]
         assert (following.state, following.worker, following.token) == (TaskState.WAITING, "", "")
+
+    def test_a_build_and_its_tasks_tell_since_when_they_wait_or_run(self, system: Any, gate: Gate) -> None:
+        tasks = [
+            shell("first"),
+            shell("long", gate.script, needs=["first"]),
+            shell("last", needs=["long"]),
+            {"name": "robot", "type": UNSERVED, "needs": ["first"]},
+        ]
+        system.ci.jobs.put(job_of(*tasks))
+        build = system.ci.builds.trigger("team/job")
+        wait_until(lambda: is_task(system.ci, build, "long", TaskState.RUNNING))
+
+        view = system.ci.builds.get(build)
+        reasons = {reason.subject: reason.since_ms for reason in system.ci.why.build(build)}
+
+        first_ended_ms = view.task("first").attempts[-1]["ended_ms"]
+        assert (view.task("first").since_ms, view.task("last").since_ms) == (0, view.created_ms)
+        assert (view.task("robot").state, view.task("robot").since_ms) == (TaskState.READY, first_ended_ms)
+        assert view.task("long").since_ms >= first_ended_ms - CLOCK_STEP_MS
+        assert reasons == {str(build): view.created_ms} | {
+            f"{build} {task.name}": task.since_ms for task in view.tasks if task.name != "first"
+        }
+        gate.open()
+        system.ci.builds.cancel(build)
+        assert {task.since_ms for task in end(system.ci, build).tasks} == {0}
 
     def test_a_task_that_there_is_not_is_answered_with_those_there_are(self, system: Any) -> None:
         view = system.run_tasks(shell("a"), shell("b"))
