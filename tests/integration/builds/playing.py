@@ -18,7 +18,7 @@ from distci.lifecycle import Lifecycle
 from distci.model import BuildId, TaskState
 from distci.protocol import Claim, Member, Offer, Sweeper, Tickets, paths
 from distci.store.directory import DirectoryStore
-from distci.testing import LossyCoordination
+from distci.testing import CutCoordination, LossyCoordination
 
 KINDS = ("control", "shell", "publish-artifacts", "copy-artifacts")
 
@@ -114,6 +114,16 @@ def makes_build_of(job: str) -> Callable[[Sequence[Operation]], bool]:
 def writes(build: BuildId) -> Callable[[Sequence[Operation]], bool]:
     """Picks the transactions that would change the build's node."""
     return lambda operations: any(isinstance(step, Write) and step.path == paths.build(build) for step in operations)
+
+
+def cut_at(line: CutCoordination, picks: Callable[[Sequence[Operation]], bool], *, committed: bool) -> None:
+    """Cut the line with the answer to the next transaction that ``picks`` picks; ``committed``: after it took effect, else before."""
+
+    def cut(operations: Sequence[Operation]) -> bool:
+        line.is_cut = picks(operations)
+        return line.is_cut
+
+    line.lose_answer(committed=committed, when=cut)
 
 
 def before(line: LossyCoordination, picks: Callable[[Sequence[Operation]], bool], act: Callable[[], object]) -> Event:

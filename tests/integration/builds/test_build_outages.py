@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
@@ -12,6 +12,7 @@ from integration.builds.playing import (
     PASSED,
     after,
     break_writes,
+    cut_at,
     end,
     ids,
     job_of,
@@ -27,7 +28,6 @@ from waiting import wait_until
 
 from distci.app import DistCI
 from distci.builds import Builds
-from distci.coordination.port import Operation
 from distci.errors import Damaged, StoreUnavailable, Unavailable
 from distci.lifecycle import Lifecycle
 from distci.model import TaskState
@@ -70,11 +70,7 @@ class TestOutages:
         builds = Builds(Lifecycle(Tickets(line), ci.store, ci.jobs), ci.jobs)
         ci.jobs.put(job_of(shell("a")))
 
-        def cut_there(operations: Sequence[Operation]) -> bool:
-            line.is_cut = makes_build_of("team/job")(operations)
-            return line.is_cut
-
-        line.lose_answer(committed=committed, when=cut_there)
+        cut_at(line, makes_build_of("team/job"), committed=committed)
         with ThreadPoolExecutor(1) as person:
             asked = person.submit(builds.trigger, "team/job")
             wait_until(lambda: line.is_cut)
@@ -93,11 +89,7 @@ class TestOutages:
         builds = Builds(Lifecycle(Tickets(line), ci.store, ci.jobs, patience_s=0.3), ci.jobs)
         ci.jobs.put(job_of(shell("a")))
 
-        def cut_there(operations: Sequence[Operation]) -> bool:
-            line.is_cut = makes_build_of("team/job")(operations)
-            return line.is_cut
-
-        line.lose_answer(committed=committed, when=cut_there)
+        cut_at(line, makes_build_of("team/job"), committed=committed)
         with ThreadPoolExecutor(1) as person:
             asked = person.submit(builds.trigger, "team/job", cause=cause)
             try:
@@ -116,11 +108,7 @@ class TestOutages:
         ci.jobs.put(job_of(shell("a")))
         build = ci.builds.trigger("team/job")
 
-        def cut_there(operations: Sequence[Operation]) -> bool:
-            line.is_cut = writes(build)(operations)
-            return line.is_cut
-
-        line.lose_answer(committed=True, when=cut_there)
+        cut_at(line, writes(build), committed=True)
         with ThreadPoolExecutor(1) as person:
             asked = person.submit(builds.cancel, build)
             try:
