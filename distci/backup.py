@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from distci.errors import AlreadyExists, Damaged, NoSuchObject
 from distci.model import BuildId
 from distci.store import keys
-from distci.store.port import ObjectInfo, Store
+from distci.store.port import ObjectInfo, Store, objects
 
 REFERRED_TO = (keys.JOB_VERSIONS, keys.JOBS, keys.DOWNSTREAM, keys.PACKS, keys.EPOCHS)
 """What builds refer to; and of a job its versions before the marks that are written before these."""
@@ -60,14 +60,6 @@ def check_empty(store: Store) -> None:
     for prefix in (keys.ACCEPTED, keys.BUILDS, keys.JOB_VERSIONS, keys.PACKS):
         for info in store.list(prefix, limit=1):
             raise AlreadyExists(f"the store is not empty: it holds {info.key}, for one")
-
-
-def objects(store: Store, prefix: str) -> Iterator[ObjectInfo]:
-    """All objects below a prefix, in the order of their keys."""
-    position = ""
-    while page := store.list(prefix, position):
-        yield from page
-        position = page[-1].key
 
 
 def _builds(source: Store, target: Store) -> Iterator[ObjectInfo]:

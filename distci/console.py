@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 from distci.errors import Damaged, StoreUnavailable
 from distci.store import keys
-from distci.store.port import Store
+from distci.store.port import Store, objects
 
 CHUNK_BYTES = 1024 * 1024
 BUFFER_BYTES = 16 * 1024 * 1024
@@ -212,17 +212,15 @@ def read_log(store: Store, prefix: str, start: int = 0, is_complete: bool = Fals
 
     Raises Damaged when a log that ``is_complete`` lacks bytes in its middle; of one that still grows the rest is left for later.
     """
-    position, after = start, ""
-    while page := store.list(prefix, after):
-        for info in page:
-            offset = keys.offset_of_chunk(info.key)
-            if offset + info.size_bytes <= position:
-                continue
-            if offset > position:
-                if is_complete:
-                    raise Damaged(f"{prefix}: bytes {position} to {offset} of the log are missing")
-                return
-            data = store.get(info.key, position - offset)
-            yield data
-            position += len(data)
-        after = page[-1].key
+    position = start
+    for info in objects(store, prefix):
+        offset = keys.offset_of_chunk(info.key)
+        if offset + info.size_bytes <= position:
+            continue
+        if offset > position:
+            if is_complete:
+                raise Damaged(f"{prefix}: bytes {position} to {offset} of the log are missing")
+            return
+        data = store.get(info.key, position - offset)
+        yield data
+        position += len(data)

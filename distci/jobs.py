@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,11 @@ from distci.documents.strict_json import read_json
 from distci.errors import Invalid, InvalidDocument, InvalidJob, NoSuchJob, NoSuchObject, VersionConflict
 from distci.model import Job, Json, check_job_id
 from distci.store import keys
-from distci.store.port import Store
+from distci.store.port import Store, objects
 
 FORMAT = 1
 UPSTREAM_DEPTH_MAX = 32
 """How long a chain of jobs that start each other may be."""
-
-PAGE_LENGTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +96,8 @@ class Jobs:
         """
         position = keys.job_marker(after) if after else ""
         start = f"{keys.JOBS}{prefix.replace('/', ':')}"
-        left = math.inf if limit is None else limit
-        while left > 0 and (page := self._store.list(start, position, int(min(left, PAGE_LENGTH)))):
-            for info in page:
-                yield keys.job_of_marker(info.key)
-            position = page[-1].key
-            left -= len(page)
+        for info in objects(self._store, start, position, limit):
+            yield keys.job_of_marker(info.key)
 
     def history(self, job: str) -> Iterator[JobVersion]:
         """Every version of a job, the newest first; NoSuchJob when there has never been one.
@@ -151,20 +144,17 @@ class Jobs:
 
         ``unreadable`` is called with each that may be one of them and cannot be read here, and with what is wrong.
         """
-        position = ""
-        while page := self._store.list(keys.downstreams(job), position):
-            for info in page:
-                name = keys.downstream_of(info.key)
-                try:
-                    found = self._latest(name)
-                    is_started = found and not found.is_deleted and _is_upstream(job, found.definition())
-                except (InvalidJob, InvalidDocument) as error:
-                    # Of a type of task that is not installed here, say.
-                    unreadable(name, error)
-                    continue
-                if found and is_started:
-                    yield found
-            position = page[-1].key
+        for info in objects(self._store, keys.downstreams(job)):
+            name = keys.downstream_of(info.key)
+            try:
+                found = self._latest(name)
+                is_started = found and not found.is_deleted and _is_upstream(job, found.definition())
+            except (InvalidJob, InvalidDocument) as error:
+                # Of a type of task that is not installed here, say.
+                unreadable(name, error)
+                continue
+            if found and is_started:
+                yield found
 
     def _index(self, definition: Job) -> None:
         """Leave the marks that listings go by, before the version itself: a mark without a version is overlooked."""
@@ -189,10 +179,8 @@ class Jobs:
         return change
 
     def _latest(self, job: str) -> JobVersion | None:
-        version, position = 0, ""
-        while page := self._store.list(keys.job_versions(job), position):
-            position = page[-1].key
-            version = keys.version_of(position)
+        versions = (keys.version_of(info.key) for info in objects(self._store, keys.job_versions(job)))
+        version = max(versions, default=0)
         return self._read(job, version) if version else None
 
     def _read(self, job: str, version: int) -> JobVersion | None:

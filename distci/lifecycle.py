@@ -66,7 +66,7 @@ from distci.protocol.records import FORMAT, Ticket, from_bytes, to_bytes
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
 from distci.store import keys
-from distci.store.port import Store
+from distci.store.port import Store, objects
 
 log = logging.getLogger(__name__)
 
@@ -317,17 +317,14 @@ class Lifecycle:
 
     def unfinished(self) -> Iterator[LiveBuild]:
         """All builds that were accepted and have not been archived, as far as the store knows."""
-        position = ""
-        while page := self.store.list(keys.ACCEPTED, position):
-            for info in page:
-                try:
-                    live = self.accepted(keys.accepted_build(info.key))
-                except Invalid as error:
-                    log.error("%s cannot be brought back: %s", info.key, error)
-                    continue
-                if live is not None:
-                    yield live
-            position = page[-1].key
+        for info in objects(self.store, keys.ACCEPTED):
+            try:
+                live = self.accepted(keys.accepted_build(info.key))
+            except Invalid as error:
+                log.error("%s cannot be brought back: %s", info.key, error)
+                continue
+            if live is not None:
+                yield live
 
     def plan(self, claim: Claim) -> Claim | None:
         """Expand the job and post the first tasks; a job that cannot be expanded ends its build as failed.
@@ -530,11 +527,8 @@ class Lifecycle:
 
     def _started_by(self, build: BuildId) -> Iterator[str]:
         """The builds that a build's end has started, as far as the store knows."""
-        position = ""
-        while page := self.store.list(keys.started(build), position):
-            for info in page:
-                yield self.store.get(info.key).decode()
-            position = page[-1].key
+        for info in objects(self.store, keys.started(build)):
+            yield self.store.get(info.key).decode()
 
     def _archived_nonce(self, build: BuildId) -> str | None:
         """What tells an archived build from another of its number; None when none is archived."""
@@ -767,11 +761,8 @@ class Lifecycle:
 
     def _last_in_store(self, job: str) -> int:
         """The highest number that left anything in the store."""
-        last, position = self._last_begun(job), ""
-        while page := self.store.list(keys.accepted_builds(job), position):
-            position = page[-1].key
-            last = max(last, keys.accepted_build(position).number)
-        return last
+        accepted = (keys.accepted_build(info.key).number for info in objects(self.store, keys.accepted_builds(job)))
+        return max([self._last_begun(job), *accepted])
 
     def _last_begun(self, job: str) -> int:
         """The highest number of a build that was planned, found by doubling and halving: some 2 log2(n) small lists."""

@@ -22,7 +22,7 @@ from distci.protocol.records import FORMAT, from_bytes, to_bytes
 from distci.protocol.sweeps import ONCE_DAYS
 from distci.protocol.tickets import DAY_S
 from distci.store import keys
-from distci.store.port import Store
+from distci.store.port import Store, objects
 
 DAY_MS = DAY_S * 1000
 
@@ -127,8 +127,4 @@ def new_epoch(store: Store) -> int:
 
 def last_epoch(store: Store) -> int:
     """The number of the last tree that was made on a store; 0 when there has been none."""
-    last, position = 0, ""
-    while page := store.list(keys.EPOCHS, position):
-        position = page[-1].key
-        last = keys.epoch_of(position)
-    return last
+    return max((keys.epoch_of(info.key) for info in objects(store, keys.EPOCHS)), default=0)

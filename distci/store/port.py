@@ -15,9 +15,12 @@ There is no append and no rename, since object stores have none. Keys are made b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
+
+PAGE_LENGTH = 1000
+"""How many objects are asked for at once, where nobody wants fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Store(Protocol):
     def head(self, key: str) -> ObjectInfo | None:
         """Size and time of an object, or None where there is none."""
 
-    def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
+    def list(self, prefix: str, after: str = "", limit: int = PAGE_LENGTH) -> Sequence[ObjectInfo]:
         """One page of the objects whose key starts with ``prefix`` and sorts after ``after``, in key order.
 
         Fewer than ``limit`` only at the end. To go on, pass the last key as ``after``.
@@ -59,3 +62,16 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
+
+
+def objects(store: Store, prefix: str, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
+    """The objects of :meth:`Store.list`, a page at a time: all of them, or ``limit`` at most, and no more is asked for than that."""
+    left = limit
+    while left is None or left > 0:
+        length = PAGE_LENGTH if left is None else min(left, PAGE_LENGTH)
+        page = store.list(prefix, after, length)
+        yield from page
+        if len(page) < length:
+            return
+        after = page[-1].key
+        left = None if left is None else left - length

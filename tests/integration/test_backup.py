@@ -18,7 +18,7 @@ from distci.errors import Damaged
 from distci.model import BuildId
 from distci.store import keys
 from distci.store.directory import DirectoryStore
-from distci.store.port import Store
+from distci.store.port import Store, objects
 
 __all__ = ["marks"]
 
@@ -31,11 +31,11 @@ def other_store(tmp_path: Path) -> DirectoryStore:
 
 
 def contents(store: Store) -> dict[str, bytes]:
-    return {info.key: store.get(info.key) for info in backup.objects(store, "")}
+    return {info.key: store.get(info.key) for info in objects(store, "")}
 
 
 def empty(store: Store) -> None:
-    for info in list(backup.objects(store, "")):
+    for info in list(objects(store, "")):
         store.delete(info.key)
 
 
@@ -73,11 +73,11 @@ def test_a_copy_that_is_taken_while_builds_run_is_whole(system: System, other_st
 
     copied = backup.copy(system.ci.store, other_store)
 
-    numbered = {keys.build_of(info.key) for info in backup.objects(other_store, keys.BUILDS)}
+    numbered = {keys.build_of(info.key) for info in objects(other_store, keys.BUILDS)}
     over = {build for build in numbered if other_store.head(keys.build_record(build))}
     assert numbered <= over | {*copied.in_flight}
     assert {*builds} <= over | {*copied.in_flight}
-    started = [info.key for info in backup.objects(other_store, keys.BUILDS) if "/downstream/" in info.key]
+    started = [info.key for info in objects(other_store, keys.BUILDS) if "/downstream/" in info.key]
     assert {BuildId.parse(other_store.get(key).decode()) for key in started} <= over | {*copied.in_flight}
     for build in builds:
         end(system, build)
