@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from waiting import wait_until
 
-from distci.coordination.port import Committed, Coordination, Delete
+from distci.coordination.port import Committed, Coordination, Delete, leaves_first
 from distci.protocol import paths
 
 
@@ -16,13 +16,7 @@ def wipe(coordination: Coordination, but: Sequence[str] = ()) -> None:
     def is_gone() -> bool:
         coordination.sync()
         tops = [top for top in (*paths.FOLDERS, paths.CONTROL, paths.FORMAT) if top not in but]
-        every = [path for top in tops for path in _leaves_first(coordination, top)]
+        every = [path for top in tops for path in leaves_first(coordination, top)]
         return isinstance(coordination.commit(*map(Delete, every)), Committed)
 
     wait_until(is_gone)
-
-
-def _leaves_first(coordination: Coordination, path: str) -> Iterator[str]:
-    for name in coordination.children(path):
-        yield from _leaves_first(coordination, f"{path}/{name}")
-    yield path

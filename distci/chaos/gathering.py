@@ -12,11 +12,11 @@ from distci import console
 from distci.app import DistCI
 from distci.artifacts import Artifacts
 from distci.builds import TaskView
-from distci.chaos import sandbox
 from distci.chaos.history import History, read
 from distci.chaos.output_rules import BuildOutput, Mark, TaskOutput
 from distci.chaos.reference import MARKS
 from distci.chaos.workers import Site
+from distci.coordination.port import leaves_first
 from distci.errors import DistCIError
 from distci.model import BuildId
 from distci.protocol import paths
@@ -50,8 +50,8 @@ def survivors(site: Site) -> Sequence[str]:
 def tree(system: DistCI) -> Mapping[str, bytes]:
     """All nodes by path."""
     coordination = system.coordination
-    found = {path for folder in paths.FOLDERS for path in sandbox.nodes(coordination, folder)}
-    nodes = {path: coordination.read(path) for path in found | {paths.FORMAT, paths.CONTROL, *paths.FOLDERS}}
+    found = {path for folder in paths.FOLDERS for path in leaves_first(coordination, folder)}
+    nodes = {path: coordination.read(path) for path in found | {paths.FORMAT, paths.CONTROL}}
     return {path: node.data for path, node in nodes.items() if node}
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from distci.app import ROOT, open_coordination, open_store
-from distci.coordination.port import Coordination, Delete
+from distci.coordination.port import Delete, leaves_first
 from distci.errors import Unavailable
 from distci.settings import Settings
-from distci.store.port import Store
+from distci.store.port import objects
 
 
 def embedded(settings: Settings, folder: Path) -> Settings:
@@ -38,34 +37,18 @@ def remove(settings: Settings) -> None:
     else:
         store = open_store(settings)
         with suppress(Unavailable):
-            for key in keys(store):
-                store.delete(key)
+            for info in objects(store, ""):
+                store.delete(info.key)
     if settings.coordination_address.scheme == "zookeeper":
         above, _, name = settings.coordination.rpartition("/")
         with suppress(Unavailable):
             coordination = open_coordination(replace(settings, coordination=above))
             try:
-                for path in sorted(nodes(coordination, f"/{name}"), key=len, reverse=True):
+                for path in leaves_first(coordination, f"/{name}"):
                     coordination.commit(Delete(path))
-                coordination.commit(Delete(f"/{name}"))
             finally:
                 coordination.close()
     shutil.rmtree(settings.data_folder, ignore_errors=True)
-
-
-def nodes(coordination: Coordination, folder: str) -> Iterator[str]:
-    """The paths of all nodes below one."""
-    for name in coordination.children(folder):
-        yield f"{folder}/{name}"
-        yield from nodes(coordination, f"{folder}/{name}")
-
-
-def keys(store: Store) -> Iterator[str]:
-    """All keys of a store."""
-    after = ""
-    while page := store.list("", after):
-        yield from (info.key for info in page)
-        after = page[-1].key
 
 
 def _below(url: str, name: str, otherwise: str = "") -> str:

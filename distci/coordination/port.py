@@ -18,7 +18,7 @@ have no children.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import Event
@@ -215,3 +215,10 @@ class Coordination(Protocol):
 
     def close(self) -> None:
         """End the session, so that its ephemeral nodes go at once. Later calls raise."""
+
+
+def leaves_first(coordination: Coordination, path: str) -> Iterator[str]:
+    """The paths of all nodes below one, each after those below it, and last its own, whether or not it is there."""
+    for name in coordination.children(path):
+        yield from leaves_first(coordination, f"{path}/{name}")
+    yield path

@@ -10,7 +10,7 @@ transaction holds to the one that its process knows: whoever slept through the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic as monotonic_clock
 
@@ -27,6 +27,7 @@ from distci.coordination.port import (
     Refused,
     Unknown,
     Write,
+    leaves_first,
 )
 from distci.errors import CoordinationUnavailable, VersionConflict, WrongFormat
 from distci.protocol import paths
@@ -190,13 +191,8 @@ class Tree:
         absent = next((top for top in tops if self.coordination.exists(top) is None), None)
         proof = (Create(absent), Delete(absent)) if absent else (Delete(paths.EPOCH), Create(paths.EPOCH))
         for top in tops:
-            for path in self._leaves_first(top):
+            for path in leaves_first(self.coordination, top):
                 self.coordination.commit(*proof, Delete(path))
-
-    def _leaves_first(self, path: str) -> Iterator[str]:
-        for name in self.coordination.children(path):
-            yield from self._leaves_first(f"{path}/{name}")
-        yield path
 
     def _require(self, epoch: int, top: str = paths.EPOCH) -> None:
         """Hold the caller to a tree that is still there, with all of one of its fixed folders."""
