@@ -46,6 +46,14 @@ def zookeeper_url(zookeeper_hosts: str) -> str:
     return f"zookeeper://{zookeeper_hosts}/tests/{uuid.uuid4().hex}"
 
 
+@pytest.fixture(params=["sqlite", "zookeeper"])
+def tree_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty tree, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path}/tree.sqlite"
+    return str(request.getfixturevalue("zookeeper_url"))
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> str:
     """An S3 server that all tests share."""

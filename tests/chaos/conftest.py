@@ -81,17 +81,9 @@ def wait_until_hit(process: ForkServerProcess, number: int) -> None:
         assert process.exitcode == -number
 
 
-@pytest.fixture(params=["sqlite", "zookeeper"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty tree, of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite://{tmp_path}/tree.sqlite"
-    return str(request.getfixturevalue("zookeeper_url"))
-
-
 @pytest.fixture
-def processes(url: str, tmp_path: Path) -> Iterator[Processes]:
-    made = Processes(url, tmp_path)
+def processes(tree_url: str, tmp_path: Path) -> Iterator[Processes]:
+    made = Processes(tree_url, tmp_path)
     try:
         yield made
     finally:

@@ -94,8 +94,8 @@ class Site:
 
 
 @pytest.fixture
-def site(url: str, store_url: str, tmp_path: Path) -> Iterator[Site]:
-    settings = Settings(coordination=url, store=store_url, data=str(tmp_path / "data"), actor="tester")
+def site(tree_url: str, store_url: str, tmp_path: Path) -> Iterator[Site]:
+    settings = Settings(coordination=tree_url, store=store_url, data=str(tmp_path / "data"), actor="tester")
     with ExitStack() as stack:
         ci = stack.enter_context(connect(settings=settings))
         yield Site(ci, stack.enter_context(Links(lines(settings))), tmp_path, stack)

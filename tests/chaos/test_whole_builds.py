@@ -204,16 +204,16 @@ def attempts(view: BuildView) -> Mapping[str, Sequence[int]]:
 
 
 @pytest.fixture
-def site(url: str, tmp_path: Path) -> Iterator[Site]:
+def site(tree_url: str, tmp_path: Path) -> Iterator[Site]:
     home = Home(tmp_path)
     data = tmp_path / "data"
     home.environment |= {
         "DISTCI_DATA": str(data),
-        "DISTCI_COORDINATION": url,
+        "DISTCI_COORDINATION": tree_url,
         "DISTCI_SESSION_TIMEOUT": SESSION_TIMEOUT,
     }
     with ExitStack() as stack:
-        ci = stack.enter_context(connect(data, coordination=url, actor="tester"))
+        ci = stack.enter_context(connect(data, coordination=tree_url, actor="tester"))
         crew = Crew(home)
         stack.callback(crew.kill_all)
         yield Site(ci, crew, tmp_path)

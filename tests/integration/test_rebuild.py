@@ -27,11 +27,10 @@ from distci.store import keys
 from distci.testing import LossyCoordination
 
 
-@pytest.fixture(params=["sqlite", "zookeeper"])
-def coordination_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite://{tmp_path}/tree.sqlite"
-    return str(request.getfixturevalue("zookeeper_url"))
+@pytest.fixture
+def coordination_url(tree_url: str) -> str:
+    """Each test on each kind of tree."""
+    return tree_url
 
 
 @pytest.fixture

@@ -5,11 +5,25 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from integration.cli.homes import HELLO, waits_for
-from program import Home, is_alive
+from program import Home, Process, is_alive
 from waiting import wait_until
+
+
+@contextmanager
+def told_to_end(home: Home) -> Iterator[Process]:
+    """A system in the middle of a script, which has had its first signal."""
+    home.ask("job", "put", home.file(waits_for(home.folder / "go")))
+    with home.running("up", until="Ctrl-C") as up:
+        home.ask("build", "trigger", "team/slow")
+        wait_until((home.folder / "begun").exists)
+        up.signal(signal.SIGTERM)
+        wait_until(lambda: "taking nothing more" in up.stderr)
+        yield up
 
 
 class TestUp:
@@ -30,12 +44,7 @@ class TestUp:
         assert code == 0
 
     def test_a_signal_lets_it_finish_what_runs(self, home: Home) -> None:
-        home.ask("job", "put", home.file(waits_for(home.folder / "go")))
-        with home.running("up", until="Ctrl-C") as up:
-            home.ask("build", "trigger", "team/slow")
-            wait_until((home.folder / "begun").exists)
-            up.signal(signal.SIGTERM)
-            wait_until(lambda: "taking nothing more" in up.stderr)
+        with told_to_end(home) as up:
             (home.folder / "go").touch()
             code = up.wait()
         with home.running("up", until="Ctrl-C"):
@@ -46,12 +55,7 @@ class TestUp:
         assert len(json.loads(waited.stdout)["tasks"][0]["attempts"]) == 1
 
     def test_a_second_signal_ends_it_at_once(self, home: Home) -> None:
-        home.ask("job", "put", home.file(waits_for(home.folder / "go")))
-        with home.running("up", until="Ctrl-C") as up:
-            home.ask("build", "trigger", "team/slow")
-            wait_until((home.folder / "begun").exists)
-            up.signal(signal.SIGTERM)
-            wait_until(lambda: "taking nothing more" in up.stderr)
+        with told_to_end(home) as up:
             up.signal(signal.SIGTERM)
             code = up.wait()
 
