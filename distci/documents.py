@@ -174,6 +174,16 @@ def warnings_for(document: Mapping[str, Json]) -> list[str]:
     return found
 
 
+def problems_with(document: Json, part: str) -> list[str]:
+    """All that is wrong with what was sent to a front end, by the definition of that name in ``schemas/api.json``."""
+    return _told(list(_problems(_api_validator(part), document, ())))
+
+
+def problems_of_value(value: Json, schema: Mapping[str, Json]) -> list[str]:
+    """All that is wrong with one value by a schema of its own."""
+    return [text for _, text in _problems(_validator_class()(schema), value, ())]
+
+
 def seconds(duration: str) -> float:
     """Seconds of a duration such as ``90s``; Invalid when it is none."""
     match = re.fullmatch(r"([1-9][0-9]{0,5})(ms|s|m|h|d)", duration)
@@ -535,6 +545,21 @@ def _schema() -> Mapping[str, Any]:
 def _validator(part: str) -> Validator:
     schema = {"$ref": f"#/$defs/{part}", "$defs": _schema()["$defs"]} if part else _schema()
     return _validator_class()(schema)
+
+
+@cache
+def api_schemas() -> Mapping[str, Any]:
+    """What front ends take and answer, by name; references are to ``#/$defs/NAME``."""
+    from importlib.resources import files
+
+    document: Mapping[str, Any] = json.loads(files("distci.schemas").joinpath("api.json").read_text())
+    definitions: Mapping[str, Any] = document["$defs"]
+    return definitions
+
+
+@cache
+def _api_validator(part: str) -> Validator:
+    return _validator_class()({"$ref": f"#/$defs/{part}", "$defs": api_schemas()})
 
 
 def _validator_with(own: Mapping[str, Any]) -> Validator:

@@ -8,6 +8,7 @@
     data = "/var/lib/distci"
     session_timeout = "10s"
     search_path = "/usr/local/bin:/usr/bin:/bin"
+    listen = "127.0.0.1:8420"
     build_url = "https://ci.example.org/builds/{build}"
     zookeeper_user = "ci"
     zookeeper_password = "..."
@@ -50,6 +51,7 @@ HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 PASSWORD = re.compile(r"[!-~]+")
 """What ZooKeeper understands the same way whatever the locale that it was started in."""
+LISTEN = "127.0.0.1:8420"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -77,6 +79,8 @@ class Settings:
     """How long a silent process keeps its claims."""
     search_path: str = SEARCH_PATH
     """``PATH`` of the scripts that tasks run."""
+    listen: str = LISTEN
+    """Where a front end is found, as ``host:port``; port 0 takes one that is free."""
     build_url: str = ""
     """Where people find a build, with ``{build}`` for its id."""
     actor: str = ""

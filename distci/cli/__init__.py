@@ -26,6 +26,7 @@ COMMANDS = {
     "job": "Save, read, compare and check jobs.",
     "build": "Start, follow, cancel and repeat builds.",
     "artifact": "List and fetch what builds published.",
+    "frontend": "Serve all of this over HTTP.",
     "worker": "Run workers; see and drain those there are.",
     "ticket": "Look at the work that waits, runs or was set aside.",
     "why": "Say why something waits, was skipped or ran again.",

@@ -9,8 +9,9 @@ import click
 
 from distci.cli import serving
 from distci.cli.command import Group, Invocation, json_option
-from distci.cli.output import moment, print_json, print_line, print_table, to_json
+from distci.cli.output import moment, print_json, print_line, print_table
 from distci.errors import CoordinationUnavailable, NoSuchWorker
+from distci.views import to_json
 
 WELL_WITHIN_S = 60.0
 """Longer than most elections and restarts of ZooKeeper take."""

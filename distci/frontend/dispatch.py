@@ -1,0 +1,133 @@
+"""From a request to an endpoint's function and back: who asks, may they, is it well formed; then the function, in a thread."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from distci import documents
+from distci.app import DistCI
+from distci.errors import Forbidden, NoSuchJob
+from distci.frontend import bodies, content, etags, problems
+from distci.frontend.access import Access, Action, Principal
+from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
+from distci.frontend.problems import BadRequest
+from distci.frontend.threads import Threads
+from distci.model import Json
+from distci.plan import did_you_mean
+from distci.views import to_bytes
+
+ANYBODY = Principal("")
+
+
+class Dispatcher:
+    """Serves the requests for any endpoint of one system."""
+
+    def __init__(self, system: DistCI, access: Access, threads: Threads) -> None:
+        self._system = system
+        self._access = access
+        self._threads = threads
+
+    async def serve(self, endpoint: Endpoint, request: Request) -> Response:
+        """The response of an endpoint, or the problem that the request came to."""
+        try:
+            return await self._serve(endpoint, request)
+        except Exception as error:
+            return problems.of(error)
+
+    async def _serve(self, endpoint: Endpoint, request: Request) -> Response:
+        # Before the body is read: nobody makes us read one who may not send it.
+        principal = ANYBODY if endpoint.is_public else await self._threads.run(self._admit, endpoint, request)
+        call = Call(
+            system=self._system,
+            access=self._access,
+            principal=principal,
+            request=request,
+            path=request.path_params,
+            query=query_of(endpoint, request),
+            headers=headers_of(endpoint, request),
+            body=await bodies.read(request, endpoint),
+        )
+        if inspect.iscoroutinefunction(endpoint.handle):
+            return await cast(Callable[[Call], Awaitable[Response]], endpoint.handle)(call)
+        answer = await self._threads.run(cast(Callable[[Call], Answer | Content], endpoint.handle), call)
+        if isinstance(answer, Content):
+            return await content.respond(answer, request, self._threads)
+        return _answered(answer, request)
+
+    def _admit(self, endpoint: Endpoint, request: Request) -> Principal:
+        """Who asks, if they may. Who may not even read a job is told that there is none."""
+        principal = self._access.principal(request)
+        job = request.path_params.get("job", "")
+        action = endpoint.action
+        if action is None or self._access.may(principal, action, job):
+            return principal
+        if job and (action is Action.READ or not self._access.may(principal, Action.READ, job)):
+            raise NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")
+        raise Forbidden(f"{principal.name or 'nobody'} has no right to {action} {job or 'the system'}")
+
+
+def _answered(answer: Answer, request: Request) -> Response:
+    data = to_bytes(answer.body)
+    headers = dict(answer.headers)
+    if request.method in ("GET", "HEAD") and answer.status == 200:
+        etag = answer.etag or etags.digest(data)
+        headers |= {"ETag": etags.quoted(etag), "Cache-Control": "private, no-cache"}
+        if etags.is_unchanged(request.headers.get("if-none-match"), etag):
+            return Response(None, 304, headers)
+    elif answer.etag:
+        headers["ETag"] = etags.quoted(answer.etag)
+    return Response(data, answer.status, headers, JSON)
+
+
+def query_of(endpoint: Endpoint, request: Request) -> Mapping[str, Any]:
+    """The parameters of a query as an endpoint declares them; BadRequest names all that is wrong with them."""
+    given: dict[str, str] = {}
+    declared = {parameter.name: parameter for parameter in endpoint.parameters if parameter.place == "query"}
+    wrong: list[str] = []
+    for name, value in parse_qsl(request.url.query, keep_blank_values=True):
+        if name not in declared:
+            wrong.append(f"{name}: unknown parameter{did_you_mean(name, declared)}")
+        elif name in given:
+            wrong.append(f"{name}: is there twice")
+        given[name] = value
+    values: dict[str, Any] = {}
+    for name, parameter in declared.items():
+        if name in given:
+            values[name] = _value(parameter, given[name], wrong)
+        else:
+            values[name] = parameter.schema.get("default")
+    if wrong:
+        raise BadRequest("the query is not as it should be:", wrong)
+    return values
+
+
+def headers_of(endpoint: Endpoint, request: Request) -> Mapping[str, str]:
+    """The headers that an endpoint declares and a request has; BadRequest names all that is wrong with them."""
+    wrong: list[str] = []
+    declared = [parameter for parameter in endpoint.parameters if parameter.place == "header"]
+    found = {
+        parameter.name.lower(): _value(parameter, request.headers[parameter.name], wrong)
+        for parameter in declared
+        if parameter.name in request.headers
+    }
+    if wrong:
+        raise BadRequest("the headers are not as they should be:", wrong)
+    return found
+
+
+def _value(parameter: Parameter, text: str, wrong: list[str]) -> Json:
+    """The value that a text stands for; what is wrong with it goes to the others."""
+    value: Json = text
+    kind = parameter.schema.get("type")
+    if kind == "integer" and text.isascii() and text.isdigit() and len(text) < 19:
+        value = int(text)
+    elif kind == "boolean" and text in ("true", "false"):
+        value = text == "true"
+    wrong += [f"{parameter.name}: {found}" for found in documents.problems_of_value(value, parameter.schema)]
+    return value

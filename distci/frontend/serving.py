@@ -1,0 +1,109 @@
+"""The front end as something that runs: a socket, an event loop in a thread of its own, an end within two seconds."""
+
+from __future__ import annotations
+
+import socket
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+
+from distci.app import DistCI
+from distci.errors import Invalid
+from distci.frontend.access import Access, is_loopback
+from distci.frontend.app import create
+
+DRAIN_S = 1
+"""How long requests may go on once it shall end. What takes longer is cut off, and goes on at another front end."""
+
+BACKLOG = 1024
+
+
+class FrontEnd:
+    """Serves a system's front end; a context manager. Leaving it drains."""
+
+    def __init__(self, system: DistCI, listen: str, access: Access | None = None) -> None:
+        """``listen`` is ``HOST:PORT``; port 0 takes one that is free.
+
+        Raises Invalid when that cannot be listened on: not an address, taken, or reachable from elsewhere with nothing to control access.
+        """
+        host, port = parse(listen)
+        if access is None and not is_loopback(host):
+            raise Invalid(
+                f"{listen} can be reached from elsewhere, and nothing controls access; listen on 127.0.0.1, with a proxy in front if need be"
+            )
+        self._socket = _listener(host, port)
+        self.address = f"http://{_shown(host)}:{self._socket.getsockname()[1]}"
+        """Where it is found."""
+        config = uvicorn.Config(
+            create(system, access),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=30,
+            lifespan="off",
+            ws="none",
+        )
+        self._server = uvicorn.Server(config)
+        self._ended = Event()
+        self._thread = Thread(target=self._run, name="front end", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more requests. From any thread."""
+        self._server.should_exit = True
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until it has ended; False when the time ran out first."""
+        return self._ended.wait(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+            self._ended.set()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.wait()
+
+
+def parse(listen: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``; Invalid when it is none."""
+    host, mark, port = listen.rpartition(":")
+    if not mark or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise Invalid(f"{listen!r} is nothing to listen on; write HOST:PORT, for example 127.0.0.1:8420")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise Invalid(f"cannot listen on {host}: {error.strerror}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Invalid(
+            f"cannot listen on {_shown(host)}:{port}: {error.strerror}; another port: --listen {_shown(host)}:PORT"
+        ) from error
+    return listener
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
