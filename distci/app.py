@@ -6,6 +6,7 @@ Adapters are imported when they are chosen, so that nobody pays for boto3 who ke
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from distci.coordination.port import Coordination
     from distci.isolation.port import Isolation
     from distci.store.port import Store
+
+    Around = Callable[[Coordination, Store], tuple[Coordination, Store]]
 
 ROOT = "/distci"
 """Where the tree is in ZooKeeper, unless the URL says otherwise."""
@@ -61,13 +64,16 @@ def connect(
 class DistCI:
     """One system: its jobs, builds, artifacts, tickets and workers. Any thread may use it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, around: Around | None = None) -> None:
+        """``around`` may put something in front of the tree and the store, to measure them for example."""
         from distci.builds import Builds
         from distci.jobs import Jobs
         from distci.lifecycle import Lifecycle
+        from distci.logs import Logs
         from distci.protocol import Tickets
         from distci.published import Published
         from distci.rebuild import Rebuild, new_epoch
+        from distci.status import Status
         from distci.why import Why
 
         self.settings = settings
@@ -75,6 +81,8 @@ class DistCI:
         self.coordination: Coordination = open_coordination(settings)
         if settings.history:
             self._record(Path(settings.history))
+        if around is not None:
+            self.coordination, self.store = around(self.coordination, self.store)
         try:
             self.tickets = Tickets(self.coordination, new_epoch=lambda: new_epoch(self.store))
         except BaseException:
@@ -85,6 +93,8 @@ class DistCI:
         self.builds = Builds(self.lifecycle, self.jobs, settings.actor)
         self.artifacts = Published(self.builds, self.store)
         self.rebuild = Rebuild(self.lifecycle)
+        self.logs = Logs(self.builds, self.store)
+        self.status = Status(self.tickets, self.rebuild)
         self.why = Why(self.builds, self.lifecycle)
 
     def close(self) -> None:

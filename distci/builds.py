@@ -140,6 +140,10 @@ class Builds:
         wanted = _id(build)
         return self._find(wanted) or _no_such_build(wanted)
 
+    def last_number(self, job: str) -> int:
+        """The number of a job's newest build; 0 when it never had one."""
+        return self._lifecycle.last_number(job)
+
     def list(self, job: str, limit: int | None = None, before: int | None = None) -> Iterator[BuildView]:
         """Builds of a job, the newest first: ``limit`` of them at most, and only those whose number is below ``before``.
 

@@ -21,10 +21,11 @@ def frontend(invocation: Invocation, listen: str | None) -> None:
     Any number of front ends may serve one system; each may end at any moment.
     """
     from distci.cli import logs
+    from distci.frontend.metrics import Metrics
     from distci.frontend.serving import FrontEnd
 
     logs.begin(invocation.verbosity, is_service=True)
     invocation.flags["listen"] = listen
-    settings = invocation.settings()
-    with invocation.connect() as system:
-        serving.serve_http(FrontEnd(system, settings.listen))
+    metrics = Metrics()
+    with invocation.connect(metrics.around) as system:
+        serving.serve_http(FrontEnd(system, system.settings.listen, metrics=metrics))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +68,11 @@ def serve_http(front_end: FrontEnd) -> None:
 
     with front_end, interrupts(front_end.stop, ENDING):
         click.echo(f"DistCI is at {front_end.address}. Ctrl-C ends this front end.")
-        front_end.wait()
+        front_end.wait_for_stop()
+    if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate()[1:]):
+        # One that waits for a tree or a store that is away. Nothing that matters is held here, so it need not be waited for.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def slots_here() -> int:

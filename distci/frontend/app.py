@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from threading import Event
 
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -14,33 +15,72 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from distci.app import DistCI
-from distci.frontend import builds, jobs, problems
+from distci.frontend import (
+    artifacts,
+    builds,
+    cluster,
+    health,
+    jobs,
+    logs,
+    problems,
+    reference,
+    tickets,
+    why,
+    workers,
+)
+from distci.frontend import metrics as exposed
 from distci.frontend.access import Access, FullRights
 from distci.frontend.dispatch import Dispatcher
-from distci.frontend.endpoint import IN_PATH, ROOT, Endpoint
+from distci.frontend.endpoint import IN_PATH, Endpoint
 from distci.frontend.guard import Guard
+from distci.frontend.health import Health
+from distci.frontend.metrics import Exposition, Metrics
 from distci.frontend.threads import Threads
 
-ENDPOINTS: Sequence[Endpoint] = (
-    *jobs.ENDPOINTS,
-    *builds.ENDPOINTS,
+GROUPS: Sequence[Sequence[Endpoint]] = (
+    jobs.ENDPOINTS,
+    builds.ENDPOINTS,
+    logs.ENDPOINTS,
+    artifacts.ENDPOINTS,
+    why.ENDPOINTS,
+    tickets.ENDPOINTS,
+    workers.ENDPOINTS,
+    cluster.ENDPOINTS,
 )
-"""All there are. Of two paths that a request might mean, the one that comes first is meant."""
+"""Those that need nothing but the system. Of two paths that a request might mean, the one that comes first is meant."""
 
 
-def create(system: DistCI, access: Access | None = None, *, hosts: Sequence[str] = ()) -> Starlette:
+def create(
+    system: DistCI,
+    access: Access | None = None,
+    *,
+    hosts: Sequence[str] = (),
+    metrics: Metrics | None = None,
+    stopping: Event | None = None,
+) -> Starlette:
     """The front end of a system as an ASGI application.
 
     Without ``access``, everybody may do everything: only for listeners that nobody from elsewhere can reach. ``hosts`` are the names
-    that it may be asked by, besides those of this machine's loopback; without ``access`` no others are answered.
+    that it may be asked by, besides those of this machine's loopback; without ``access`` no others are answered. ``metrics``
+    are the figures that the system's calls are counted in. Once ``stopping`` is set, it says that it is not ready.
     """
     access = access or FullRights(system.settings.actor)
-    dispatcher = Dispatcher(system, access, Threads())
-    return Starlette(
-        routes=routes(ENDPOINTS, dispatcher),
+    metrics = metrics or Metrics()
+    stopping = stopping or Event()
+    threads = Threads()
+    endpoints = [endpoint for group in GROUPS for endpoint in group]
+    endpoints += health.endpoints(Health(system, stopping))
+    endpoints += exposed.endpoints(Exposition(system, metrics, threads))
+    endpoints += reference.endpoints(endpoints)
+    application = Starlette(
+        routes=routes(endpoints, Dispatcher(system, access, threads, metrics)),
         middleware=[Middleware(Guard, hosts=hosts, is_open=isinstance(access, FullRights))],
         exception_handlers={HTTPException: problems.not_routed, Exception: problems.unexpected},
     )
+    application.router.redirect_slashes = False
+    application.state.endpoints = endpoints
+    application.state.stopping = stopping
+    return application
 
 
 def routes(endpoints: Sequence[Endpoint], dispatcher: Dispatcher) -> list[Route]:
@@ -49,9 +89,9 @@ def routes(endpoints: Sequence[Endpoint], dispatcher: Dispatcher) -> list[Route]
         register_url_convertor(name, _convertor(expression))
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
-        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+        by_path.setdefault(endpoint.address, {})[endpoint.method] = endpoint
     return [
-        Route(f"{ROOT}{_template(path)}", partial(_serve, dispatcher, methods), methods=[*methods])
+        Route(_template(path), partial(_serve, dispatcher, methods), methods=[*methods])
         for path, methods in by_path.items()
     ]
 
@@ -69,6 +109,5 @@ def _template(path: str) -> str:
 
 
 def _convertor(expression: str) -> StringConvertor:
-    convertor = StringConvertor()
-    convertor.regex = expression
-    return convertor
+    made: type[StringConvertor] = type("PathParameter", (StringConvertor,), {"regex": expression})
+    return made()

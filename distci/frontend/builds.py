@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from distci.frontend.access import Action
 from distci.frontend.endpoint import CURSOR, ROOT, Answer, Call, Endpoint, Parameter, Returns, limit
-from distci.frontend.jobs import _number
-from distci.frontend.paging import page
+from distci.frontend.paging import number_of, page
 from distci.model import BuildId
 
 LISTED = 20
@@ -35,7 +34,7 @@ def trigger_build(call: Call) -> Answer:
 
 
 def list_builds(call: Call) -> Answer:
-    job, before = call.job, _number(call.query["cursor"])
+    job, before = call.job, number_of(call.query["cursor"])
     answer = page(call, call.system.builds.list(job, before=before), lambda view: str(view.id.number))
     if not answer.body["items"]:
         # A job that there never was is an error, one that was not built yet is not.

@@ -81,7 +81,7 @@ class Pieces(Response):
 
     async def _read(self) -> bytes:
         wanted = min(PIECE_BYTES, self._left)
-        piece = await self._threads.run(self._stream.read, wanted, wait_max_s=math.inf)
+        piece = await self._threads.run(self._stream.read, wanted, wait_max_s=math.inf, is_left_alone=False)
         if not piece:
             # Too late to say so in a status: the connection is cut, which a client sees as bytes that are missing.
             raise CutShort(f"{self._left} bytes are missing in the store")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -16,6 +17,7 @@ from distci.errors import Forbidden, NoSuchJob
 from distci.frontend import bodies, content, etags, problems
 from distci.frontend.access import Access, Action, Principal
 from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
+from distci.frontend.metrics import Metrics
 from distci.frontend.problems import BadRequest
 from distci.frontend.threads import Threads
 from distci.model import Json
@@ -28,17 +30,21 @@ ANYBODY = Principal("")
 class Dispatcher:
     """Serves the requests for any endpoint of one system."""
 
-    def __init__(self, system: DistCI, access: Access, threads: Threads) -> None:
+    def __init__(self, system: DistCI, access: Access, threads: Threads, metrics: Metrics) -> None:
         self._system = system
         self._access = access
         self._threads = threads
+        self._metrics = metrics
 
     async def serve(self, endpoint: Endpoint, request: Request) -> Response:
         """The response of an endpoint, or the problem that the request came to."""
+        began = time.perf_counter()
         try:
-            return await self._serve(endpoint, request)
+            response = await self._serve(endpoint, request)
         except Exception as error:
-            return problems.of(error)
+            response = problems.of(error)
+        self._metrics.requested(endpoint.name, response.status_code, time.perf_counter() - began)
+        return response
 
     async def _serve(self, endpoint: Endpoint, request: Request) -> Response:
         # Before the body is read: nobody makes us read one who may not send it.
@@ -102,6 +108,7 @@ def query_of(endpoint: Endpoint, request: Request) -> Mapping[str, Any]:
             values[name] = _value(parameter, given[name], wrong)
         else:
             values[name] = parameter.schema.get("default")
+            wrong += [f"{name}: is missing"] if parameter.is_required else []
     if wrong:
         raise BadRequest("the query is not as it should be:", wrong)
     return values

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ROOT = "/api/v1"
 JSON = "application/json"
 PAGE_MAX = 1000
+GROUPS = ("why", "log", "artifacts", "builds", "jobs", "tickets", "workers")
+"""What an endpoint is about, by the first of these that its path holds."""
 
 Schema = Mapping[str, Json]
 
@@ -30,6 +32,7 @@ class Parameter:
     schema: Schema
     description: str
     place: str = "query"
+    is_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class Endpoint:
 
     method: str
     path: str
-    """Below :data:`ROOT`, with its parameters in braces."""
+    """Below ``root``, with its parameters in braces."""
     name: str
     """Tells it from all others; what programs that are made of the description call it."""
     summary: str
@@ -124,7 +127,24 @@ class Endpoint:
     is_public: bool = False
     """Whether it is for those, too, of whom nobody knows who they are."""
     tag: str = ""
+    """The group that it is described in; what its path begins with by default."""
     description: str = ""
+    root: str = ROOT
+
+    @property
+    def address(self) -> str:
+        """The whole path."""
+        return self.root + self.path
+
+    @property
+    def group(self) -> str:
+        parts = self.path.split("/")
+        return self.tag or next((part for part in GROUPS if part in parts), parts[1])
+
+    @property
+    def has_etag(self) -> bool:
+        """Whether who has its answer already is told so."""
+        return self.method == "GET" and any("ETag" in returns.headers for returns in self.returns.values())
 
 
 SEGMENT = "[A-Za-z0-9][A-Za-z0-9._-]*"

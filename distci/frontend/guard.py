@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distci.frontend.access import is_loopback
 from distci.frontend.problems import problem
@@ -36,17 +36,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         refused = self._refused(scope["method"], Headers(scope=scope))
-        if refused is not None:
-            await refused(scope, receive, send)
-            return
 
-        async def with_headers(message: dict[str, object]) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = {name for name, _ in message["headers"]}  # type: ignore[attr-defined]
-                message["headers"] = [*message["headers"], *(item for item in HEADERS if item[0] not in own)]  # type: ignore[misc]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(item for item in HEADERS if item[0] not in own)]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        await (refused or self._app)(scope, receive, with_headers)
 
     def _refused(self, method: str, headers: Headers) -> Response | None:
         host = headers.get("host", "")

@@ -9,7 +9,7 @@ from distci.errors import NoSuchJob, VersionConflict
 from distci.frontend import etags
 from distci.frontend.access import Action
 from distci.frontend.endpoint import CURSOR, REASON, Answer, Call, Endpoint, Parameter, Returns, limit
-from distci.frontend.paging import page
+from distci.frontend.paging import number_of, page
 from distci.frontend.problems import BadRequest, PreconditionFailed
 from distci.jobs import JobVersion
 from distci.model import Json
@@ -60,7 +60,7 @@ def delete_job(call: Call) -> Answer:
 
 
 def list_versions(call: Call) -> Answer:
-    before = _number(call.query["cursor"])
+    before = number_of(call.query["cursor"])
     return page(call, call.system.jobs.history(call.job, before), lambda version: str(version.version))
 
 
@@ -88,14 +88,6 @@ def _shown(version: JobVersion, status: int = 200) -> Answer:
 def _conflict(error: VersionConflict | NoSuchJob, expected: int | None) -> Exception:
     """Who said which version they mean was refused for that; who did not was only beaten to it."""
     return error if expected is None else PreconditionFailed(str(error))
-
-
-def _number(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise BadRequest("the query is not as it should be:", ["cursor: is none that a page gave"])
-    return int(cursor)
 
 
 ENDPOINTS: Sequence[Endpoint] = (

@@ -13,9 +13,13 @@ from distci.app import DistCI
 from distci.errors import Invalid
 from distci.frontend.access import Access, is_loopback
 from distci.frontend.app import create
+from distci.frontend.metrics import Metrics
 
 DRAIN_S = 1
 """How long requests may go on once it shall end. What takes longer is cut off, and goes on at another front end."""
+
+LEAVE_S = 0.5
+"""How long its end may take after that: some thread may wait for a store that does not answer, and is left to itself."""
 
 BACKLOG = 1024
 
@@ -23,7 +27,9 @@ BACKLOG = 1024
 class FrontEnd:
     """Serves a system's front end; a context manager. Leaving it drains."""
 
-    def __init__(self, system: DistCI, listen: str, access: Access | None = None) -> None:
+    def __init__(
+        self, system: DistCI, listen: str, access: Access | None = None, metrics: Metrics | None = None
+    ) -> None:
         """``listen`` is ``HOST:PORT``; port 0 takes one that is free.
 
         Raises Invalid when that cannot be listened on: not an address, taken, or reachable from elsewhere with nothing to control access.
@@ -36,8 +42,9 @@ class FrontEnd:
         self._socket = _listener(host, port)
         self.address = f"http://{_shown(host)}:{self._socket.getsockname()[1]}"
         """Where it is found."""
+        self._stopping = Event()
         config = uvicorn.Config(
-            create(system, access),
+            create(system, access, metrics=metrics, stopping=self._stopping),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -48,6 +55,7 @@ class FrontEnd:
         )
         self._server = uvicorn.Server(config)
         self._ended = Event()
+        self._error: BaseException | None = None
         self._thread = Thread(target=self._run, name="front end", daemon=True)
 
     def start(self) -> None:
@@ -55,7 +63,14 @@ class FrontEnd:
 
     def stop(self) -> None:
         """Take no more requests. From any thread."""
+        self._stopping.set()
         self._server.should_exit = True
+
+    def wait_for_stop(self) -> None:
+        """Wait until somebody has stopped it, or it has ended by itself; raises what it has ended with."""
+        self._stopping.wait()
+        if self._error is not None:
+            raise self._error
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until it has ended; False when the time ran out first."""
@@ -64,8 +79,11 @@ class FrontEnd:
     def _run(self) -> None:
         try:
             self._server.run(sockets=[self._socket])
+        except BaseException as error:
+            self._error = error
         finally:
             self._socket.close()
+            self._stopping.set()
             self._ended.set()
 
     def __enter__(self) -> Self:
@@ -76,7 +94,7 @@ class FrontEnd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self.wait()
+        self.wait(DRAIN_S + LEAVE_S)
 
 
 def parse(listen: str) -> tuple[str, int]:

@@ -27,10 +27,16 @@ class Threads:
         self._count = count
         self._limiter: anyio.CapacityLimiter | None = None
 
-    async def run(self, function: Callable[..., Value], *arguments: object, wait_max_s: float = WAIT_MAX_S) -> Value:
+    async def run(
+        self,
+        function: Callable[..., Value],
+        *arguments: object,
+        wait_max_s: float = WAIT_MAX_S,
+        is_left_alone: bool = True,
+    ) -> Value:
         """What the function gives; Unavailable when all threads are busy for too long.
 
-        Cancelled, which happens when the server ends or a client is gone, it leaves the function to its own end.
+        Cancelled, which happens when the server ends or a client is gone, it leaves the function to its own end, or waits for that.
         """
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._count)
@@ -42,6 +48,6 @@ class Threads:
             raise Unavailable("all threads of this front end wait for the tree or the store; try again") from None
         try:
             own = anyio.CapacityLimiter(1)
-            return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=own)
+            return await to_thread.run_sync(function, *arguments, abandon_on_cancel=is_left_alone, limiter=own)
         finally:
             self._limiter.release_on_behalf_of(borrower)
