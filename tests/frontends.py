@@ -18,6 +18,7 @@ from program import Home, Process
 
 from distci.app import DistCI, connect
 from distci.builds import BuildView
+from distci.errors import IllegalTransition
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId
 from distci.process import Post, WorkerProcess
@@ -153,8 +154,14 @@ class Stage:
         )
 
     def start_workers(self) -> None:
-        """Have workers until the end of the test."""
+        """Have workers until the end of the test; what they do then is called off."""
         self._stack.enter_context(self.workers())
+        self._stack.callback(self._call_off)
+
+    def _call_off(self) -> None:
+        for build in self.ci.lifecycle.live_builds():
+            with suppress(IllegalTransition):
+                self.ci.builds.cancel(build)
 
     def end(self, build: BuildId | str) -> BuildView:
         view = self.ci.builds.wait(build, BUILD_TIME_MAX_S)
@@ -179,15 +186,14 @@ def shell(script: str, name: str = "say", **more: Any) -> dict[str, Any]:
 BUILD = "/jobs/team/hello/-/builds/1"
 
 
-def raw(url: str, data: bytes) -> bytes:
-    """All that is answered to these bytes, until the connection ends in whatever way."""
+def raw(url: str, data: bytes, *, hang_up: bool = False) -> bytes:
+    """All that is answered to these bytes, until the connection ends in whatever way; nothing where we hang up ourselves."""
     parts = urlsplit(url)
     assert parts.hostname
     assert parts.port
     answer = b""
     with socket.create_connection((parts.hostname, parts.port), 10) as connection, suppress(ConnectionError):
         connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
-        while more := connection.recv(65536):
+        while not hang_up and (more := connection.recv(65536)):
             answer += more
     return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
@@ -16,6 +17,8 @@ from distci.errors import DistCIError
 from distci.frontend import etags, problems, ranges
 from distci.frontend.endpoint import Content
 from distci.frontend.threads import Threads
+
+log = logging.getLogger(__name__)
 
 PIECE_BYTES = 256 * 1024
 
@@ -43,50 +46,68 @@ async def respond(content: Content, request: Request, threads: Threads) -> Respo
         headers["Content-Range"] = f"bytes {first}-{end - 1}/{content.size_bytes}"
     if request.method == "HEAD" or first == end:
         return Response(None, status, headers)
-    # Opened before the status is sent, so that a store that is away is answered with 503.
     stream = await threads.run(content.open, first)
-    return Pieces(stream, end - first, status, headers, threads)
+    try:
+        # Before the status is sent, so that a store that is away is answered with 503.
+        piece = await threads.run(stream.read, min(PIECE_BYTES, end - first), is_left_alone=False)
+    except BaseException:
+        stream.close()
+        raise
+    return Pieces(stream, piece, end - first, status, headers, threads)
 
 
 class Pieces(Response):
-    """So many bytes of a stream, which is closed whatever becomes of the request."""
+    """So many bytes of a stream, of which the first piece has been read. It is closed whatever becomes of the request."""
 
-    def __init__(self, stream: BinaryIO, count: int, status: int, headers: Mapping[str, str], threads: Threads) -> None:
+    def __init__(
+        self, stream: BinaryIO, first: bytes, count: int, status: int, headers: Mapping[str, str], threads: Threads
+    ) -> None:
         self.status_code = status
         self.background = None
         self.body = b""
         self.init_headers(headers)
         self._stream = stream
+        self._piece = first
         self._left = count
         self._threads = threads
+        self._cut_short: CutShort | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_until_gone, receive, group.cancel_scope.cancel)
-                await self._send(send)
+                try:
+                    await self._send(send)
+                except CutShort as error:
+                    # A group would wrap it.
+                    self._cut_short = error
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(self._stream.close)
+        if self._cut_short is not None:
+            raise self._cut_short
 
     async def _send(self, send: Send) -> None:
-        piece = await self._read()
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         while True:
-            await send({"type": "http.response.body", "body": piece, "more_body": self._left > 0})
+            if not self._piece:
+                # Too late to say so in a status: the connection is cut, which a client sees as bytes that are missing.
+                log.error("a stored object has %d bytes less than it should have", self._left)
+                raise CutShort(f"{self._left} bytes are missing in the store")
+            self._left -= len(self._piece)
+            await send({"type": "http.response.body", "body": self._piece, "more_body": self._left > 0})
             if not self._left:
                 return
-            piece = await self._read()
+            self._piece = await self._next()
 
-    async def _read(self) -> bytes:
+    async def _next(self) -> bytes:
         wanted = min(PIECE_BYTES, self._left)
-        piece = await self._threads.run(self._stream.read, wanted, wait_max_s=math.inf, is_left_alone=False)
-        if not piece:
-            # Too late to say so in a status: the connection is cut, which a client sees as bytes that are missing.
-            raise CutShort(f"{self._left} bytes are missing in the store")
-        self._left -= len(piece)
-        return piece
+        try:
+            return await self._threads.run(self._stream.read, wanted, wait_max_s=math.inf, is_left_alone=False)
+        except DistCIError as error:
+            log.warning("a download was cut short: %s", error)
+            raise CutShort(str(error)) from error
 
 
 class CutShort(DistCIError):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import re
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -13,7 +16,8 @@ from starlette.responses import Response
 
 from distci import documents
 from distci.app import DistCI
-from distci.errors import Forbidden, NoSuchJob
+from distci.coordination.port import SessionState
+from distci.errors import CoordinationUnavailable, Forbidden, NoSuchJob
 from distci.frontend import bodies, content, etags, problems
 from distci.frontend.access import Access, Action, Principal
 from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
@@ -24,6 +28,9 @@ from distci.model import Json
 from distci.plan import did_you_mean
 from distci.views import to_bytes
 
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ANYBODY = Principal("")
 
 
@@ -43,10 +50,20 @@ class Dispatcher:
             response = await self._serve(endpoint, request)
         except Exception as error:
             response = problems.of(error)
-        self._metrics.requested(endpoint.name, response.status_code, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self._metrics.requested(endpoint.name, response.status_code, seconds)
+        response.headers["X-Request-ID"] = request_id = _id_of(request)
+        if not endpoint.is_public:
+            told = {"request": request_id, "method": request.method, "path": request.url.path}
+            log.info("served", extra=told | {"status": response.status_code, "seconds": round(seconds, 4)})
         return response
 
     async def _serve(self, endpoint: Endpoint, request: Request) -> Response:
+        if endpoint.needs_tree and self._system.coordination.session.state is not SessionState.CONNECTED:
+            # Each call would wait for it until its own time is up, and hold a thread.
+            raise CoordinationUnavailable(
+                "this front end is cut off from the coordination tree; try again, or ask another"
+            )
         # Before the body is read: nobody makes us read one who may not send it.
         principal = ANYBODY if endpoint.is_public else await self._threads.run(self._admit, endpoint, request)
         call = Call(
@@ -76,6 +93,12 @@ class Dispatcher:
         if job and (action is Action.READ or not self._access.may(principal, Action.READ, job)):
             raise NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")
         raise Forbidden(f"{principal.name or 'nobody'} has no right to {action} {job or 'the system'}")
+
+
+def _id_of(request: Request) -> str:
+    """What tells a request from all others in the logs: as a proxy has named it, or a name of ours."""
+    given = request.headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
 
 
 def _answered(answer: Answer, request: Request) -> Response:

@@ -126,6 +126,8 @@ class Endpoint:
     is_body_optional: bool = False
     is_public: bool = False
     """Whether it is for those, too, of whom nobody knows who they are."""
+    needs_tree: bool = True
+    """Whether it is refused at once while there is no session with the tree."""
     tag: str = ""
     """The group that it is described in; what its path begins with by default."""
     description: str = ""

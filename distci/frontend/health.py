@@ -10,7 +10,8 @@ import anyio
 from starlette.responses import Response
 
 from distci.app import DistCI
-from distci.errors import DistCIError, Unavailable
+from distci.coordination.port import SessionState
+from distci.errors import CoordinationUnavailable, DistCIError, Unavailable
 from distci.frontend import problems
 from distci.frontend.endpoint import JSON, Call, Endpoint, Handler, Returns
 from distci.frontend.threads import Threads
@@ -60,6 +61,8 @@ class Health:
         return None
 
     def _tree(self) -> None:
+        if self._system.coordination.session.state is not SessionState.CONNECTED:
+            raise CoordinationUnavailable("this front end is cut off from the coordination tree")
         self._system.tickets.control()
 
     def _store(self) -> None:
@@ -85,4 +88,6 @@ def endpoints(health: Health) -> Sequence[Endpoint]:
 
 def _public(path: str, name: str, summary: str, handle: Handler, told: str) -> Endpoint:
     returns = {200: Returns(f"It is {told}.", "health")}
-    return Endpoint("GET", path, name, summary, handle, None, returns, is_public=True, root="", tag="health")
+    return Endpoint(
+        "GET", path, name, summary, handle, None, returns, is_public=True, needs_tree=False, root="", tag="health"
+    )

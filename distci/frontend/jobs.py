@@ -104,6 +104,7 @@ ENDPOINTS: Sequence[Endpoint] = (
             limit(LISTED),
             CURSOR,
         ),
+        needs_tree=False,
     ),
     Endpoint(
         "GET",
@@ -114,6 +115,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         Action.READ,
         {200: Returns("The version that is in force, or the one asked for.", "job-version", headers=("ETag",))},
         (Parameter("version", VERSION, "An earlier version."),),
+        needs_tree=False,
     ),
     Endpoint(
         "PUT",
@@ -129,6 +131,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         (REASON, IF_MATCH, IF_NONE_MATCH),
         body="job",
         description="Saving what is in force already changes nothing.",
+        needs_tree=False,
     ),
     Endpoint(
         "DELETE",
@@ -139,6 +142,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         Action.WRITE,
         {200: Returns("It is out of force. Its history, its builds and their numbers stay.", "job-deleted")},
         (REASON, IF_MATCH),
+        needs_tree=False,
     ),
     Endpoint(
         "GET",
@@ -149,6 +153,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         Action.READ,
         {200: Returns("A page of versions.", "job-version-page", headers=("ETag", "Link"))},
         (limit(VERSIONS_LISTED), CURSOR),
+        needs_tree=False,
     ),
     Endpoint(
         "GET",
@@ -162,6 +167,7 @@ ENDPOINTS: Sequence[Endpoint] = (
             Parameter("old", VERSION, "The version to compare; the one before the other by default."),
             Parameter("new", VERSION, "The version to compare it with; the latest by default."),
         ),
+        needs_tree=False,
     ),
     Endpoint(
         "POST",
@@ -172,6 +178,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         Action.WRITE,
         {200: Returns("What is in force now.", "job-version", headers=("ETag",))},
         body="rollback",
+        needs_tree=False,
     ),
     Endpoint(
         "POST",
@@ -182,5 +189,6 @@ ENDPOINTS: Sequence[Endpoint] = (
         None,
         {200: Returns("It is valid.", "job-lint")},
         body="job",
+        needs_tree=False,
     ),
 )

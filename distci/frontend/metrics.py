@@ -269,6 +269,7 @@ def endpoints(exposition: Exposition) -> Sequence[Endpoint]:
             None,
             returns,
             is_public=True,
+            needs_tree=False,
             root="",
             tag="health",
         ),

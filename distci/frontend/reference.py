@@ -55,6 +55,7 @@ def endpoints(others: Sequence[Endpoint]) -> Sequence[Endpoint]:
         None,
         {200: Returns("The description.", headers=("ETag",))},
         is_public=True,
+        needs_tree=False,
         tag="description",
     )
     page = Endpoint(
@@ -66,6 +67,7 @@ def endpoints(others: Sequence[Endpoint]) -> Sequence[Endpoint]:
         None,
         {200: Returns("The page.", media_type="text/html", headers=("ETag",))},
         is_public=True,
+        needs_tree=False,
         tag="description",
     )
     own = (document, page)

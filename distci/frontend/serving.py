@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+from asyncio import CancelledError
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
@@ -13,9 +15,10 @@ from distci.app import DistCI
 from distci.errors import Invalid
 from distci.frontend.access import Access, is_loopback
 from distci.frontend.app import create
+from distci.frontend.content import CutShort
 from distci.frontend.metrics import Metrics
 
-DRAIN_S = 1
+DRAIN_S = 0.7
 """How long requests may go on once it shall end. What takes longer is cut off, and goes on at another front end."""
 
 LEAVE_S = 0.5
@@ -48,11 +51,13 @@ class FrontEnd:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=DRAIN_S,
+            proxy_headers=False,
             timeout_keep_alive=30,
             lifespan="off",
             ws="none",
         )
+        # Said to be whole seconds, and only ever waited for.
+        config.timeout_graceful_shutdown = DRAIN_S  # type: ignore[assignment]
         self._server = uvicorn.Server(config)
         self._ended = Event()
         self._error: BaseException | None = None
@@ -77,11 +82,14 @@ class FrontEnd:
         return self._ended.wait(timeout_s)
 
     def _run(self) -> None:
+        noise = _Noise()
+        logging.getLogger("uvicorn.error").addFilter(noise)
         try:
             self._server.run(sockets=[self._socket])
         except BaseException as error:
             self._error = error
         finally:
+            logging.getLogger("uvicorn.error").removeFilter(noise)
             self._socket.close()
             self._stopping.set()
             self._ended.set()
@@ -95,6 +103,14 @@ class FrontEnd:
     ) -> None:
         self.stop()
         self.wait(DRAIN_S + LEAVE_S)
+
+
+class _Noise(logging.Filter):
+    """Drops tracebacks of what is told already, or meant: requests that end before they are served in whole."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, CancelledError | CutShort)
 
 
 def parse(listen: str) -> tuple[str, int]:

@@ -78,7 +78,10 @@ class TestFetching:
         published(local, {"a/b": b"x"})
         api, _ = local.front_end()
         # As it is: a client would tidy the path up before it asks.
-        answer = raw(api.url, f"GET /api/v1{BUILD}/artifacts/{name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = raw(
+            api.url,
+            f"GET /api/v1{BUILD}/artifacts/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(),
+        )
         assert answer.split(b"\r\n")[0].split()[1] in (b"404", b"422"), answer
 
     def test_bytes_that_are_gone_from_the_store_are_not_made_up(self, local: Stage) -> None:

@@ -84,9 +84,10 @@ class TestGoingOn:
         api.put("/jobs/team/hello", json=job())
         api.post(BUILDS)
         shown = api.post(f"{BUILD}/cancel", json={"reason": "wrong branch"}).json()
-        assert (shown["state"], shown["reason"]) == ("cancelled", "wrong branch")
+        assert shown["state"] in ("cancelling", "cancelled")
+        assert shown["reason"] == "wrong branch"
         stage.start_workers()
-        stage.end("team/hello#1")
+        assert stage.end("team/hello#1").state == "cancelled"
         assert "nothing to cancel" in problem(api.post(f"{BUILD}/cancel"), 422, "IllegalTransition")["detail"]
 
     def test_r11_a_build_runs_again_as_a_whole_or_where_it_failed(self, stage: Stage) -> None:

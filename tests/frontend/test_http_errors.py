@@ -86,7 +86,7 @@ class TestBodies:
     def test_a_body_that_is_cut_off_changes_nothing(self, local: Stage) -> None:
         api, _ = local.front_end()
         head = b"PUT /api/v1/jobs/team/hello HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        raw(api.url, head + b"Content-Length: 1000\r\n\r\n" + json.dumps(job()).encode())
+        raw(api.url, head + b"Content-Length: 1000\r\n\r\n" + json.dumps(job()).encode(), hang_up=True)
         assert list(local.ci.jobs.list()) == []
         assert api.get("/jobs").status_code == 200
 
