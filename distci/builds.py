@@ -12,9 +12,18 @@ from dataclasses import dataclass
 from threading import Event
 from typing import NoReturn
 
-from distci import console, documents, plan
+from distci import console, plan
 from distci.coordination.port import Operation
-from distci.errors import IllegalTransition, NoSuchBuild, NoSuchObject, NoSuchTask, VersionConflict
+from distci.documents.stored import trigger_from_json
+from distci.documents.strict_json import read_json
+from distci.errors import (
+    CoordinationUnavailable,
+    IllegalTransition,
+    NoSuchBuild,
+    NoSuchObject,
+    NoSuchTask,
+    VersionConflict,
+)
 from distci.jobs import Jobs
 from distci.lifecycle import Lifecycle, LiveBuild, task_ticket_id
 from distci.model import BuildId, Json, Result, TaskState, Trigger
@@ -170,14 +179,17 @@ class Builds:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         changed = Event()
         path = paths.build(wanted)
-        # Looked at before it is watched: a watch of a build that has been archived would stay for ever.
-        while coordination.exists(path) is not None and coordination.watch(path, changed) is not None:
-            remaining_s = None if until is None else until - time.monotonic()
-            if remaining_s is not None and remaining_s <= 0:
-                break
-            changed.wait(remaining_s)
+        while True:
+            # Looked at before it is watched: a watch of a build that has been archived would stay for ever.
+            is_live = coordination.exists(path) is not None and coordination.watch(path, changed) is not None
+            remaining_s = None if until is None else max(0.0, until - time.monotonic())
+            if not is_live or remaining_s == 0:
+                view = self.get(wanted)
+                if view.is_archived or remaining_s == 0:
+                    return view
+            # One that is neither live nor archived comes back after the loss of its tree; until then nothing is there to be watched.
+            changed.wait(remaining_s if is_live else POLL_S)
             changed.clear()
-        return self.get(wanted)
 
     def cancel(self, build: BuildId | str, reason: str = "") -> None:
         """Ask a build to end. Waiting tasks end at once, running ones are stopped; IllegalTransition when it is over."""
@@ -186,6 +198,10 @@ class Builds:
             self._lifecycle.cancel(wanted, reason or f"cancelled by {self._actor}")
         except NoSuchBuild:
             view = self.get(wanted)
+            if not view.is_archived:
+                raise CoordinationUnavailable(
+                    f"{wanted} is being brought back into a tree that was lost; try again"
+                ) from None
             raise IllegalTransition(f"{wanted} has ended as {view.state}; there is nothing to cancel") from None
 
     def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "") -> BuildId:
@@ -266,19 +282,25 @@ class Builds:
                 coordination.sync()
 
     def _find(self, build: BuildId) -> BuildView | None:
-        for look in (self._live, self._archived, self._live):
+        for look in (self._live, self._archived, self._live, self._accepted, self._archived):
             found = look(build)
             if found is not None:
                 return found
         return None
 
     def _live(self, build: BuildId) -> BuildView | None:
-        live = self._lifecycle.read(build)
+        return self._view_live(self._lifecycle.read(build))
+
+    def _accepted(self, build: BuildId) -> BuildView | None:
+        """One that a lost tree had, and the present one has not yet."""
+        return self._view_live(self._lifecycle.accepted(build))
+
+    def _view_live(self, live: LiveBuild | None) -> BuildView | None:
         if live is None:
             return None
         state = live.result or _unfinished(live)
         record = self._lifecycle.record(live)
-        return _view(build, str(state), live.result, record, list(self._live_tasks(live, record)), False)
+        return _view(live.build, str(state), live.result, record, list(self._live_tasks(live, record)), False)
 
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
         running = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
@@ -299,7 +321,7 @@ class Builds:
     def _archived(self, build: BuildId) -> BuildView | None:
         key = keys.build_record(build)
         try:
-            record = documents.read_json(self._store.get(key), key)
+            record = read_json(self._store.get(key), key)
         except NoSuchObject:
             return None
         tasks = [_task_view(task) for task in record["tasks"]]
@@ -327,7 +349,7 @@ def _view(
         result=result,
         reason=record["reason"],
         config=record["config"],
-        trigger=documents.trigger_from_json(record["trigger"]),
+        trigger=trigger_from_json(record["trigger"]),
         created_ms=record["created_ms"],
         finished_ms=record["finished_ms"],
         downstream=tuple(record["downstream"]),

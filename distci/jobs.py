@@ -10,11 +10,13 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from distci import documents
+from distci.documents.jobs import job_from_json
+from distci.documents.strict_json import read_json
 from distci.errors import InvalidJob, NoSuchJob, NoSuchObject, VersionConflict
 from distci.model import Job, Json, check_job_id
 from distci.store import keys
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 UPSTREAM_DEPTH_MAX = 32
+PAGE_LENGTH = 1000
 """How long a chain of jobs that start each other may be."""
 
 
@@ -42,7 +45,7 @@ class JobVersion:
 
     def definition(self) -> Job:
         """The document as a :class:`~distci.model.Job`; InvalidJob when this version of DistCI cannot read it."""
-        return documents.job_from_json(self.document)
+        return job_from_json(self.document)
 
 
 class Jobs:
@@ -63,7 +66,7 @@ class Jobs:
         >>> ci.jobs.put({"job": "docs/hello", "tasks": [{"name": "say", "type": "shell", "script": "echo hello"}]}).version
         1
         """
-        definition = documents.job_from_json(document)
+        definition = job_from_json(document)
         self._check_upstream(definition)
         latest = self._latest(definition.id)
         version = latest.version if latest else 0
@@ -90,18 +93,20 @@ class Jobs:
             raise NoSuchJob(f"{what}; `distci job history {job}` shows all versions")
         return found
 
-    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Ids of the jobs that start with ``prefix`` and come after the id ``after``.
+    def list(self, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
+        """Ids of the jobs that start with ``prefix`` and come after the id ``after``: ``limit`` of them at most.
 
         >>> list(ci.jobs.list("docs/"))
         ['docs/hello']
         """
         position = keys.job_marker(after) if after else ""
         start = f"{keys.JOBS}{prefix.replace('/', ':')}"
-        while page := self._store.list(start, position):
+        left = math.inf if limit is None else limit
+        while left > 0 and (page := self._store.list(start, position, int(min(left, PAGE_LENGTH)))):
             for info in page:
                 yield keys.job_of_marker(info.key)
             position = page[-1].key
+            left -= len(page)
 
     def history(self, job: str, before: int | None = None) -> Iterator[JobVersion]:
         """Every version of a job, the newest first, or those below ``before``; NoSuchJob when there has never been one.
@@ -195,7 +200,7 @@ class Jobs:
             data = self._store.get(key)
         except NoSuchObject:
             return None
-        stored = documents.read_json(data, key)
+        stored = read_json(data, key)
         return JobVersion(
             job,
             version,

@@ -25,8 +25,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
 
-from distci import documents, plan
+from distci import plan
 from distci.coordination.port import Create, Delete, Operation, Refused, Write
+from distci.documents import stored
+from distci.documents.strict_json import read_json
 from distci.errors import (
     ClaimLost,
     Damaged,
@@ -55,6 +57,7 @@ from distci.model import (
     Trigger,
     Verdict,
 )
+from distci.plan import Event as PlanEvent
 from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth
@@ -136,12 +139,12 @@ class LiveBuild:
             "f": FORMAT,
             "nonce": self.nonce,
             "config": self.config,
-            "trigger": documents.trigger_to_json(self.trigger),
+            "trigger": stored.trigger_to_json(self.trigger),
             "created_ms": self.created_ms,
         }
         optional: dict[str, Json] = {
             "plan": self.plan_digest,
-            "state": documents.state_to_json(self.state) if self.state else None,
+            "state": stored.state_to_json(self.state) if self.state else None,
             "result": self.result,
             "reason": self.reason,
             "finished_ms": self.finished_ms,
@@ -166,10 +169,10 @@ class LiveBuild:
                 build=build,
                 nonce=document["nonce"],
                 config=document["config"],
-                trigger=documents.trigger_from_json(document["trigger"]),
+                trigger=stored.trigger_from_json(document["trigger"]),
                 created_ms=document["created_ms"],
                 plan_digest=document.get("plan", ""),
-                state=documents.state_from_json(state) if state is not None else None,
+                state=stored.state_from_json(state) if state is not None else None,
                 result=Result(result) if result else None,
                 reason=document.get("reason", ""),
                 finished_ms=document.get("finished_ms", 0),
@@ -220,6 +223,13 @@ class Lifecycle:
             for name in coordination.children(f"{paths.BUILDS}/{shard}"):
                 yield paths.build_of(name)
 
+    def accepted(self, build: BuildId) -> LiveBuild | None:
+        """A build as it was when it was accepted, as the store knows it; None when it is archived, or there is none of that number."""
+        try:
+            return LiveBuild.from_bytes(build, self.store.get(keys.accepted(build)), -1)
+        except NoSuchObject:
+            return None
+
     def plan_of(self, live: LiveBuild) -> Plan:
         """The plan that a live build runs by."""
         return self._plan(live.build, live.plan_digest)
@@ -231,7 +241,7 @@ class Lifecycle:
         if known is not None:
             return known
         try:
-            document: Mapping[str, Json] = documents.read_json(self.store.get(key), key)
+            document: Mapping[str, Json] = read_json(self.store.get(key), key)
         except NoSuchObject:
             return None
         if len(self._outcomes) >= OUTCOMES_KEPT:
@@ -282,7 +292,7 @@ class Lifecycle:
         """
         build = live.build
         if not self.store.put_if_absent(keys.accepted(build), live.to_bytes()):
-            live = self._accepted(build) or live
+            live = self.accepted(build) or live
         self.note_started(live)
         return live
 
@@ -318,7 +328,7 @@ class Lifecycle:
         while page := self.store.list(keys.ACCEPTED, position):
             for info in page:
                 try:
-                    live = self._accepted(keys.accepted_build(info.key))
+                    live = self.accepted(keys.accepted_build(info.key))
                 except Invalid as error:
                     log.error("%s cannot be brought back: %s", info.key, error)
                     continue
@@ -347,14 +357,14 @@ class Lifecycle:
         Raises ClaimLost when the attempt has been superseded: then nothing of it counts.
         """
         build = build_of(claim.ticket)
-        self._put_outcome(build, task, claim.token, documents.outcome_to_json(outcome) | dict(record))
+        event = self._put_on_record(build, task, claim.token, stored.outcome_to_json(outcome) | dict(record))
         while True:
             live = self._live(build)
             made = self.plan_of(live)
             state = _state(live)
             if state.tasks[task].state is not TaskState.READY:
                 raise ClaimLost(f"task {task} of {build} has been settled by another attempt")
-            advance = plan.advance(made, state, plan.Finished(task, claim.token, outcome.verdict))
+            advance = plan.advance(made, state, event)
             try:
                 return self._finish(claim, live, made, advance, lambda: self._counts(build, task, claim.token))
             except VersionConflict:
@@ -413,7 +423,7 @@ class Lifecycle:
             "number": live.build.number,
             "config": live.config,
             "plan": live.plan_digest,
-            "trigger": documents.trigger_to_json(live.trigger),
+            "trigger": stored.trigger_to_json(live.trigger),
             "parameters": dict(made.parameters) if made else {},
             "result": live.result,
             "reason": live.reason,
@@ -432,7 +442,7 @@ class Lifecycle:
         if live.is_restored and self._archived_nonce(build) is not None:
             # Restored by somebody who had looked long before, when it was not over yet.
             return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
-        accepted = self._accepted(build) or self.accept(live)
+        accepted = self.accepted(build) or self.accept(live)
         if accepted.nonce != live.nonce:
             live = replace(accepted, is_restored=True, version=live.version)
         started = self.note_started(live)
@@ -447,7 +457,7 @@ class Lifecycle:
             made, data = self._expanded(live)
         except InvalidJob as error:
             return self._end_unbegun(claim, live, Result.FAILED, str(error))
-        planned = replace(live, plan_digest=documents.plan_digest(data), waits_for="")
+        planned = replace(live, plan_digest=stored.plan_digest(data), waits_for="")
         advance = plan.begin(made, self._taken_over(made))
         if live.is_restored:
             advance = self._replayed(made, advance)
@@ -475,10 +485,10 @@ class Lifecycle:
         if live.is_restored:
             with suppress(NoSuchObject):
                 data = self.store.get(key)
-                return documents.plan_from_bytes(data), data
+                return stored.plan_from_bytes(data), data
         definition = self.jobs.get(live.build.job, live.config).definition()
         made = plan.expand(definition, live.build, live.config, live.trigger)
-        data = documents.plan_to_bytes(made)
+        data = stored.plan_to_bytes(made)
         self.store.put(key, data)
         return made, data
 
@@ -491,9 +501,7 @@ class Lifecycle:
             if verdict is None:
                 left.append(name)
                 continue
-            lost = verdict is TaskState.LOST
-            event = plan.Lost(name, token) if lost else plan.Finished(name, token, Verdict(verdict))
-            advance = plan.advance(made, advance.state, event)
+            advance = plan.advance(made, advance.state, _event(name, token, verdict))
             ready += advance.ready
         return replace(advance, ready=left)
 
@@ -527,23 +535,17 @@ class Lifecycle:
                 yield self.store.get(info.key).decode()
             position = page[-1].key
 
-    def _accepted(self, build: BuildId) -> LiveBuild | None:
-        try:
-            return LiveBuild.from_bytes(build, self.store.get(keys.accepted(build)), -1)
-        except NoSuchObject:
-            return None
-
     def _archived_nonce(self, build: BuildId) -> str | None:
         """What tells an archived build from another of its number; None when none is archived."""
         key = keys.build_record(build)
         try:
-            return str(documents.read_json(self.store.get(key), key)["nonce"])
+            return str(read_json(self.store.get(key), key)["nonce"])
         except NoSuchObject:
             return None
 
     def _note_cancel(self, live: LiveBuild) -> None:
         """Have the wish to cancel outlast the tree. A build that has been archived meanwhile needs none."""
-        accepted = self._accepted(live.build)
+        accepted = self.accepted(live.build)
         if accepted is not None and accepted.nonce == live.nonce:
             noted = replace(accepted, is_cancelled=True, reason=live.reason)
             self.store.put(keys.accepted(live.build), noted.to_bytes())
@@ -647,20 +649,28 @@ class Lifecycle:
             return None  # it names no task that anybody posted; it is set aside like any other ticket that comes to nothing
         if live is None or _state(live).tasks[task].state is not TaskState.READY:
             return Step()
+        if not live.is_cancelled and not ticket.is_exhausted:
+            return None  # which takes no plan to know: the store may be away
         made = self.plan_of(live)
-        event: plan.Withdrawn | plan.Lost
+        event: PlanEvent
         if live.is_cancelled and not made.task(task).on_cancel:
             event = plan.Withdrawn(task)
         elif ticket.is_exhausted:
             document = {"verdict": TaskState.LOST, "reason": reason, "attempt": ticket.attempt}
-            self._put_outcome(build, task, ticket.token, document)
-            event = plan.Lost(task, ticket.token)
+            event = self._put_on_record(build, task, ticket.token, document)
         else:
             return None
         return self._moved(live, made, plan.advance(made, _state(live), event))
 
-    def _put_outcome(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> None:
-        self.store.put(keys.attempt_outcome(build, task, token), to_bytes({"f": FORMAT, **document}))
+    def _put_on_record(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> PlanEvent:
+        """Put on record what an attempt came to, unless that has been done; what the record says.
+
+        Whoever is first there decides: the bytes of a worker that was given up may come late, or have come just before.
+        """
+        key = keys.attempt_outcome(build, task, token)
+        if not self.store.put_if_absent(key, to_bytes({"f": FORMAT, **document})):
+            document = read_json(self.store.get(key), key)
+        return _event(task, token, TaskState(document["verdict"]))
 
     def _start_downstream(self, live: LiveBuild, job: JobVersion) -> LiveBuild:
         """Start a build of a job that waits for this end, unless that has been done; the node as it then is.
@@ -686,7 +696,7 @@ class Lifecycle:
         if old is None or not made.trigger.only:
             return {}
         key = keys.build_record(old)
-        record = documents.read_json(self.store.get(key), key)
+        record = read_json(self.store.get(key), key)
         return {
             task["name"]: Progress(TaskState.REUSED, token=task["token"], origin=task.get("origin") or str(old))
             for task in record["tasks"]
@@ -791,11 +801,11 @@ class Lifecycle:
         if known is not None:
             return known
         data = self.store.get(keys.build_plan(build))
-        if documents.plan_digest(data) != digest:
+        if stored.plan_digest(data) != digest:
             raise Damaged(f"{keys.build_plan(build)}: not the plan that {build} runs by")
         if len(self._plans) >= PLANS_KEPT:
             self._plans.clear()
-        return self._plans.setdefault(digest, documents.plan_from_bytes(data))
+        return self._plans.setdefault(digest, stored.plan_from_bytes(data))
 
     # Finding out after a lost answer
 
@@ -820,7 +830,7 @@ class Lifecycle:
             return _state(live).tasks[task].token == token
         key = keys.build_record(build)
         try:
-            record = documents.read_json(self.store.get(key), key)
+            record = read_json(self.store.get(key), key)
         except NoSuchObject:
             return False  # the tree was lost
         return any(entry["name"] == task and entry["token"] == token for entry in record["tasks"])
@@ -908,6 +918,11 @@ def _all_over(state: BuildState) -> BuildState:
         for name, progress in state.tasks.items()
     }
     return BuildState(tasks, is_cancelled=True)
+
+
+def _event(task: str, token: str, verdict: TaskState) -> PlanEvent:
+    """What an attempt at a task came to, for the plan."""
+    return plan.Lost(task, token) if verdict is TaskState.LOST else plan.Finished(task, token, Verdict(verdict))
 
 
 def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:

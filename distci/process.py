@@ -213,14 +213,15 @@ class WorkerProcess:
         sweeper = Sweeper(tickets, name, candidates)
         rebuild = Rebuild(self._lifecycle)
         while not self._closing.wait(SWEEP_S):
-            try:
-                rebuild.once()
-                sweeper.sweep()
-            except Unavailable as error:
-                log.info("cannot sweep yet: %s", error)
-            except Exception:
-                # One node that cannot be swept must not keep all others from it.
-                log.exception("a sweep came to nothing")
+            # Each by itself: what the tree has is swept also while the store, which knows what it has lost, is away.
+            for step in (rebuild.once, sweeper.sweep):
+                try:
+                    step()
+                except Unavailable as error:
+                    log.info("cannot sweep yet: %s", error)
+                except Exception:
+                    # One node that cannot be swept must not keep all others from it.
+                    log.exception("a sweep came to nothing")
 
 
 class Scratch:

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from distci import documents
 from distci.coordination.port import Write
+from distci.documents.strict_json import read_json
 from distci.errors import NoSuchObject
 from distci.lifecycle import Lifecycle, LiveBuild
 from distci.model import BuildId, Json
@@ -106,7 +106,7 @@ class Rebuild:
                 build = BuildId(job, number)
                 key = keys.build_record(build)
                 try:
-                    record = documents.read_json(self._store.get(key), key)
+                    record = read_json(self._store.get(key), key)
                 except NoSuchObject:
                     continue
                 if not self._is_recent(record["created_ms"]):

@@ -457,10 +457,7 @@ class Tasks:
     def serve(self, claim: Claim) -> Claim | None:
         """Perform a task and settle it; a claim of the next task when this worker goes on with that one."""
         build, name = build_of(claim.ticket), str(claim.ticket.body["task"])
-        live = self._lifecycle.read(build)
-        if live is None or live.state is None:
-            raise ClaimLost(f"{build} is not running")
-        plan = self._lifecycle.plan_of(live)
+        live, plan = outcomes.persist(lambda: self._read(claim, build), claim.lost)
         task = plan.task(name)
         directory = self._site.scratch / claim.token
         try:
@@ -475,6 +472,14 @@ class Tasks:
             raise
         finally:
             tidy_up(directory)
+
+    def _read(self, claim: Claim, build: BuildId) -> tuple[LiveBuild, Plan]:
+        """A build that runs, and its plan. To be repeated while store or tree are away: that costs no attempt."""
+        claim.renew()
+        live = self._lifecycle.read(build)
+        if live is None or live.state is None:
+            raise ClaimLost(f"{build} is not running")
+        return live, self._lifecycle.plan_of(live)
 
     def _attempt(self, claim: Claim, live: LiveBuild, task: Task, context: TaskContext) -> Claim | None:
         started_ms = self._lifecycle.now_ms()

@@ -86,16 +86,16 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def stdout(self) -> str:
         return self._out.read_text(errors="replace")
 
     @property
     def stderr(self) -> str:
         return self._err.read_text(errors="replace")
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     @property
     def has_ended(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from threading import Thread
 from typing import Any
 
-from distci.coordination.port import CommitResult, Committed, Coordination, Create, Delete, Operation
+from distci.coordination.port import Check, CommitResult, Committed, Coordination, Create, Delete, Operation
 from distci.errors import CoordinationUnavailable
 from distci.protocol import Member, Ticket, Tickets, paths, transactions
 from distci.protocol.records import Running
@@ -59,6 +59,7 @@ def raw_pairs_per_s(connect: Connect, pairs: int, concurrency: int) -> float:
         tickets = [Ticket(f"{kind}-{number}-0", kind, {"left": 0}, posted_ms=1) for number in range(concurrency)]
         folder = f"{tickets[0].pool}/0"
         tree.folder(folder)
+        epoch = Check(paths.epoch(tree.epoch))
         for ticket in tickets:
             sure(sessions[0].commit(transactions.post(ticket, folder)))
 
@@ -66,9 +67,9 @@ def raw_pairs_per_s(connect: Connect, pairs: int, concurrency: int) -> float:
             own, ticket = sessions[number], tickets[number]
             for turn in range(1, pairs // concurrency + 1):
                 running = Running(ticket, "w" * 30, "n" * 32)
-                sure(own.commit(Delete(f"{folder}/{ticket.name()}"), *transactions.start(running)))
+                sure(own.commit(epoch, Delete(f"{folder}/{ticket.name()}"), *transactions.start(running)))
                 ticket = replace(ticket, id=f"{kind}-{number}-{turn}", body={"left": turn})
-                sure(own.commit(*transactions.end(running), transactions.post(ticket, folder)))
+                sure(own.commit(epoch, *transactions.end(running), transactions.post(ticket, folder)))
             tickets[number] = ticket
 
         started = time.perf_counter()

@@ -6,6 +6,7 @@ them to a process and to a session. What is not simulated is that each would hav
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import statistics
 import threading
@@ -22,6 +23,9 @@ from distci.errors import CoordinationUnavailable
 from distci.protocol import Claim, Member, Offer, Ticket, Tickets, paths
 
 POSTED_AT_ONCE = 200
+
+SETTLING_S = 5.0
+"""For so long tickets are posted that are not measured, before those that are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +123,31 @@ def idle_crowd(
             ends.append(ours)
         folder = f"{paths.IDLE}/{Offer([kind]).name}"
         until(lambda: len(boss.tree.coordination.children(folder)) == workers, 300)
+        raw: list[float] = []
+
+        def post(name: str, count: int) -> float:
+            """Post as many at the rate wanted, until they have been claimed; how long the posts took."""
+            started = time.monotonic()
+            for number in range(count):
+                ahead_s = started + number / per_s - time.monotonic()
+                if ahead_s > 0:
+                    time.sleep(ahead_s)
+                boss.post(Ticket(f"{kind}-{name}-{number}", kind, {"posted": time.monotonic()}))
+                if number % 10 == 0:
+                    raw.append(raw_commits_ms(boss.tree, 1)[0])
+            seconds = time.monotonic() - started
+            until(lambda: not any(queued.kind == kind for queued in boss.queue()), 120)
+            return seconds
+
+        # Those who have only just begun all look for work at once, and are not idle yet.
+        post("early", math.ceil(per_s * SETTLING_S))
+        raw.clear()
         for end in ends:
             end.send("begin")
-        started = time.monotonic()
-        raw: list[float] = []
-        for number in range(tickets):
-            ahead_s = started + number / per_s - time.monotonic()
-            if ahead_s > 0:
-                time.sleep(ahead_s)
-            boss.post(Ticket(f"{kind}-{number}", kind, {"posted": time.monotonic()}))
-            if number % 10 == 0:
-                raw.append(raw_commits_ms(boss.tree, 1)[0])
-        seconds = time.monotonic() - started
+            end.recv()
+        seconds = post("timed", tickets)
         delays: list[float] = []
         tried = 0
-        until(lambda: not any(queued.kind == kind for queued in boss.queue()), 120)
         for end in ends:
             end.send("end")
         for end in ends:
@@ -175,7 +189,10 @@ def _serve(connect: Connect, kind: str, count: int, end: Connection) -> None:
         for worker in workers:
             worker.start()
         end.recv()
+        with lock:
+            delays.clear()
         counting.reset()
+        end.send("begun")
         end.recv()
         for member in members:
             member.drain()

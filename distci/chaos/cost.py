@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from distci.chaos.faults import Hit
-from distci.chaos.history import Commit
+from distci.chaos.history import Call, Commit, Put
 from distci.chaos.schedule import MEMBER_KINDS, Kind
 from distci.chaos.ticket_rules import claims, moves
 from distci.protocol import paths
+from distci.recording import DONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class Cost:
     worst_s: float
 
 
-def cost(hits: Sequence[Hit], commits: Sequence[Commit]) -> Cost:
-    """``commits`` are those that took effect."""
+def cost(hits: Sequence[Hit], commits: Sequence[Commit], puts: Sequence[Put] = ()) -> Cost:
+    """``commits`` are those that took effect, ``puts`` those of workers."""
     begun = {token: commit for token, (commit, _) in claims(commits).items()}
     ended = {
         move.whence.token: commit
@@ -31,16 +32,22 @@ def cost(hits: Sequence[Hit], commits: Sequence[Commit]) -> Cost:
         for move in moves(commit)
         if move.whence and move.whence.folder == paths.RUNNING
     }
-    added = [seconds for hit in hits for seconds in _added(hit, commits, begun, ended)]
+    stored = [put for put in puts if put.outcome == DONE]
+    added = [seconds for hit in hits for seconds in _added(hit, commits, stored, begun, ended)]
     return Cost(len(added), statistics.median(added), max(added)) if added else Cost(0, 0.0, 0.0)
 
 
 def _added(
-    hit: Hit, commits: Sequence[Commit], begun: Mapping[str, Commit], ended: Mapping[str, Commit]
+    hit: Hit,
+    commits: Sequence[Commit],
+    stored: Sequence[Put],
+    begun: Mapping[str, Commit],
+    ended: Mapping[str, Commit],
 ) -> Iterator[float]:
-    if hit.fault.kind in MEMBER_KINDS:
-        # How long nobody could commit.
-        after = [commit.ended_s for commit in commits if commit.started_s > hit.began_s]
+    if hit.fault.kind in MEMBER_KINDS or hit.fault.kind is Kind.STORE_AWAY:
+        # How long nobody could commit, or store.
+        calls: Sequence[Call] = stored if hit.fault.kind is Kind.STORE_AWAY else commits
+        after = [call.ended_s for call in calls if call.started_s > hit.began_s]
         if after:
             yield min(after) - hit.began_s
         return

@@ -11,6 +11,7 @@ from typing import Self
 
 from distci.chaos.daemon import ServiceFailed
 from distci.chaos.ensemble import ZooKeeperServers
+from distci.chaos.relay import Relay
 from distci.chaos.schedule import AIMS, MEMBER_KINDS, Fault, Kind
 from distci.chaos.workers import Fleet
 
@@ -26,7 +27,7 @@ class Hit:
 
     fault: Fault
     process: str
-    """The worker's process, or ``zookeeper`` and an index."""
+    """The worker's process, ``zookeeper`` and an index, or ``store``."""
     began_s: float
     ended_s: float
 
@@ -88,6 +89,8 @@ class Faults:
         if fault.kind in MEMBER_KINDS:
             index = self._leader(fault.victim) if fault.kind is Kind.LEADER_KILL else fault.victim
             process, undo = f"zookeeper{index}", self._to_member(fault.kind, index)
+        elif fault.kind is Kind.STORE_AWAY:
+            process, undo = "store", _cut(*(links.store for links in self._fleet.links))
         else:
             process, undo = self._fleet.name(fault.victim), self._to_worker(fault.kind, fault.victim)
         began_s = monotonic()
@@ -110,11 +113,13 @@ class Faults:
                 fleet.pause(index)
                 return lambda: fleet.resume(index)
             case Kind.CUT:
-                fleet.relay(index).cut()
-                return fleet.relay(index).restore
+                return _cut(fleet.links[index].coordination)
             case Kind.SILENCE:
-                fleet.relay(index).silence()
-                return fleet.relay(index).restore
+                return _silence(fleet.links[index].coordination)
+            case Kind.STORE_CUT:
+                return _cut(fleet.links[index].store)
+            case Kind.STORE_SILENCE:
+                return _silence(fleet.links[index].store)
             case _:
                 fleet.replace(index)
                 return lambda: None
@@ -136,3 +141,20 @@ class Faults:
             return self._ensemble.leader()
         except ServiceFailed:
             return otherwise
+
+
+def _cut(*relays: Relay) -> Callable[[], None]:
+    """Cut lines; how to mend them."""
+    for relay in relays:
+        relay.cut()
+
+    def mend() -> None:
+        for relay in relays:
+            relay.restore()
+
+    return mend
+
+
+def _silence(relay: Relay) -> Callable[[], None]:
+    relay.silence()
+    return relay.restore

@@ -1,4 +1,4 @@
-"""A line between one worker and its ZooKeeper servers that can be cut: a relay of TCP connections in this process.
+"""A line between one worker and its servers that can be cut: a relay of TCP connections in this process.
 
 It needs no rights and works wherever sockets do, in front of servers on any machine; network namespaces would need root. What it cannot
 show is packets that come late or twice: TCP lets neither through.

@@ -18,10 +18,11 @@ from distci.chaos.cost import Cost, cost
 from distci.chaos.ensemble import ZooKeeperServers
 from distci.chaos.findings import Violation, explain
 from distci.chaos.history import settled
+from distci.chaos.links import lines
 from distci.chaos.output_rules import rerun_tokens
 from distci.chaos.reference import LIMITS, Reference, make_repository
 from distci.chaos.schedule import Fault, Theatre, schedule
-from distci.chaos.stage import Performance, Progress, Stage
+from distci.chaos.stage import DRIVER, Performance, Progress, Stage
 from distci.chaos.workers import Site
 from distci.settings import Settings
 
@@ -77,6 +78,8 @@ class Report:
     cost: Cost
     calm_s: float
     took_s: float
+    left_out: Sequence[str]
+    """Why some links were not among what may be cut, in sentences."""
     schedule: Sequence[Fault]
     violations: Sequence[Violation]
     explanations: Sequence[Sequence[str]]
@@ -102,28 +105,41 @@ def _run_one(
     commit = make_repository(repository, seed)
     reference = Reference(repository, commit, seed, max(1, math.ceil(duration_s / SECONDS_A_ROUND)))
 
+    def settings(name: str) -> Settings:
+        return _settings(options, f"{options.folder.name}-{seed}-{name}", folder / name / "data", ensemble)
+
+    links = lines(settings(HIT))
+
     def stage(name: str, servers: ZooKeeperServers | None = None) -> Stage:
-        settings = _settings(options, f"{options.folder.name}-{seed}-{name}", folder / name / "data", ensemble)
-        site = Site(folder / name)
         return Stage(
-            name, settings, site, reference, options.launcher, options.environment, options.workers, tell, servers
+            name,
+            settings(name),
+            links,
+            Site(folder / name),
+            reference,
+            options.launcher,
+            options.environment,
+            options.workers,
+            tell,
+            servers,
         )
 
     peaceful, hostile = stage(CALM), stage(HIT, ensemble)
     theatre = Theatre(
         workers=options.workers,
         session_s=_granted_s(hostile.settings),
-        has_links=hostile.settings.coordination_address.scheme == "zookeeper",
+        has_links=bool(links.coordination),
+        has_store_links=bool(links.store),
         members=len(ensemble.ports) if ensemble else 0,
     )
     planned = schedule(seed, options.faults, duration_s, theatre)
     is_kept = options.keep
     try:
         calm = peaceful.perform()
-        report = _report(seed, (), calm, calm)
+        report = _report(seed, links.left_out, (), calm, calm)
         if not report.violations:
             # Otherwise there is no right answer to compare with.
-            report = _report(seed, planned, calm, hostile.perform(planned, duration_s))
+            report = _report(seed, links.left_out, planned, calm, hostile.perform(planned, duration_s))
         is_kept |= bool(report.violations)
         return report
     finally:
@@ -133,7 +149,9 @@ def _run_one(
             shutil.rmtree(folder)
 
 
-def _report(seed: int, planned: Sequence[Fault], calm: Performance, hit: Performance) -> Report:
+def _report(
+    seed: int, left_out: Sequence[str], planned: Sequence[Fault], calm: Performance, hit: Performance
+) -> Report:
     evidence = Evidence(
         history=hit.history,
         tree=hit.tree,
@@ -154,9 +172,14 @@ def _report(seed: int, planned: Sequence[Fault], calm: Performance, hit: Perform
         faults=Counter(str(each.fault.kind) for each in hit.hits),
         rerun=rerun_tokens(hit.marks),
         unknown=settled_in_doubt(hit.history),
-        cost=cost(hit.hits, settled(hit.history.commits, hit.tree)),
+        cost=cost(
+            hit.hits,
+            settled(hit.history.commits, hit.tree),
+            [put for put in hit.history.puts if put.process != DRIVER],
+        ),
         calm_s=calm.took_s,
         took_s=hit.took_s,
+        left_out=left_out,
         schedule=planned,
         violations=violations,
         explanations=[explain(violation, hit.began_s) for violation in violations],

@@ -27,6 +27,12 @@ class Kind(StrEnum):
     """The worker's connections to ZooKeeper are closed, and new ones refused."""
     SILENCE = "silence"
     """The worker's connections to ZooKeeper stay, and carry nothing."""
+    STORE_CUT = "store cut"
+    """The worker's connections to the store are closed, and new ones refused."""
+    STORE_SILENCE = "store silence"
+    """The worker's connections to the store stay, and carry nothing."""
+    STORE_AWAY = "store away"
+    """The connections of all workers to the store are closed, and new ones refused."""
     MEMBER_KILL = "member kill"
     """kill -9 of a ZooKeeper server; it is started again after a while, on its data."""
     MEMBER_PAUSE = "member pause"
@@ -46,6 +52,7 @@ WORKER_KINDS = {
     Kind.RESTART: 1,
 }
 LINK_KINDS = {Kind.CUT: 2, Kind.SILENCE: 2}
+STORE_KINDS = {Kind.STORE_CUT: 2, Kind.STORE_SILENCE: 2, Kind.STORE_AWAY: 1}
 MEMBER_KINDS = {Kind.MEMBER_KILL: 1, Kind.MEMBER_PAUSE: 1, Kind.LEADER_KILL: 2, Kind.QUORUM_PAUSE: 1}
 """The kinds of a system with such parts, and how often each comes, by weight."""
 
@@ -64,6 +71,9 @@ LENGTHS = {
     Kind.RESTART: (0.0, 0.0),
     Kind.CUT: (0.1, 3.0),
     Kind.SILENCE: (0.1, 3.0),
+    Kind.STORE_CUT: (0.1, 3.0),
+    Kind.STORE_SILENCE: (0.1, 3.0),
+    Kind.STORE_AWAY: (0.5, 4.0),
     Kind.MEMBER_KILL: (0.2, 2.0),
     Kind.MEMBER_PAUSE: (0.2, 2.0),
     Kind.LEADER_KILL: (0.2, 2.0),
@@ -80,7 +90,7 @@ class Fault:
     """Seconds after the builds were begun."""
     kind: Kind
     victim: int
-    """Index of the worker or of the ZooKeeper server, for a quorum of the first of two; of a leader it is found out then."""
+    """Index of the worker or of the ZooKeeper server, for a quorum of the first of two; of a leader it is found out then. 0 for a store."""
     length_s: float
 
     @property
@@ -88,7 +98,9 @@ class Fault:
         return self.at_s + self.length_s
 
     def meets(self, other: Fault) -> bool:
-        """Whether both are about the same process, or may be."""
+        """Whether both are about the same process, or may be. A store that is away hits links alone: workers are killed meanwhile."""
+        if Kind.STORE_AWAY in (self.kind, other.kind):
+            return self.kind in STORE_KINDS and other.kind in STORE_KINDS
         if (self.kind in MEMBER_KINDS) is not (other.kind in MEMBER_KINDS):
             return False
         return self.victim == other.victim or self.kind in WIDE or other.kind in WIDE
@@ -101,6 +113,8 @@ class Theatre:
     workers: int
     session_s: float
     has_links: bool = False
+    """Between workers and ZooKeeper."""
+    has_store_links: bool = False
     members: int = 0
     """ZooKeeper servers of our own."""
 
@@ -108,18 +122,30 @@ class Theatre:
 def schedule(seed: int, faults: int, duration_s: float, theatre: Theatre) -> Sequence[Fault]:
     """The faults of a seed, in order; equal for equal arguments. Nobody suffers two at once."""
     random = Random(f"faults {seed}")
-    weights = WORKER_KINDS | (LINK_KINDS if theatre.has_links else {}) | (MEMBER_KINDS if theatre.members else {})
+    weights = (
+        WORKER_KINDS
+        | (LINK_KINDS if theatre.has_links else {})
+        | (STORE_KINDS if theatre.has_store_links else {})
+        | (MEMBER_KINDS if theatre.members else {})
+    )
     planned: list[Fault] = []
     for number in range(faults):
         (kind,) = random.choices([*weights], [*weights.values()])
         length_s = theatre.session_s * random.uniform(*LENGTHS[kind])
         wanted_s = duration_s * (number + random.random()) / faults
-        victims = range(theatre.members if kind in MEMBER_KINDS else theatre.workers)
+        victims = range(_victims(kind, theatre))
         free_s = {victim: _free_s(Fault(wanted_s, kind, victim, length_s), planned) for victim in victims}
         free = [victim for victim in victims if free_s[victim] <= wanted_s]
         victim = random.choice(free) if free else min(victims, key=lambda each: free_s[each])
         planned.append(Fault(max(wanted_s, free_s[victim]), kind, victim, length_s))
     return sorted(planned, key=lambda fault: fault.at_s)
+
+
+def _victims(kind: Kind, theatre: Theatre) -> int:
+    """How many there are that a fault may hit."""
+    if kind is Kind.STORE_AWAY:
+        return 1
+    return theatre.members if kind in MEMBER_KINDS else theatre.workers
 
 
 def _free_s(fault: Fault, planned: Sequence[Fault]) -> float:

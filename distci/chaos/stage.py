@@ -14,6 +14,7 @@ from distci.chaos import gathering
 from distci.chaos.ensemble import ZooKeeperServers
 from distci.chaos.faults import Faults, Hit
 from distci.chaos.history import History
+from distci.chaos.links import Lines
 from distci.chaos.output_rules import BuildOutput, Mark, check_left
 from distci.chaos.reference import Reference
 from distci.chaos.schedule import Fault
@@ -74,6 +75,7 @@ class Stage:
     name: str
     settings: Settings
     """Of the sandbox."""
+    lines: Lines
     site: Site
     reference: Reference
     launcher: Sequence[str]
@@ -89,7 +91,9 @@ class Stage:
             system = stack.enter_context(DistCI(replace(self.settings, history=str(self.site.history(DRIVER)))))
             for document in self.reference.jobs(self.site.marks):
                 system.jobs.put(document)
-            fleet = stack.enter_context(Fleet(self.settings, self.site, self.launcher, self.environment, self.workers))
+            fleet = stack.enter_context(
+                Fleet(self.settings, self.lines, self.site, self.launcher, self.environment, self.workers)
+            )
             began_s = monotonic()
             with Faults(planned, fleet, self.ensemble) as faults:
                 look = partial(self._look, system, fleet, faults, len(planned))

@@ -12,15 +12,14 @@ from threading import Lock
 from time import monotonic, sleep
 from typing import Self
 
-from distci.chaos.relay import Relay
+from distci.chaos.links import Lines, Links
 from distci.chaos.waiting import wait_until
 from distci.errors import Unavailable
 from distci.lifecycle import CONTROL_KIND
-from distci.settings import PREFIX, Settings
+from distci.settings import CREDENTIALS, PREFIX, Settings
 
 KINDS = (CONTROL_KIND, "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
 SLOTS = 2
-DEFAULT_PORT = 2181
 ORDERLY = (0, -signal.SIGTERM, Unavailable.exit_code)
 """How workers may end that are told to: by the signal if they were just starting, and for want of a tree."""
 
@@ -55,7 +54,13 @@ class Fleet:
     """So many workers; a context manager that ends all processes that it started."""
 
     def __init__(
-        self, settings: Settings, site: Site, launcher: Sequence[str], environment: Mapping[str, str], count: int
+        self,
+        settings: Settings,
+        lines: Lines,
+        site: Site,
+        launcher: Sequence[str],
+        environment: Mapping[str, str],
+        count: int,
     ) -> None:
         """``launcher`` is the program ``distci``; ``environment`` is what its processes have besides their settings."""
         self._settings = settings
@@ -63,7 +68,8 @@ class Fleet:
         self._launcher = launcher
         self._environment = {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
         self._stack = ExitStack()
-        self._relays = [self._relay() for _ in range(count)]
+        self.links = [self._stack.enter_context(Links(lines)) for _ in range(count)]
+        """Those of each worker."""
         self._lives = [0] * count
         self.crashed: list[str] = []
         """Workers that ended by themselves, or not when they were told to: what each did."""
@@ -86,12 +92,6 @@ class Fleet:
     def name(self, index: int) -> str:
         """The name of the process that is a worker now."""
         return f"w{index}-{self._lives[index]}"
-
-    def relay(self, index: int) -> Relay:
-        """The line between a worker and its ZooKeeper servers; only where there is one."""
-        relay = self._relays[index]
-        assert relay is not None
-        return relay
 
     def wait_for_call(self, index: int, word: str, time_max_s: float) -> None:
         """Until a worker begins a call of a sort, as its history tells; not for longer than ``time_max_s``."""
@@ -160,11 +160,8 @@ class Fleet:
     def _launch(self, index: int) -> subprocess.Popen[bytes]:
         self._lives[index] += 1
         name = self.name(index)
-        settings = replace(self._settings, history=str(self._site.history(name)))
-        if (relay := self._relays[index]) is not None:
-            address = settings.coordination_address
-            settings = replace(settings, coordination=f"{address.scheme}://{relay.hosts}{address.path}")
-        names = ("coordination", "store", "data", "session_timeout", "search_path", "history")
+        settings = self.links[index].through(replace(self._settings, history=str(self._site.history(name))))
+        names = ("coordination", "store", "data", "session_timeout", "search_path", "history", *CREDENTIALS)
         told = {f"{PREFIX}{name.upper()}": getattr(settings, name) for name in names}
         command = [*self._launcher, "worker", "run", *KINDS, "--slots", str(SLOTS), "--name", name]
         with (self._site.logs / f"{name}.log").open("ab") as log:
@@ -177,13 +174,6 @@ class Fleet:
                 start_new_session=True,
             )
 
-    def _relay(self) -> Relay | None:
-        address = self._settings.coordination_address
-        if address.scheme != "zookeeper":
-            return None
-        targets = [_target(host) for host in address.host.split(",")]
-        return self._stack.enter_context(Relay(targets))
-
     def _last_words(self, index: int) -> str:
         return (self._site.logs / f"{self.name(index)}.log").read_text(errors="replace")[-500:].strip()
 
@@ -191,8 +181,3 @@ class Fleet:
 def _name_of(process: subprocess.Popen[bytes]) -> str:
     assert isinstance(process.args, list)
     return str(process.args[-1])
-
-
-def _target(host: str) -> tuple[str, int]:
-    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
-    return (name or host).strip("[]"), int(port) if name and port else DEFAULT_PORT

@@ -194,7 +194,7 @@ def retry(invocation: Invocation, wanted: BuildId, failed: bool, wait: bool, fol
 @click.pass_obj
 def wait_(invocation: Invocation, wanted: BuildId, timeout: str | None) -> int:
     """Wait for a build's end, and exit with its result."""
-    from distci.documents import seconds
+    from distci.documents.jobs import seconds
 
     timeout_s = None if timeout is None else seconds(timeout)
     with invocation.connect() as system:

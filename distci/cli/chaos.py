@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distci.cli.command import Command, Invocation, json_option
-from distci.cli.output import print_json, print_line, print_records
+from distci.cli.output import print_json, print_line, print_records, printable
 
 if TYPE_CHECKING:
     from distci.chaos.run import Report
@@ -104,6 +104,9 @@ def chaos(
         with _progress() as tell:
             for report in run(options, seeds, tell):
                 reports.append(report)
+                if len(reports) == 1:
+                    for sentence in report.left_out:
+                        click.echo(f"note: {printable(sentence)}", err=True)
                 if invocation.is_json:
                     print_json(_document(report, back_ends))
         if not invocation.is_json:
@@ -155,6 +158,7 @@ def _document(report: Report, back_ends: str) -> dict[str, object]:
         "added": report.cost,
         "calm_s": round(report.calm_s, 3),
         "took_s": round(report.took_s, 3),
+        "left_out": report.left_out,
         "schedule": report.schedule,
         "violations": report.explanations,
     }

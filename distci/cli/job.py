@@ -64,7 +64,7 @@ def get(invocation: Invocation, name: str, version: int | None) -> None:
 def list_(invocation: Invocation, prefix: str, limit: int | None, after: str) -> None:
     """List the jobs whose id starts with PREFIX."""
     with invocation.connect() as system:
-        names, is_cut = cut(system.jobs.list(prefix, after), limit)
+        names, is_cut = cut(system.jobs.list(prefix, after, limit and limit + 1), limit)
     for name in names:
         print_json({"job": name}) if invocation.is_json else print_line(name)
     if is_cut and not invocation.is_json:
@@ -150,12 +150,12 @@ def delete(invocation: Invocation, name: str, expect: int | None, reason: str) -
 @click.pass_obj
 def lint(invocation: Invocation, file: str) -> None:
     """Check the job in FILE (- for standard input) without saving it. Everything that is wrong is told at once."""
-    from distci import documents
+    from distci.documents.jobs import job_from_json, warnings_for
 
     document = read_document(file)
-    definition = documents.job_from_json(document)
+    definition = job_from_json(document)
     if invocation.is_json:
-        print_json({"job": definition.id, "warnings": documents.warnings_for(document)})
+        print_json({"job": definition.id, "warnings": warnings_for(document)})
         return
     _print_warnings(document)
     print_line(f"{definition.id} is a valid job")
@@ -163,22 +163,22 @@ def lint(invocation: Invocation, file: str) -> None:
 
 def read_document(file: str) -> Json:
     """The JSON of a file, or of standard input for ``-``; Invalid when it cannot be read, InvalidDocument when it is no JSON."""
-    from distci import documents
+    from distci.documents.strict_json import DOCUMENT_BYTES_MAX, read_json
 
-    most = documents.DOCUMENT_BYTES_MAX + 1
+    most = DOCUMENT_BYTES_MAX + 1
     try:
         if file == "-":
             if sys.stdin is None:
                 raise Invalid("standard input is closed; name a file")
-            return documents.read_json(sys.stdin.buffer.read(most), "standard input")
+            return read_json(sys.stdin.buffer.read(most), "standard input")
         with open(file, "rb") as stream:
-            return documents.read_json(stream.read(most), file)
+            return read_json(stream.read(most), file)
     except (OSError, ValueError) as error:
         raise Invalid(f"{file}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _print_warnings(document: Json) -> None:
-    from distci import documents
+    from distci.documents.jobs import warnings_for
 
-    for warning in documents.warnings_for(document):
+    for warning in warnings_for(document):
         click.echo(f"distci: warning: {warning}", err=True)

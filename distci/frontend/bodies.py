@@ -5,13 +5,14 @@ from __future__ import annotations
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
-from distci import documents
+from distci.documents.schema import api_problems
+from distci.documents.strict_json import DOCUMENT_BYTES_MAX, read_json
 from distci.errors import InvalidDocument
 from distci.frontend.endpoint import JSON, Endpoint
 from distci.frontend.problems import BadRequest
 from distci.model import Json
 
-BODY_BYTES_MAX = documents.DOCUMENT_BYTES_MAX
+BODY_BYTES_MAX = DOCUMENT_BYTES_MAX
 BODY_TIME_MAX_S = 30.0
 """How long a body may take to arrive: who is slower holds a connection for nothing."""
 
@@ -27,10 +28,10 @@ async def read(request: Request, endpoint: Endpoint) -> Json:
     if kind != JSON:
         raise BadRequest(f"the body must be {JSON}, not {kind or 'of no type'}", status=415, headers={"Accept": JSON})
     try:
-        document = documents.read_json(data, "the body")
+        document = read_json(data, "the body")
     except InvalidDocument as error:
         raise BadRequest(str(error)) from error
-    found = documents.problems_with(document, endpoint.body)
+    found = api_problems(document, endpoint.body)
     if found:
         raise BadRequest("the body is not as it should be:", found, status=422)
     return document

@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from distci import documents
 from distci.app import DistCI
 from distci.coordination.port import SessionState
+from distci.documents.schema import value_problems
 from distci.errors import CoordinationUnavailable, Forbidden, NoSuchJob
 from distci.frontend import bodies, content, etags, problems
 from distci.frontend.access import Access, Action, Principal
@@ -159,5 +159,5 @@ def _value(parameter: Parameter, text: str, wrong: list[str]) -> Json:
         value = int(text)
     elif kind == "boolean" and text in ("true", "false"):
         value = text == "true"
-    wrong += [f"{parameter.name}: {found}" for found in documents.problems_of_value(value, parameter.schema)]
+    wrong += [f"{parameter.name}: {found}" for found in value_problems(value, parameter.schema)]
     return value

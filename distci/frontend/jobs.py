@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distci import documents
+from distci.documents.jobs import job_from_json, warnings_for
 from distci.errors import NoSuchJob, VersionConflict
 from distci.frontend import etags
 from distci.frontend.access import Action
@@ -77,8 +77,8 @@ def rollback_job(call: Call) -> Answer:
 
 
 def lint_job(call: Call) -> Answer:
-    definition = documents.job_from_json(call.body)
-    return Answer({"job": definition.id, "warnings": documents.warnings_for(call.body)})
+    definition = job_from_json(call.body)
+    return Answer({"job": definition.id, "warnings": warnings_for(call.body)})
 
 
 def _shown(version: JobVersion, status: int = 200) -> Answer:

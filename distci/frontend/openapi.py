@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from distci import documents
+from distci.documents.schema import api_schemas
 from distci.frontend import problems
 from distci.frontend.endpoint import IN_PATH, JSON, Endpoint, Parameter, Returns
 from distci.model import Json
@@ -120,7 +120,7 @@ def _schemas() -> dict[str, Json]:
     for key in ("$schema", "$id"):
         del job[key]
     hoisted = {name: _rebased(part, f"{SCHEMAS}job-") for name, part in {"job": job, **parts}.items()}
-    return {name: _rebased(part, SCHEMAS) for name, part in documents.api_schemas().items()} | hoisted
+    return {name: _rebased(part, SCHEMAS) for name, part in api_schemas().items()} | hoisted
 
 
 def _rebased(schema: Any, start: str) -> Any:

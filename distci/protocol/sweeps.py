@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from distci.coordination.port import Delete, Node
-from distci.errors import InvalidDocument, Unavailable
+from distci.errors import InvalidDocument, StoreUnavailable, Unavailable
 from distci.protocol import paths, permits, transactions
 from distci.protocol.records import Running, Ticket
 from distci.protocol.tickets import DAY_S, Tickets
@@ -98,6 +98,9 @@ class Sweeper:
         for item in items:
             try:
                 moved += move(item)
+            except StoreUnavailable as error:
+                # What becomes of this one is on record there; of others it may be known without.
+                log.info("%s cannot be swept yet: %s", item, error)
             except Unavailable:
                 raise
             except Exception:

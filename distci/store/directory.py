@@ -94,10 +94,12 @@ class DirectoryStore:
             return self._place(target, lambda: _link(temporary, target))
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        with self._opened(key, start, length) as file:
+        file = self._opened(key, start, length)
+        # Closed here, and not when it is no longer needed: what interrupts that (Ctrl-C) goes unheard.
+        with io.BufferedReader(file) as reader:
             left = file.size_bytes - file.tell()
             # No more than there is, since a read sets as much memory aside as it is asked for.
-            return io.BufferedReader(file).read(left if length is None else min(left, length))
+            return reader.read(left if length is None else min(left, length))
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
         return io.BufferedReader(self._opened(key, start, None), _CHUNK_BYTES)

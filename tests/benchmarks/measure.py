@@ -11,24 +11,34 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from services import s3
+from services.ceph import Ceph, Gateway
 from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
 import distci
 from distci import bench
 from distci.app import open_coordination
+from distci.jobs import Jobs
 from distci.model import Result
 from distci.protocol.members import workers
 from distci.settings import Settings
+from distci.store import keys
+from distci.store.s3 import S3Store
 
 PROGRAM = str(Path(sys.executable).with_name("distci"))
 KINDS = ("control", "git-checkout", "shell", "publish-artifacts")
 BUILDS = 11
 STARTS = 15
+JOBS = 100_000
+JOBS_LISTED = 100
+WRITERS = 16
+LISTS = 11
 IDLE_S = 45.0
 
 
@@ -38,6 +48,7 @@ def main(parts: Sequence[str]) -> int:
         "builds": builds,
         "tickets": tickets,
         "scale": scale,
+        "jobs": jobs,
         "idle": idle,
     }
     if unknown := [part for part in parts if part not in known]:
@@ -186,6 +197,43 @@ def scale(folder: Path) -> None:
                 show("... 500 builds of 4 tasks at once", figure, f"no limit; {many.ratio:.2f} of raw")
         finally:
             servers.stop()
+
+
+# Jobs
+
+
+def jobs(folder: Path) -> None:
+    """The first page of a hundred thousand jobs, in a bucket of Ceph's gateway."""
+    ceph = Ceph(_made(folder / "ceph"))
+    with ExitStack() as stack:
+        stack.callback(ceph.stop)
+        gateway = Gateway(_made(folder / "gateway"), ceph.configuration)
+        stack.callback(gateway.stop)
+        bucket = s3.new_bucket(gateway.endpoint)
+        store = S3Store(
+            bucket, endpoint_url=gateway.endpoint, access_key="tests", secret_key="tests", region="us-east-1"
+        )
+        # Of a job, a list reads the marker alone.
+        with ThreadPoolExecutor(WRITERS) as pool:
+            ids = (f"team{number % 100:02}/job-{number:06}" for number in range(JOBS))
+            for _ in pool.map(lambda job: store.put(keys.job_marker(job), b""), ids):
+                pass
+        listed, client = Jobs(store), s3.client(gateway.endpoint)
+        raw, ours = [], []
+        for _ in range(LISTS):
+            started = time.perf_counter()
+            raw_page = client.list_objects_v2(Bucket=bucket, Prefix=keys.JOBS, MaxKeys=JOBS_LISTED)["Contents"]
+            raw.append(1000 * (time.perf_counter() - started))
+            started = time.perf_counter()
+            page = list(listed.list(limit=JOBS_LISTED))
+            ours.append(1000 * (time.perf_counter() - started))
+            if len(page) != len(raw_page):
+                raise SystemExit(f"a page of {len(page)} jobs, not of {len(raw_page)}")
+        show(
+            f"first {len(page)} of {JOBS:,} jobs on Ceph's gateway, median",
+            f"{statistics.median(ours):.0f} ms",
+            f"under 200 ms; raw list {statistics.median(raw):.0f} ms",
+        )
 
 
 # Idle

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,24 @@ def test_a_corner_of_the_configured_back_ends_is_used_and_removed(zookeeper_url:
     assert not tree.children(f"/{root}")
     tree.close()
     assert [*(tmp_path / "store").iterdir()] == []
+
+
+@pytest.mark.timeout(300)
+def test_workers_show_a_guarded_zookeeper_who_they_are(zookeeper_tls: tuple[str, Path], tmp_path: Path) -> None:
+    hosts, folder = zookeeper_tls
+    files = {"ca": "ca.pem", "certificate": "client.crt", "key": "client.key"}
+    told = [f"zookeeper_{name} = {json.dumps(str(folder / file))}" for name, file in files.items()]
+    told += ['zookeeper_user = "ci"', 'zookeeper_password = "sesame"', f"data = {json.dumps(str(tmp_path / 'data'))}"]
+    told += [f'coordination = "zookeeper://{hosts}/tests/{uuid.uuid4().hex}"']
+    (tmp_path / "distci.toml").write_text("\n".join(told))
+
+    ended = chaos(
+        *("--config", str(tmp_path / "distci.toml"), "--configured", "--json"),
+        *("--workers", "2", "--faults", "1", "--duration", "1"),
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert "links to ZooKeeper are not cut: it is reached by TLS" in ended.stderr
 
 
 @pytest.mark.timeout(300)

@@ -100,6 +100,8 @@ class BadNetwork:
     """Become ``answers`` once an answer was lost."""
     page_length: int = 0
     """The server lists no more than this at a time, whatever it is asked for."""
+    hosts: set[str] = field(default_factory=set)
+    """The names that are answered to, as one server with many sites does; empty: any."""
     requests: list[str] = field(default_factory=list)
     """The methods of all requests so far."""
 
@@ -134,7 +136,9 @@ class _Proxy(BaseHTTPRequestHandler):
         self.network.requests.append(self.command)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         canned = next((answer for answer in self.network.answers if answer.method == self.command), None)
-        if canned:
+        if self.network.hosts and self.headers.get("Host") not in self.network.hosts:
+            self._reply(404, {"Content-Length": "0"}, b"")
+        elif canned:
             self.network.answers.remove(canned)
             self._reply(canned.status, {"Content-Length": str(len(canned.body))}, canned.body)
         else:

@@ -30,6 +30,7 @@ from services.ceph import admin, unreachable_ceph
 from services.daemon import free_port
 
 from distci.errors import Damaged, DistCIError, Forbidden, Invalid, NoSuchObject, StoreUnavailable
+from distci.store import directory as directory_store
 from distci.store.attended import AttendedStore
 from distci.store.directory import DirectoryStore
 from distci.store.port import ObjectInfo, Store
@@ -521,6 +522,23 @@ def test_a_narrow_prefix_reads_only_the_folders_that_can_hold_it(
     assert _keys(store.list("a/b/c")) == ["a/b/c/1"]
 
     assert read == [str(directory / "a+" / "b+"), str(directory / "a+" / "b+" / "c+")]
+
+
+def test_an_interrupt_while_a_file_is_closed_is_heard(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryStore(directory)
+    store.put("a", b"data")
+    closed: list[io.FileIO] = []
+
+    def interrupted(file: io.FileIO) -> None:
+        if not closed:
+            closed.append(file)
+            raise KeyboardInterrupt
+        io.FileIO.close(file)
+
+    monkeypatch.setattr(directory_store._StoreFile, "close", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get("a")
 
 
 def test_what_an_abandoned_writer_left_is_swept_a_day_later(directory: Path) -> None:

@@ -14,8 +14,8 @@ from frontends import BUILD, Stage, job, problem, shell
 from schemathesis.checks import CHECKS
 from starlette.routing import Route
 
-from distci import documents
 from distci.app import connect
+from distci.documents.schema import api_schemas
 from distci.frontend import openapi
 from distci.frontend.app import create
 
@@ -45,8 +45,8 @@ class TestDescription:
                 found = found[part]
         names = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
         assert len(set(names)) == len(names)
-        used = {name for name in documents.api_schemas() if f'"#/components/schemas/{name}"' in json.dumps(document)}
-        assert used == set(documents.api_schemas())
+        used = {name for name in api_schemas() if f'"#/components/schemas/{name}"' in json.dumps(document)}
+        assert used == set(api_schemas())
 
     def test_the_page_asks_nobody_else_for_anything(self, local: Stage) -> None:
         api, _ = local.front_end()

@@ -818,6 +818,40 @@ class TestLostWorkers:
         with another() as victim, by_hand(victim.tickets, kind) as claim:
             told.append(claim().token)
 
+    def test_an_outcome_that_was_stored_counts_though_its_worker_died_before_it_said_so(
+        self, system: Any, another: Callable[[], DistCI]
+    ) -> None:
+        # Given the last attempt allowed, and what it came to on record
+        system.ci.jobs.put(job_of({"name": "last", "type": UNSERVED, "attempts": 1}))
+        build = system.ci.builds.trigger("team/job")
+        with another() as victim, by_hand(victim.tickets, UNSERVED) as claim:
+            token = claim().token
+            document = {"f": 1, "verdict": "passed", "reason": "", "attempt": 1}
+            system.ci.store.put(keys.attempt_outcome(build, "last", token), json.dumps(document).encode())
+
+        # When its worker is lost before it committed that
+        wait_until(lambda: reclaim(system.ci) > 0 or not running(system.ci, token))
+
+        # Then that is what counts
+        assert states(end(system.ci, build)) == {"last": PASSED}
+
+    def test_an_outcome_that_comes_late_changes_no_record(self, system: Any, another: Callable[[], DistCI]) -> None:
+        # Given a task that was lost for good
+        system.ci.jobs.put(job_of({"name": "last", "type": UNSERVED, "attempts": 1}))
+        build = system.ci.builds.trigger("team/job")
+        with another() as victim, by_hand(victim.tickets, UNSERVED) as claim:
+            late = claim()
+        wait_until(lambda: reclaim(system.ci) > 0 or not running(system.ci, late.token))
+        before = end(system.ci, build)
+
+        # When its worker puts what the attempt came to on record after all
+        with pytest.raises((ClaimLost, NoSuchBuild)):
+            system.ci.lifecycle.settle(late, "last", Outcome.passed(), {})
+
+        # Then the record stays, as does what it was made of
+        stored = json.loads(system.ci.store.get(keys.attempt_outcome(build, "last", late.token)))
+        assert (states(before), stored["verdict"]) == ({"last": TaskState.LOST}, "lost")
+
     def test_c07_o02_a_task_that_kills_its_workers_is_lost_after_its_attempts(
         self, system: Any, another: Callable[[], DistCI]
     ) -> None:
@@ -1469,6 +1503,8 @@ class TestJobVersions:
         assert list(ci.jobs.list()) == ["a/x", "team/a", "team/b", "teams/c"]
         assert list(ci.jobs.list("team/")) == ["team/a", "team/b"]
         assert list(ci.jobs.list("team/", after="team/a")) == ["team/b"]
+        assert list(ci.jobs.list("team", after="a/x", limit=2)) == ["team/a", "team/b"]
+        assert list(ci.jobs.list(limit=0)) == []
 
 
 def break_writes(monkeypatch: pytest.MonkeyPatch, pattern: str, times: int, error: Exception) -> Iterator[int]:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 from time import monotonic
 from typing import Any, BinaryIO, cast
 
@@ -26,6 +27,7 @@ from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Outcome, Result, Task, TaskState
 from distci.process import Post, WorkerProcess
 from distci.protocol import Member, Offer, Sweeper, Ticket, Tickets, members, paths
+from distci.rebuild import Rebuild
 from distci.store.directory import DirectoryStore
 from distci.work import TaskContext
 from distci.workspaces import Workspaces
@@ -141,6 +143,73 @@ class TestStoreThatIsAway:
         for name in names:
             assert b"".join(system.ci.builds.log(build, name)) == b"begun\n" + bytes(20_000_000) + b"1\n"
         assert system.leftovers() == []
+
+    def test_claims_of_lost_workers_are_taken_over_meanwhile(
+        self, system: Any, tmp_path: Path, coordination_url: str | None, is_away: Event
+    ) -> None:
+        # Given tasks whose workers are lost, some of them for the last time
+        robot = {"type": "acme.robot", "needs": []}
+        last, more = [f"{number}-last" for number in range(6)], [f"{number}-more" for number in range(6)]
+        tasks = [{"name": name, "attempts": 2 if name in more else 1, **robot} for name in (*last, *more)]
+        build = trigger(system, *tasks)
+        with (
+            connect(tmp_path / "data", coordination=coordination_url) as victim,
+            Member(victim.tickets, Offer(["acme.robot"]), "hand", slots=len(tasks)) as member,
+        ):
+            claims = member.claims()
+            tickets = [next(claims).ticket for _ in tasks]
+            is_away.set()
+
+        # Then those that others may do are offered to them, whatever has to wait for the store
+        offered = {ticket.again().token for ticket in tickets if ticket.attempts > 1}
+        wait_until(lambda: {view.token for view in system.ci.tickets.list() if view.place == "waiting"} == offered)
+        waiting = {ticket.token for ticket in tickets if ticket.attempts == 1}
+        assert {*system.ci.tickets.running_tokens()} == waiting
+
+        # And when it is back, that is settled
+        is_away.clear()
+        with Member(system.ci.tickets, Offer(["acme.robot"]), "other hand", slots=len(more)) as member:
+            for claim in islice(member.claims(), len(more)):
+                system.ci.lifecycle.settle(claim, str(claim.ticket.body["task"]), Outcome.passed(), {})
+        states = {task.name: task.state for task in end(system, build).tasks}
+        assert states == dict.fromkeys(last, TaskState.LOST) | dict.fromkeys(more, TaskState.PASSED)
+
+    def test_a_tree_that_cannot_be_rebuilt_yet_is_swept(
+        self, system: Any, tmp_path: Path, coordination_url: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a store that does not say what the tree may lack, and a worker that is lost
+        def away(rebuild: Rebuild) -> None:
+            raise StoreUnavailable("away on purpose")
+
+        monkeypatch.setattr(Rebuild, "once", away)
+        trigger(system, {"name": "only", "type": "acme.robot", "attempts": 2})
+        with (
+            connect(tmp_path / "data", coordination=coordination_url) as victim,
+            Member(victim.tickets, Offer(["acme.robot"]), "hand") as member,
+        ):
+            ticket = next(member.claims()).ticket
+
+        # Then its claim is taken over
+        wait_until(lambda: ticket.again().token in {view.token for view in system.ci.tickets.list()})
+
+    def test_it_costs_no_attempt_of_a_task_that_is_about_to_begin(
+        self, system: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a store that does not give the plan to those who work, at first
+        get, refusals = DirectoryStore.get, iter(range(3))
+
+        def broken(store: DirectoryStore, key: str, *part: Any) -> bytes:
+            is_ours = key.endswith("/plan.json") and current_thread().name.startswith("slot of")
+            if is_ours and next(refusals, None) is not None:
+                raise StoreUnavailable("away on purpose")
+            return get(store, key, *part)
+
+        monkeypatch.setattr(DirectoryStore, "get", broken)
+
+        view = end(system, trigger(system, shell("true", attempts=1)))
+
+        assert next(refusals, None) is None
+        assert view.result is Result.PASSED
 
 
 def _refusing(is_away: Event, call: Callable[..., Any]) -> Callable[..., Any]:

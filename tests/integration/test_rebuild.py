@@ -17,7 +17,7 @@ from wiping import wipe
 from distci.app import open_coordination
 from distci.builds import Builds, BuildView
 from distci.coordination.port import Coordination
-from distci.errors import ClaimLost, IllegalTransition
+from distci.errors import ClaimLost, CoordinationUnavailable, IllegalTransition
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, TaskState
 from distci.protocol import Member, Offer, Ticket, Tickets, paths
@@ -47,6 +47,7 @@ class Marks:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._gates: set[str] = set()
         folder.mkdir()
 
     def note(self, name: str) -> str:
@@ -55,10 +56,15 @@ class Marks:
 
     def gate(self, name: str) -> str:
         """A script's line that waits until it may go on."""
+        self._gates.add(name)
         return f"until [ -e {shlex.quote(str(self._folder / name))} ]; do sleep 0.02; done"
 
     def open(self, name: str) -> None:
         (self._folder / name).touch()
+
+    def open_all(self) -> None:
+        for name in self._gates:
+            self.open(name)
 
     def count(self, name: str) -> int:
         path = self._folder / name
@@ -66,8 +72,11 @@ class Marks:
 
 
 @pytest.fixture
-def marks(tmp_path: Path) -> Marks:
-    return Marks(tmp_path / "marks")
+def marks(tmp_path: Path) -> Iterator[Marks]:
+    marks = Marks(tmp_path / "marks")
+    yield marks
+    # Of a test that came to nothing: nobody ends while a script waits.
+    marks.open_all()
 
 
 def shell(name: str, *lines: str, **extra: Any) -> dict[str, Any]:
@@ -119,6 +128,32 @@ def test_the_number_of_a_build_that_was_lost_unplanned_is_not_given_to_another(
 
     assert [end(system, build).state for build in (first, second)] == ["passed", "passed"]
     assert (first.number, second.number) == (1, 2)
+
+
+def test_a_build_that_is_not_back_yet_is_never_said_not_to_be(
+    system: System, marks: Marks, other: Coordination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a build in a tree that was lost, and nobody who brings it back
+    put(system, "team/job", shell("only", marks.gate("go")))
+    build = system.ci.builds.trigger("team/job")
+    wait_until(lambda: system.ci.builds.get(build).state == "running")
+    with monkeypatch.context() as patch:
+        patch.setattr(Rebuild, "once", lambda self: None)
+        wipe(other)
+
+        # When it is asked for
+        view = system.ci.builds.get(build)
+
+        # Then it is there, is not over, and cannot be cancelled yet
+        assert (view.id, view.state, view.is_archived) == (build, "planning", False)
+        assert numbers(system, "team/job") == [1]
+        assert system.ci.builds.wait(build, 0.01).state == "planning"
+        with pytest.raises(CoordinationUnavailable):
+            system.ci.builds.cancel(build)
+
+    # And whoever waits for it hears of its end
+    marks.open("go")
+    assert system.ci.builds.wait(build, BUILD_TIME_MAX_S).state == "passed"
 
 
 def test_a_build_goes_on_from_what_its_tasks_came_to(system: System, marks: Marks, other: Coordination) -> None:

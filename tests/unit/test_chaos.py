@@ -15,11 +15,11 @@ from distci.chaos.faults import Hit
 from distci.chaos.findings import PROMISES, Violation, explain
 from distci.chaos.history import Commit, History, Put, read, settled
 from distci.chaos.output_rules import Mark
-from distci.chaos.schedule import LINK_KINDS, MEMBER_KINDS, Fault, Kind, Theatre, schedule
+from distci.chaos.schedule import LINK_KINDS, MEMBER_KINDS, STORE_KINDS, Fault, Kind, Theatre, schedule
 from distci.coordination.port import Check, Create, Delete, Operation
 from distci.protocol import Ticket, paths, transactions
 from distci.protocol.records import Running
-from distci.recording import COMMITTED, REFUSED, UNKNOWN
+from distci.recording import COMMITTED, DONE, REFUSED, UNKNOWN
 
 TICKET = Ticket("a", "work", posted_ms=1)
 AGAIN = TICKET.again()
@@ -59,7 +59,7 @@ def promises(found: Sequence[Violation]) -> list[str]:
 
 
 class TestSchedule:
-    THEATRE = Theatre(workers=3, session_s=2.0, has_links=True, members=3)
+    THEATRE = Theatre(workers=3, session_s=2.0, has_links=True, has_store_links=True, members=3)
 
     def test_equal_seeds_give_equal_faults(self) -> None:
         assert schedule(7, 50, 60.0, self.THEATRE) == schedule(7, 50, 60.0, self.THEATRE)
@@ -76,7 +76,23 @@ class TestSchedule:
     def test_only_what_is_there_is_broken(self) -> None:
         kinds = {fault.kind for fault in schedule(1, 200, 100.0, Theatre(workers=3, session_s=1.0))}
 
-        assert kinds == {*Kind} - {*MEMBER_KINDS, *LINK_KINDS}
+        assert kinds == {*Kind} - {*MEMBER_KINDS, *LINK_KINDS, *STORE_KINDS}
+
+    def test_a_store_without_links_changes_no_fault(self) -> None:
+        planned = schedule(7, 200, 100.0, Theatre(workers=3, session_s=2.0, has_links=True, members=3))
+
+        assert not {fault.kind for fault in planned} & {*STORE_KINDS}
+        assert {fault.kind for fault in planned} >= {*LINK_KINDS, *MEMBER_KINDS}
+
+    def test_workers_are_killed_while_the_store_is_away_and_their_links_to_it_are_not_cut_twice(self) -> None:
+        away, cut = Fault(1.0, Kind.STORE_AWAY, 0, 2.0), Fault(2.0, Kind.STORE_CUT, 1, 1.0)
+
+        assert away.meets(cut)
+        assert cut.meets(away)
+        assert away.meets(away)
+        assert cut.meets(Fault(2.0, Kind.KILL, 1, 1.0))
+        assert not cut.meets(Fault(2.0, Kind.STORE_SILENCE, 2, 1.0))
+        assert not any(away.meets(Fault(2.0, kind, 0, 1.0)) for kind in {*Kind} - {*STORE_KINDS})
 
     def test_every_kind_comes_up(self) -> None:
         assert {fault.kind for fault in schedule(1, 200, 100.0, self.THEATRE)} == {*Kind}
@@ -195,6 +211,16 @@ class TestCost:
         hits = [self.hit(kind, "zookeeper0") for kind in MEMBER_KINDS]
 
         assert cost(hits, [posted(1), claimed(2), finished(6)]) == Cost(len(hits), 2.5, 2.5)
+
+    def test_a_store_that_is_away_costs_the_time_in_which_no_worker_could_store(self) -> None:
+        puts = [
+            Put("w", number, started_s, ended_s, outcome, f"k{number}", 1, "d")
+            for number, (started_s, ended_s, outcome) in enumerate(
+                [(3.0, 3.5, DONE), (4.5, 5.0, "StoreUnavailable"), (5.5, 7.0, DONE), (6.0, 8.0, DONE)]
+            )
+        ]
+
+        assert cost([self.hit(Kind.STORE_AWAY, "store")], [posted(1), claimed(2)], puts) == Cost(1, 3.0, 3.0)
 
 
 def test_an_explanation_has_the_calls_in_order_and_the_promise() -> None:

@@ -21,10 +21,12 @@ import click
 import pytest
 
 import distci
-from distci import documents, plan
+from distci import plan
 from distci.app import DistCI, connect, open_isolation
 from distci.cli import cli
 from distci.cli.command import Command
+from distci.documents.jobs import job_from_json
+from distci.documents.strict_json import read_json
 from distci.frontend.serving import FrontEnd
 from distci.jobs import Jobs
 from distci.model import BuildId, Json, Trigger
@@ -122,7 +124,7 @@ def front_end(served: DistCI) -> Iterator[FrontEnd]:
 
 @pytest.mark.parametrize("block", JOBS, ids=str)
 def test_a_job_that_is_shown_is_valid(block: Block) -> None:
-    documents.job_from_json(documents.read_json(block.text, block.page))
+    job_from_json(read_json(block.text, block.page))
 
 
 @pytest.mark.parametrize("block", JOBS, ids=str)
@@ -144,7 +146,7 @@ def test_a_job_whose_axes_change_places_is_another_version(tmp_path: Path) -> No
 
 
 def task_names(document: Mapping[str, Json]) -> list[str]:
-    job = documents.job_from_json(document)
+    job = job_from_json(document)
     return [task.name for task in plan.expand(job, BuildId(job.id, 1), 1, Trigger()).tasks]
 
 

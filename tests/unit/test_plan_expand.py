@@ -7,7 +7,9 @@ from itertools import product
 
 import pytest
 
-from distci import documents, plan
+from distci import plan
+from distci.documents.jobs import job_from_json
+from distci.documents.stored import plan_to_bytes
 from distci.errors import InvalidJob
 from distci.model import BuildId, Job, Json, Plan, TaskDefinition, Trigger, When
 
@@ -19,7 +21,7 @@ def shell(name: str, **keys: Json) -> dict[str, Json]:
 
 
 def expand(*tasks: Mapping[str, Json], trigger: Trigger | None = None, **keys: Json) -> Plan:
-    job = documents.job_from_json({"job": "team/hello", "tasks": list(tasks), **keys})
+    job = job_from_json({"job": "team/hello", "tasks": list(tasks), **keys})
     return plan.expand(job, BUILD, 3, trigger or Trigger())
 
 
@@ -189,6 +191,6 @@ def test_a_job_that_never_was_a_document_is_checked_as_well(tasks: list[TaskDefi
 
 def test_equal_jobs_and_triggers_give_equal_bytes() -> None:
     def made() -> bytes:
-        return documents.plan_to_bytes(expand(shell("t", matrix={"v": ["1", "2"]}), shell("u")))
+        return plan_to_bytes(expand(shell("t", matrix={"v": ["1", "2"]}), shell("u")))
 
     assert made() == made()

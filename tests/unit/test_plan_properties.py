@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distci import documents, plan
+from distci import plan
+from distci.documents import stored
 from distci.model import (
     BuildId,
     BuildState,
@@ -230,24 +231,24 @@ outcomes = st.builds(
 @LIMITS
 @given(plans)
 def test_a_plan_reads_as_it_was_written_and_is_written_the_same(made: Plan) -> None:
-    data = documents.plan_to_bytes(made)
-    assert documents.plan_from_bytes(data) == made
-    assert documents.plan_to_bytes(documents.plan_from_bytes(data)) == data
+    data = stored.plan_to_bytes(made)
+    assert stored.plan_from_bytes(data) == made
+    assert stored.plan_to_bytes(stored.plan_from_bytes(data)) == data
 
 
 @LIMITS
 @given(triggers)
 def test_a_trigger_reads_as_it_was_written(trigger: Trigger) -> None:
-    assert documents.trigger_from_json(documents.trigger_to_json(trigger)) == trigger
+    assert stored.trigger_from_json(stored.trigger_to_json(trigger)) == trigger
 
 
 @LIMITS
 @given(outcomes)
 def test_an_outcome_reads_as_it_was_written(outcome: Outcome) -> None:
-    assert documents.outcome_from_json(documents.outcome_to_json(outcome)) == outcome
+    assert stored.outcome_from_json(stored.outcome_to_json(outcome)) == outcome
 
 
 @LIMITS
 @given(states)
 def test_a_state_reads_as_it_was_written(state: BuildState) -> None:
-    assert documents.state_from_json(documents.state_to_json(state)) == state
+    assert stored.state_from_json(stored.state_to_json(state)) == state

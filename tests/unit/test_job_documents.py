@@ -1,4 +1,4 @@
-"""What is read from JSON, and what is refused, with the place and a hint."""
+"""What a job document may say, and what is refused, with the place and a hint."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
-from distci import documents, plan
-from distci.errors import InvalidDocument, InvalidJob
+from distci import plan
+from distci.documents.jobs import COMMON_KEYS, job_from_json, warnings_for
+from distci.documents.schema import BUILT_IN, WORKERS
+from distci.documents.stored import plan_from_bytes, plan_to_bytes
+from distci.errors import InvalidJob
 from distci.model import (
     BuildId,
-    BuildState,
     Concurrency,
     Job,
     Json,
-    Outcome,
     Permit,
     Policy,
-    Progress,
-    TaskState,
     Trigger,
 )
 
@@ -46,7 +43,7 @@ def job(*tasks: Json, **keys: Json) -> dict[str, Json]:
 
 def problems(document: Json) -> tuple[str, ...]:
     with pytest.raises(InvalidJob) as refused:
-        documents.job_from_json(document)
+        job_from_json(document)
     return refused.value.problems
 
 
@@ -57,53 +54,17 @@ def example() -> dict[str, Json]:
     return json.loads(block[1])  # type: ignore[no-any-return]
 
 
-# JSON itself
-
-
-@pytest.mark.parametrize(
-    ("data", "told"),
-    [
-        (b'{"a": 1, "a": 2}', "the key 'a' is there twice"),
-        (b"[NaN]", "NaN is not a number"),
-        (b"[Infinity]", "Infinity is not a number"),
-        (b"[1e999]", "1e999 is not a number"),
-        (b'{\n  "a": }', "line 2, column 8"),
-        (b"\xff", "can't decode byte 0xff"),
-        (b'["\\ud800"]', "surrogates"),
-        (b"", "line 1, column 1"),
-        (b"[" * 100_000, "recursion"),
-        (b"[" * 70 + b"]" * 70, "deeper than 64"),
-        (b"9" * 5000, "digits"),
-        (b" " * (documents.DOCUMENT_BYTES_MAX + 1), "too many"),
-        (b"\xef\xbb\xbf{}", "BOM"),
-    ],
-    ids=lambda value: repr(value[:12]),
-)
-def test_what_is_not_strict_json_is_refused_by_name(data: bytes, told: str) -> None:
-    with pytest.raises(InvalidDocument, match=told) as refused:
-        documents.read_json(data, "the thing")
-    assert str(refused.value).startswith("the thing: ")
-
-
-@pytest.mark.parametrize("data", ['{"a": ["\\u00e4", 1.5, null]}', b'{"a": ["\xc3\xa4", 1.5, null]}'])
-def test_json_is_read_from_text_and_bytes(data: str | bytes) -> None:
-    assert documents.read_json(data, "it") == {"a": ["ä", 1.5, None]}
-
-
-# Jobs
-
-
 def test_the_example_of_the_documentation_is_a_job_that_can_be_planned() -> None:
-    made = plan.expand(documents.job_from_json(example()), BuildId("team/hello", 1), 1, Trigger())
+    made = plan.expand(job_from_json(example()), BuildId("team/hello", 1), 1, Trigger())
     assert "test[3.11,arch=amd64]" in {task.name for task in made.tasks}
 
 
 def test_a_job_of_three_lines_is_enough() -> None:
-    assert documents.job_from_json(job()).tasks[0].arguments == {"script": "true"}
+    assert job_from_json(job()).tasks[0].arguments == {"script": "true"}
 
 
 def test_a_document_says_all_that_a_definition_holds() -> None:
-    read = documents.job_from_json(
+    read = job_from_json(
         job(
             shell("a"),
             shell("b", needs=["a"], when="always", on_cancel=True, timeout="10m", attempts=2, retries=1, priority=0),
@@ -122,7 +83,7 @@ def test_a_document_says_all_that_a_definition_holds() -> None:
     ("duration", "seconds"), [("1s", 1.0), ("90s", 90.0), ("10m", 600.0), ("2h", 7200.0), ("1d", 86400.0)]
 )
 def test_durations_have_a_unit(duration: str, seconds: float) -> None:
-    assert documents.job_from_json(job(shell(timeout=duration))).tasks[0].timeout_s == seconds
+    assert job_from_json(job(shell(timeout=duration))).tasks[0].timeout_s == seconds
 
 
 GIT = {"name": "g", "type": "git-checkout", "repository": REMOTE}
@@ -287,15 +248,15 @@ class Deploy:
 
 @pytest.fixture
 def _deploy_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("deploy", f"{__name__}:Deploy", documents.WORKERS)
-    broken = EntryPoint("broken", "no_such_module_anywhere:Worker", documents.WORKERS)
+    point = EntryPoint("deploy", f"{__name__}:Deploy", WORKERS)
+    broken = EntryPoint("broken", "no_such_module_anywhere:Worker", WORKERS)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point, broken])
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
 
 
 @pytest.mark.usefixtures("_deploy_installed")
 def test_the_keys_of_an_installed_kind_are_checked() -> None:
-    assert documents.job_from_json(job({"name": "d", "type": "deploy", "target": "x"})).tasks[0].type == "deploy"
+    assert job_from_json(job({"name": "d", "type": "deploy", "target": "x"})).tasks[0].type == "deploy"
     assert problems(job({"name": "d", "type": "deploy", "traget": "x"})) == (
         "tasks[0].target: is missing",
         "tasks[0].traget: unknown key; did you mean 'target'?",
@@ -311,8 +272,8 @@ def test_a_kind_that_cannot_be_loaded_is_a_problem_of_its_task_alone() -> None:
 
 def test_a_kind_with_a_dot_may_be_planned_where_it_is_not_installed_and_a_warning_says_so() -> None:
     document = job({"name": "d", "type": "org.example.deploy", "target": "x"})
-    assert documents.job_from_json(document).tasks[0].arguments == {"target": "x"}
-    assert documents.warnings_for(document) == [
+    assert job_from_json(document).tasks[0].arguments == {"target": "x"}
+    assert warnings_for(document) == [
         "tasks[0].type: org.example.deploy is not installed here; its own keys are not checked"
     ]
 
@@ -334,112 +295,37 @@ def test_a_kind_with_a_dot_may_be_planned_where_it_is_not_installed_and_a_warnin
     ids=str,
 )
 def test_a_key_that_nothing_acts_on_yet_is_named(document: dict[str, Json], place: str) -> None:
-    documents.job_from_json(document)
-    assert [warning.partition(": ")[0] for warning in documents.warnings_for(document)] == [place]
+    job_from_json(document)
+    assert [warning.partition(": ")[0] for warning in warnings_for(document)] == [place]
 
 
 def test_a_job_that_is_wholly_acted_on_has_no_warnings() -> None:
     tasks = [shell(isolation={"type": "host"}, resources=["board"])]
-    assert documents.warnings_for(job(*tasks, triggers=[{"type": "job", "job": "b"}], concurrency={})) == []
+    assert warnings_for(job(*tasks, triggers=[{"type": "job", "job": "b"}], concurrency={})) == []
 
 
 def test_a_group_is_the_jobs_own_unless_it_says_another() -> None:
-    assert documents.job_from_json(job(concurrency={})).concurrency == Concurrency("team/hello", 1, Policy.QUEUE)
+    assert job_from_json(job(concurrency={})).concurrency == Concurrency("team/hello", 1, Policy.QUEUE)
     shared = {"group": "boards", "limit": 2, "policy": "keep-latest"}
-    assert documents.job_from_json(job(concurrency=shared)).concurrency == Concurrency("boards", 2, Policy.KEEP_LATEST)
+    assert job_from_json(job(concurrency=shared)).concurrency == Concurrency("boards", 2, Policy.KEEP_LATEST)
 
 
 def test_a_resource_is_a_name_or_a_name_and_a_limit_with_the_matrix_filled_in() -> None:
     tasks = [shell("t", resources=["board", {"name": "rig-{v}", "limit": 2}], matrix={"v": ["1"]})]
-    made = plan.expand(documents.job_from_json(job(*tasks, concurrency={})), BuildId("team/hello", 1), 1, Trigger())
+    made = plan.expand(job_from_json(job(*tasks, concurrency={})), BuildId("team/hello", 1), 1, Trigger())
     assert made.task("t[1]").resources == (Permit("board", 1), Permit("rig-1", 2))
-    assert documents.plan_from_bytes(documents.plan_to_bytes(made)) == made
+    assert plan_from_bytes(plan_to_bytes(made)) == made
 
 
-# The schemas
-
-
-@pytest.mark.parametrize("name", ["job", "plan", "outcome", "state"])
-def test_each_schema_is_a_schema_that_says_what_it_is(name: str) -> None:
-    schema = json.loads(files("distci.schemas").joinpath(f"{name}.json").read_text())
-    Draft202012Validator.check_schema(schema)
-    assert schema["$id"] == f"urn:distci:schema:{name}"
-    assert schema["description"]
+# The schema
 
 
 def test_the_keys_common_to_all_tasks_are_those_of_the_schema() -> None:
     definitions = json.loads(files("distci.schemas").joinpath("job.json").read_text())["$defs"]
-    assert definitions["task-other"]["properties"].keys() == documents.COMMON_KEYS | {"name", "type"}
-    assert {f"task-{kind}" for kind in documents.BUILT_IN} < definitions.keys()
+    assert definitions["task-other"]["properties"].keys() == COMMON_KEYS | {"name", "type"}
+    assert {f"task-{kind}" for kind in BUILT_IN} < definitions.keys()
 
 
-def valid(name: str, document: Json) -> None:
-    schema = json.loads(files("distci.schemas").joinpath(f"{name}.json").read_text())
-    Draft202012Validator(schema).validate(document)
-
-
-def test_what_is_written_is_what_the_schemas_describe() -> None:
-    trigger = Trigger(
-        "retry", "me", {"LEVEL": "full"}, upstream=BuildId("a", 1), retry_of=BuildId("b", 2), only=["tell"]
-    )
-    made = plan.expand(documents.job_from_json(example()), BuildId("team/hello", 1), 1, trigger)
-    valid("plan", json.loads(documents.plan_to_bytes(made)))
-    valid("outcome", documents.outcome_to_json(Outcome.failed("exit status 1", commit="abc")))
-    taken = Progress(TaskState.REUSED, 2, "x.1", "team/hello#1")
-    state = BuildState({"a": taken, "b": Progress()}, is_cancelled=True)
-    valid("state", documents.state_to_json(state))
-
-
-# Our own documents
-
-
-@pytest.mark.parametrize(
-    ("read", "document"),
-    [
-        (documents.trigger_from_json, {}),
-        (documents.trigger_from_json, []),
-        (documents.trigger_from_json, {"kind": 1}),
-        (documents.trigger_from_json, {"kind": "m", "upstream": "nonsense"}),
-        (documents.trigger_from_json, {"kind": "m", "only": "abc"}),
-        (documents.trigger_from_json, {"kind": "m", "parameters": {"A": 1}}),
-        (documents.outcome_from_json, None),
-        (documents.outcome_from_json, {"verdict": "splendid"}),
-        (documents.state_from_json, {"tasks": []}),
-        (documents.state_from_json, {"tasks": {"a": []}}),
-        (documents.state_from_json, {"tasks": {"a": ["z"]}}),
-        (documents.state_from_json, {"tasks": {"a": ["p", 1]}}),
-        (documents.state_from_json, {"tasks": {"a": ["p", "x", 1, 0]}}),
-        (documents.state_from_json, {"tasks": {"a": ["p", "x", 1, -1, 5]}}),
-        (documents.plan_from_bytes, b"[]"),
-        (documents.plan_from_bytes, b"{"),
-        (documents.plan_from_bytes, b'{"format": 1}'),
-    ],
-)
-def test_a_damaged_document_is_refused(read: Callable[[Json], object], document: Json) -> None:
-    with pytest.raises(InvalidDocument):
-        read(document)
-
-
-@pytest.mark.parametrize(
-    ("read", "document"),
-    [
-        (documents.trigger_from_json, {"format": 9}),
-        (documents.outcome_from_json, {"format": 9}),
-        (documents.state_from_json, {"format": 9}),
-        (documents.plan_from_bytes, b'{"format": 9}'),
-    ],
-)
-def test_another_format_is_refused_politely(read: Callable[[Json], object], document: Json) -> None:
-    with pytest.raises(InvalidDocument, match="format 9; this version reads format 1"):
-        read(document)
-
-
-def test_the_state_of_a_task_takes_few_bytes() -> None:
-    ended = Progress(TaskState.PASSED, 1, "0123456789abcdefghjk.1")
-    document = documents.state_to_json(BuildState({f"task{number:03}": ended for number in range(200)}))
-    assert len(json.dumps(document, separators=(",", ":"))) <= 200 * 44
-
-
-def test_importing_documents_does_not_import_jsonschema() -> None:
-    code = "import sys, distci.documents; sys.exit('jsonschema' in sys.modules)"
+def test_importing_what_reads_jobs_does_not_import_jsonschema() -> None:
+    code = "import sys, distci.documents.jobs; sys.exit('jsonschema' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

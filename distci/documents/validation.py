@@ -1,0 +1,161 @@
+"""What no schema can say of a job: text that no script could be given, tasks that do not hang together, what could not be stored."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+
+from distci import plan
+from distci.documents.schema import Place, Problem, told, typed_task_problems
+from distci.documents.stored import state_to_json
+from distci.documents.strict_json import DEPTH_MAX, canonical
+from distci.errors import Invalid
+from distci.model import BuildState, Job, Json, Progress, Task, TaskState, check_job_id
+
+TASK_NAME_LENGTH_MAX = 128
+
+TOKEN_LENGTH = 24
+"""Of an attempt: a ticket's 20 characters, a dot, and up to three digits."""
+
+RESERVED = re.compile(r"CI|DISTCI.*")
+
+PLAN_BYTES_MAX = 3 * 1024 * 1024
+"""What the tasks of a plan may take: trigger and parameters come on top, and the whole must be readable again."""
+
+STATE_BYTES_MAX = 13 * 1024
+"""What the state of a build may take: it shares a node of 16 KiB with the trigger."""
+
+
+def unfit(document: Json) -> Iterator[Problem]:
+    """What is no JSON, or could not be handed to a script, however deep it lies."""
+    pending: list[tuple[Place, Json]] = [((), document)]
+    while pending:
+        path, value = pending.pop()
+        if len(path) > DEPTH_MAX:
+            yield path[:4], f"nested deeper than {DEPTH_MAX} levels"
+            return
+        if isinstance(value, dict):
+            for key, item in value.items():
+                problem = plan.text_problem(key) if isinstance(key, str) else "is no text"
+                if problem:
+                    yield path, f"the key {key!r} {problem}"
+                else:
+                    pending.append(((*path, key), item))
+        elif isinstance(value, list):
+            pending += [((*path, position), item) for position, item in enumerate(value)]
+        elif isinstance(value, str):
+            if problem := plan.text_problem(value):
+                yield path, problem
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield path, f"{value} is not JSON"
+        elif not isinstance(value, int | float | None):
+            yield path, f"{type(value).__name__} is not JSON"
+
+
+def job_problems(job: Job) -> Iterator[str]:
+    """What is wrong with the job itself, its parameters, and the variables and resources that it names."""
+    try:
+        check_job_id(job.id)
+    except Invalid as error:
+        yield f"job: {error}"
+    for name, parameter in job.parameters.items():
+        if parameter.required and parameter.default:
+            yield f"parameters.{name}.default: is never used, since a value is required"
+        elif parameter.choices and not parameter.required and parameter.default not in parameter.choices:
+            hint = plan.did_you_mean(parameter.default, parameter.choices)
+            yield f"parameters.{name}.default: {parameter.default!r} is not one of its choices{hint}"
+    for position, definition in enumerate(job.tasks):
+        for name, times in Counter(resource.name for resource in definition.resources).items():
+            if times > 1:
+                yield f"tasks[{position}].resources: {name!r} is there twice"
+    for where, variables in _variables(job):
+        for name in variables:
+            if RESERVED.fullmatch(name):
+                yield f"{where}.{name}: this variable is set by DistCI itself"
+            elif where.endswith("environment") and name in job.parameters:
+                yield f"{where}.{name}: is a parameter of the job already"
+
+
+def task_problems(job: Job, document: Mapping[str, Json]) -> Iterator[str]:
+    """What is wrong with how the tasks hang together, and with what comes of them when matrices are filled in."""
+    yield from _trigger_problems(job, document)
+    defaults = {name: parameter.default for name, parameter in job.parameters.items()}
+    tasks, problems = plan.expand_tasks(job, defaults)
+    yield from problems
+    if not problems:
+        yield from _matrix_problems(job, document, tasks)
+        yield from _size_problems(tasks)
+
+
+def _trigger_problems(job: Job, document: Mapping[str, Json]) -> Iterator[str]:
+    """Triggers by other jobs alone: where the others are served, they are checked too."""
+    of_jobs = iter(job.triggers)
+    for position, item in enumerate(document.get("triggers", ())):
+        if item["type"] != "job":
+            continue
+        trigger = next(of_jobs)
+        try:
+            check_job_id(trigger.job)
+        except Invalid as error:
+            yield f"triggers[{position}].job: {error}"
+        if trigger.job == job.id:
+            yield f"triggers[{position}].job: the job would start itself for ever"
+        for name, value in trigger.parameters.items():
+            if problem := plan.value_problem(job, name, value):
+                yield f"triggers[{position}].parameters.{name}: {problem}"
+
+
+def _variables(job: Job) -> Iterator[tuple[str, Mapping[str, object]]]:
+    yield "environment", job.environment
+    yield "parameters", job.parameters
+    for position, definition in enumerate(job.tasks):
+        where = f"tasks[{position}]"
+        yield f"{where}.environment", definition.environment
+        yield f"{where}.secrets", dict.fromkeys(definition.secrets)
+        yield f"{where}.matrix", definition.matrix or (definition.include[0] if definition.include else {})
+
+
+def _matrix_problems(job: Job, document: Mapping[str, Json], tasks: Sequence[Task]) -> Iterator[str]:
+    positions = {definition.name: position for position, definition in enumerate(job.tasks)}
+    found = Counter(_base(task.name) for task in tasks)
+    for name, position in positions.items():
+        most = document["tasks"][position].get("matrix", {}).get("max")
+        if most is not None and found[name] > most:
+            yield f"tasks[{position}].matrix: {found[name]} combinations; at most {most} are allowed by its max"
+    for task in tasks:
+        position = positions[_base(task.name)]
+        if len(task.name) > TASK_NAME_LENGTH_MAX:
+            yield f"tasks[{position}].matrix: the name {task.name!r} is longer than {TASK_NAME_LENGTH_MAX} characters"
+        if _base(task.name) != task.name:
+            # A value that is filled in can turn a harmless path into one that leaves the workspace.
+            filled: dict[str, Json] = {
+                "name": _base(task.name),
+                "type": task.type,
+                "labels": list(dict.fromkeys(task.labels)),
+            }
+            filled |= {"isolation": task.isolation} if task.isolation else {}
+            place = ("tasks", position)
+            problems = typed_task_problems(task.type, {**filled, **task.arguments}, place)
+            yield from (f"{problem} (in {task.name})" for problem in told(list(problems)))
+
+
+def _size_problems(tasks: Sequence[Task]) -> Iterator[str]:
+    """What could not be stored. Sizes are taken of what would be stored at worst, never guessed."""
+    plan_bytes = len(canonical([asdict(task) for task in tasks]))
+    if plan_bytes > PLAN_BYTES_MAX:
+        yield f"tasks: with all matrices expanded they take {plan_bytes} bytes; at most {PLAN_BYTES_MAX} are allowed"
+    worst = Progress(TaskState.REUSED, 10, "x" * TOKEN_LENGTH, "x")
+    state_bytes = len(canonical(state_to_json(BuildState({task.name: worst for task in tasks}))))
+    if state_bytes > STATE_BYTES_MAX:
+        yield (
+            f"tasks: the state of {len(tasks)} tasks with names this long takes {state_bytes} bytes; "
+            f"at most {STATE_BYTES_MAX} fit: give them shorter names, or make them fewer"
+        )
+
+
+def _base(name: str) -> str:
+    """The name of a task's definition."""
+    return name.partition("[")[0]
