@@ -61,6 +61,7 @@ class TestPrecedence:
             "data": "/c",
             "session_timeout": "5s",
             "search_path": "/d",
+            "listen": "127.0.0.1:1",
             "build_url": "e",
             "actor": "f",
             "zookeeper_user": "g",
