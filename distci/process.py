@@ -11,7 +11,7 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
@@ -111,6 +111,7 @@ class WorkerProcess:
         self._servers = [Thread(target=self._serve, args=(member,), name=member.name) for member in self._members]
         self._closing = Event()
         self._sweeper = Thread(target=self._sweep, name="sweeper", daemon=True)
+        self._rebuilder = Thread(target=self._rebuild, name="rebuilder", daemon=True)
         self._pulse = Thread(target=self._beat, name="pulse", daemon=True)
 
     @property
@@ -130,6 +131,7 @@ class WorkerProcess:
         self._pulse.start()
         if CONTROL_KIND in self._kinds:
             self._sweeper.start()
+            self._rebuilder.start()
 
     def drain(self) -> None:
         """Claim nothing more. From any thread or signal handler."""
@@ -160,6 +162,9 @@ class WorkerProcess:
         for thread in (self._sweeper, self._pulse):
             if thread.is_alive():
                 thread.join()
+        if self._rebuilder.is_alive():
+            # With the store away it may take very long, and it may be broken off at any point.
+            self._rebuilder.join(SWEEP_S)
         for member in self._members:
             member.leave()
         self._scratch.close()
@@ -210,18 +215,21 @@ class WorkerProcess:
         def candidates() -> Sequence[str]:
             return [view.name for view in workers(tickets) if CONTROL_KIND in view.offer.kinds]
 
-        sweeper = Sweeper(tickets, name, candidates)
-        rebuild = Rebuild(self._lifecycle)
+        self._repeat(Sweeper(tickets, name, candidates).sweep, "sweep")
+
+    def _rebuild(self) -> None:
+        """What the tree has is swept meanwhile, however long the store takes to say what it lacks."""
+        self._repeat(Rebuild(self._lifecycle).once, "rebuild")
+
+    def _repeat(self, step: Callable[[], object], what: str) -> None:
         while not self._closing.wait(SWEEP_S):
-            # Each by itself: what the tree has is swept also while the store, which knows what it has lost, is away.
-            for step in (rebuild.once, sweeper.sweep):
-                try:
-                    step()
-                except Unavailable as error:
-                    log.info("cannot sweep yet: %s", error)
-                except Exception:
-                    # One node that cannot be swept must not keep all others from it.
-                    log.exception("a sweep came to nothing")
+            try:
+                step()
+            except Unavailable as error:
+                log.info("cannot %s yet: %s", what, error)
+            except Exception:
+                # One node that cannot be swept must not keep all others from it.
+                log.exception("a %s came to nothing", what)
 
 
 class Scratch:

@@ -125,14 +125,15 @@ def idle_crowd(
         until(lambda: len(boss.tree.coordination.children(folder)) == workers, 300)
         raw: list[float] = []
 
-        def post(name: str, count: int) -> float:
+        def post(name: str, count: int, is_timed: bool) -> float:
             """Post as many at the rate wanted, until they have been claimed; how long the posts took."""
             started = time.monotonic()
             for number in range(count):
                 ahead_s = started + number / per_s - time.monotonic()
                 if ahead_s > 0:
                     time.sleep(ahead_s)
-                boss.post(Ticket(f"{kind}-{name}-{number}", kind, {"posted": time.monotonic()}))
+                body = {"posted": time.monotonic(), "is_timed": is_timed}
+                boss.post(Ticket(f"{kind}-{name}-{number}", kind, body))
                 if number % 10 == 0:
                     raw.append(raw_commits_ms(boss.tree, 1)[0])
             seconds = time.monotonic() - started
@@ -140,12 +141,12 @@ def idle_crowd(
             return seconds
 
         # Those who have only just begun all look for work at once, and are not idle yet.
-        post("early", math.ceil(per_s * SETTLING_S))
+        post("early", math.ceil(per_s * SETTLING_S), is_timed=False)
         raw.clear()
         for end in ends:
             end.send("begin")
             end.recv()
-        seconds = post("timed", tickets)
+        seconds = post("timed", tickets, is_timed=True)
         delays: list[float] = []
         tried = 0
         for end in ends:
@@ -178,8 +179,9 @@ def _serve(connect: Connect, kind: str, count: int, end: Connection) -> None:
         for claim in member.claims():
             delay_s = time.monotonic() - claim.ticket.body["posted"]
             claim.finish()
-            with lock:
-                delays.append(1000 * delay_s)
+            if claim.ticket.body["is_timed"]:
+                with lock:
+                    delays.append(1000 * delay_s)
 
     with session(connect) as coordination:
         counting = Counting(coordination)
@@ -189,8 +191,6 @@ def _serve(connect: Connect, kind: str, count: int, end: Connection) -> None:
         for worker in workers:
             worker.start()
         end.recv()
-        with lock:
-            delays.clear()
         counting.reset()
         end.send("begun")
         end.recv()

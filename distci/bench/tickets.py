@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from queue import Queue
@@ -28,12 +27,16 @@ from distci.bench.measuring import (
 )
 from distci.protocol import Claim, Member, Offer, Ticket, Tickets, paths
 
+POSTED_AT_ONCE = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
     """Chained tickets against raw transactions, at one concurrency."""
 
     concurrency: int
+    chains: int
+    """Of tickets, each posted by the one before, at once."""
     tickets_per_s: float
     raw_per_s: float
     """Pairs of transactions a second (one as large as a claim, one as large as a finish)."""
@@ -64,20 +67,33 @@ class Crowd:
     seconds: float
 
 
-def cycle(connect: Connect, tickets: int = 400, concurrency: int = 1) -> Cycle:
-    """Workers that each finish a ticket and go on with the next of its chain, against the raw transactions of such a cycle."""
+def cycle(connect: Connect, tickets: int = 400, concurrency: int = 1, chains: int | None = None) -> Cycle:
+    """Workers that each finish a ticket and go on with the next of its chain, against the raw transactions of such a cycle.
+
+    With more ``chains`` than workers, which are as many without it, others stand in line all the time.
+    """
     kind = fresh("cycle")
-    per_chain = max(1, tickets // concurrency)
-    total = per_chain * concurrency
-    with _workers(connect, [kind], concurrency) as members:
+    chains = chains or concurrency
+    per_chain = max(1, tickets // chains)
+    total = per_chain * chains
+    ended = Semaphore(0)
+
+    def serve(member: Member) -> None:
+        for claim in member.claims():
+            if _go_through(claim):
+                ended.release()
+
+    with _workers(connect, [kind], concurrency) as members, threads(members, serve):
+        boss = members[0].tickets
         started = time.perf_counter()
-        firsts = [Ticket(f"{kind}-{chain}-0", kind, {"left": per_chain - 1}) for chain in range(concurrency)]
-        members[0].tickets.post(*firsts)
-        with ThreadPoolExecutor(concurrency) as pool:
-            list(pool.map(_chained, members))
+        for start in range(0, chains, POSTED_AT_ONCE):
+            numbers = range(start, min(chains, start + POSTED_AT_ONCE))
+            boss.post(*(Ticket(f"{kind}-{chain}-0", kind, {"left": per_chain - 1}) for chain in numbers))
+        for _ in range(chains):
+            ended.acquire()
         tickets_per_s = total / (time.perf_counter() - started)
         commits = sum(counter_of(member.tickets).commits for member in members) / total
-    return Cycle(concurrency, tickets_per_s, raw_pairs_per_s(connect, total, concurrency), commits)
+    return Cycle(concurrency, chains, tickets_per_s, raw_pairs_per_s(connect, total, concurrency), commits)
 
 
 def wake(connect: Connect, posts: int = 50) -> Wake:
@@ -133,17 +149,18 @@ def crowd(connect: Connect, workers: int = 50, tickets: int = 1000) -> Crowd:
     return Crowd(workers, tickets, tried / tickets, sent / tickets, seconds)
 
 
-def _chained(member: Member) -> None:
-    for claim in member.claims():
-        kept: Claim | None = claim
-        while kept is not None:
-            left = kept.ticket.body["left"]
-            chain, _, number = kept.ticket.id.rpartition("-")
-            if left == 0:
-                kept.finish()
-                return
-            follow = Ticket(f"{chain}-{int(number) + 1}", kept.ticket.kind, {"left": left - 1})
-            kept = kept.finish(follow=[follow], keep=True)
+def _go_through(claim: Claim) -> bool:
+    """Finish a ticket and those of its chain that are kept; whether that was all of the chain."""
+    kept: Claim | None = claim
+    while kept is not None:
+        left = kept.ticket.body["left"]
+        if left == 0:
+            kept.finish()
+            return True
+        chain, _, number = kept.ticket.id.rpartition("-")
+        follow = Ticket(f"{chain}-{int(number) + 1}", kept.ticket.kind, {"left": left - 1})
+        kept = kept.finish(follow=[follow], keep=True)
+    return False
 
 
 @contextmanager

@@ -108,15 +108,18 @@ def scale(invocation: Invocation, workers: int, tickets: int, per_s: float, few:
     )
 
 
-@bench.command(examples=("distci bench tickets", "distci bench tickets --concurrency 8 --json"))
+@bench.command(
+    examples=("distci bench tickets", "distci bench tickets --concurrency 10 --chains 200 --tickets 2000 --json")
+)
 @click.option("--tickets", type=click.IntRange(10), default=400, show_default=True, help="How many to measure with.")
 @click.option(
     "--concurrency", type=click.IntRange(1, 100), default=1, show_default=True, help="Workers that chain tickets."
 )
+@click.option("--chains", type=click.IntRange(1), help="Chains of tickets at once.  [one a worker]")
 @click.option("--workers", type=click.IntRange(1, 500), default=50, show_default=True, help="Idle workers in a crowd.")
 @json_option
 @click.pass_obj
-def tickets(invocation: Invocation, tickets: int, concurrency: int, workers: int) -> None:
+def tickets(invocation: Invocation, tickets: int, concurrency: int, chains: int | None, workers: int) -> None:
     """Measure tickets on the coordination tree, beside raw transactions of the same size on the same tree.
 
     Tickets of kinds that no other worker serves are posted and finished; a system in use is slowed down meanwhile.
@@ -126,7 +129,7 @@ def tickets(invocation: Invocation, tickets: int, concurrency: int, workers: int
 
     settings = invocation.settings()
     connect = partial(open_coordination, settings)
-    cycle = measure.cycle(connect, tickets, concurrency)
+    cycle = measure.cycle(connect, tickets, concurrency, chains)
     wake = measure.wake(connect, max(10, tickets // 8))
     crowd = measure.crowd(connect, workers, tickets)
     if invocation.is_json:
@@ -134,7 +137,7 @@ def tickets(invocation: Invocation, tickets: int, concurrency: int, workers: int
         return
     print_facts(
         {
-            "tickets a second": f"{cycle.tickets_per_s:.0f}, chained by {cycle.concurrency}",
+            "tickets a second": f"{cycle.tickets_per_s:.0f}, in {cycle.chains} chains by {cycle.concurrency}",
             "raw pairs a second": f"{cycle.raw_per_s:.0f}",
             "ratio": f"{cycle.ratio:.2f}",
             "transactions a ticket": f"{cycle.commits_per_ticket:.2f}",

@@ -14,9 +14,11 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 
-from distci.protocol.paths import Name
+from distci.protocol.paths import Name, project_tag
+from distci.protocol.records import Ticket
 
 AGEING_MS = 15 * 60 * 1000
 WINDOW = 32
@@ -46,6 +48,27 @@ class Turns:
         self._now = self._next.get(project, self._now)
         self._next[project] = self._now + 1 / weight
         self._next = {other: turn for other, turn in self._next.items() if turn > self._now}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Those who stand in line, as far as it matters to one that would pass by them."""
+
+    projects: frozenset[str]
+    """Their tags."""
+    first: int
+    """The most urgent class among them."""
+
+    @classmethod
+    def of(cls, names: Sequence[Name], now_ms: int) -> Line | None:
+        """None when nobody does."""
+        if not names:
+            return None
+        return cls(frozenset(name.project for name in names), min(urgency(name, now_ms) for name in names))
+
+    def lets_by(self, ticket: Ticket) -> bool:
+        """Whether a ticket is of the only project that stands there, and no less urgent than any of it."""
+        return self.projects == {project_tag(ticket.project)} and ticket.priority <= self.first
 
 
 def choose(names: Iterable[Name], now_ms: int, random: Random, most: int, turns: Turns) -> Sequence[Name]:

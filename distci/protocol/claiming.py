@@ -42,7 +42,7 @@ FOLDERS_AGE_S = 1.0
 """How long the list of the queue's folders is trusted while there is something in them."""
 
 BACKLOG_AGE_S = 1.0
-"""How long a worker may keep follow-on tickets before it looks again whether others stand in line."""
+"""How long a worker may keep follow-on tickets before it looks again whether others stand in line, and takes one of these if so."""
 
 BATON_S = 0.1
 """Least time between two looks for somebody idle to pass the rest of a queue on to."""
@@ -62,6 +62,7 @@ class Claimer:
         self._closed = Event()
         self._is_idle = False
         self._has_backlog = False
+        self._line: choosing.Line | None = None
         self._known_control: tuple[int, Control] | None = None
         self._turns = choosing.Turns()
         self._tag = paths.worker_tag(member.name)
@@ -111,11 +112,14 @@ class Claimer:
         control = self._control
         return control.version if control else -1
 
-    @property
-    def is_free_to_keep(self) -> bool:
-        """Whether a follow-on ticket may be kept: nobody else stands in line for this worker, and nothing is paused."""
+    def may_keep(self, ticket: Ticket) -> bool:
+        """Whether a follow-on ticket may be done at once by who posts it: nothing is paused, and it passes by nobody else's in line.
+
+        It may pass by those of its own project: what was begun is ended before more is begun. But for a moment only, since
+        those grow older, too.
+        """
         control = self._control
-        if self._has_backlog or control is None or control.paused:
+        if control is None or control.paused:
             return False
         now = time.monotonic()
         if now - self._looked_at >= BACKLOG_AGE_S:
@@ -125,8 +129,9 @@ class Claimer:
             except CoordinationUnavailable:
                 return False
             self._has_backlog = any(stat.children for stat in stats if stat)
+            self._line = None
             self._looked_at = now
-        return not self._has_backlog
+        return not self._has_backlog or (self._line is not None and self._line.lets_by(ticket))
 
     def idle_hint(self) -> list[Operation]:
         """Going idle in the very transaction that ends a claim, when there seems to be nothing left to do."""
@@ -175,10 +180,11 @@ class Claimer:
             waiting = self._waiting()
             mine = [name for name in waiting if name.reserved == self._tag]
             free = self._free(waiting)
+            now_ms = int(self._tickets.clock() * 1000)
             self._has_backlog = len(mine) + len(free) > 1
+            self._line = choosing.Line.of([*mine, *free], now_ms)
             if not mine and not free:
                 return None
-            now_ms = int(self._tickets.clock() * 1000)
             for name in choosing.choose(mine or free, now_ms, self._random, TRIES, self._turns):
                 claim = self._try(waiting[name])
                 if claim is not None:

@@ -182,10 +182,11 @@ class Member:
 
     def keep(self, follow: Sequence[Ticket]) -> Claim | None:
         """A claim, so far in memory only, of the first of these tickets that this worker may do without standing in line."""
-        if self._is_draining or not self._claimer.is_free_to_keep:
+        if self._is_draining:
             return None
         for ticket in follow:
-            if self.offer.accepts(ticket.kind, ticket.labels) and not ticket.permits:
+            is_suitable = self.offer.accepts(ticket.kind, ticket.labels) and not ticket.permits
+            if is_suitable and self._claimer.may_keep(ticket):
                 return self.hold(self.tickets.stamped(ticket), ())
         return None
 

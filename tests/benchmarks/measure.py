@@ -177,6 +177,14 @@ def scale(folder: Path) -> None:
                 connect = partial(open_coordination, own)
                 ratio = statistics.median(bench.cycle(connect, 400).ratio for _ in range(3))
                 show(f"{count} servers: ticket cycle, share of raw transactions", f"{ratio:.2f}", "at least 0.60")
+                chained = [bench.cycle(connect, 2000, 10, chains=200) for _ in range(3)]
+                ratio = statistics.median(each.ratio for each in chained)
+                per_s = statistics.median(each.tickets_per_s for each in chained)
+                show(
+                    "... 200 chains of 10 tickets by 10 workers",
+                    f"{ratio:.2f}",
+                    f"at least 0.60; {per_s:.0f} tickets/s",
+                )
                 backlog = bench.backlog(connect)
                 show("... throughput, 10,000 waiting against 100", f"{backlog.ratio:.2f}", "at least 0.90")
                 show("... tickets a second, 100 waiting", f"{backlog.few_per_s:.0f}", f"raw {backlog.raw_per_s:.0f}")

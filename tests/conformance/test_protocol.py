@@ -923,6 +923,39 @@ def test_c9_a_chain_of_kept_tickets_makes_way_for_who_came_meanwhile(
     assert [ticket.id for ticket in taken(claims, 2)] == ["b", "a2"]
 
 
+@pytest.mark.parametrize(
+    ("waits", "is_kept"),
+    [
+        ({"project": "a"}, True),
+        ({"project": "b"}, False),
+        ({"project": "a", "priority": 4}, False),
+        ({"project": "a", "priority": 6}, True),
+    ],
+)
+def test_c9_a_follow_on_passes_by_those_of_its_own_project_that_are_no_more_urgent(
+    bench: Bench, waits: dict[str, Any], is_kept: bool
+) -> None:
+    bench.boss.post(Ticket("first", "x", project="a"))
+    claims = bench.worker("x").claims()
+    first = next(claims)
+    bench.boss.post(Ticket("second", "x", project="a"), Ticket("other", "x", **waits))
+    kept = first.finish(follow=[Ticket("first-1", "x", project="a")], keep=True)
+    assert kept is not None
+    # Those in line are known now.
+    kept.finish()
+    second = next(claims)
+    assert (second.finish(follow=[Ticket("second-1", "x", project="a")], keep=True) is not None) == is_kept
+
+
+def test_c9_a_chain_passes_by_its_own_project_for_a_moment_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distci.protocol.claiming.BACKLOG_AGE_S", 0.0)
+    bench.boss.post(Ticket("a0", "x", project="a"), Ticket("b0", "x", project="a"))
+    claims = bench.worker("x").claims()
+    first = next(claims)
+    assert first.finish(follow=[Ticket("next", "x", project="a")], keep=True) is None
+    assert {ticket.id for ticket in taken(claims, 2)} == {"a0", "b0", "next"} - {first.ticket.id}
+
+
 def test_a_long_queue_is_emptied_and_its_tickets_can_be_taken_back_from_it(bench: Bench) -> None:
     fill(bench, 400, "a")
     withdrawals = [bench.boss.withdrawal(Ticket(f"a{number}", "x", project="a")) for number in range(0, 400, 4)]

@@ -1509,15 +1509,18 @@ class TestJobVersions:
 
 def break_writes(monkeypatch: pytest.MonkeyPatch, pattern: str, times: int, error: Exception) -> Iterator[int]:
     """Let the store fail at the first few writes of keys that have the pattern in them; what is left of these failures."""
-    put: Callable[..., None] = DirectoryStore.put
     left = iter(range(times))
 
-    def broken(store: DirectoryStore, key: str, data: Any) -> None:
-        if fnmatch(key, f"*{pattern}*") and next(left, None) is not None:
-            raise error
-        put(store, key, data)
+    def breaking(write: Callable[..., Any]) -> Callable[..., Any]:
+        def broken(store: DirectoryStore, key: str, data: Any) -> Any:
+            if fnmatch(key, f"*{pattern}*") and next(left, None) is not None:
+                raise error
+            return write(store, key, data)
 
-    monkeypatch.setattr(DirectoryStore, "put", broken)
+        return broken
+
+    for name in ("put", "put_if_absent"):
+        monkeypatch.setattr(DirectoryStore, name, breaking(getattr(DirectoryStore, name)))
     return left
 
 

@@ -177,11 +177,10 @@ class TestStoreThatIsAway:
     def test_a_tree_that_cannot_be_rebuilt_yet_is_swept(
         self, system: Any, tmp_path: Path, coordination_url: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Given a store that does not say what the tree may lack, and a worker that is lost
-        def away(rebuild: Rebuild) -> None:
-            raise StoreUnavailable("away on purpose")
-
-        monkeypatch.setattr(Rebuild, "once", away)
+        # Given a store that takes its time to say what the tree may lack, and a worker that is lost
+        answers = Event()
+        monkeypatch.setattr(Rebuild, "run", lambda rebuild: answers.wait())
+        monkeypatch.setattr(Rebuild, "_is_rebuilt", lambda rebuild: False)
         trigger(system, {"name": "only", "type": "acme.robot", "attempts": 2})
         with (
             connect(tmp_path / "data", coordination=coordination_url) as victim,
@@ -191,6 +190,7 @@ class TestStoreThatIsAway:
 
         # Then its claim is taken over
         wait_until(lambda: ticket.again().token in {view.token for view in system.ci.tickets.list()})
+        answers.set()
 
     def test_it_costs_no_attempt_of_a_task_that_is_about_to_begin(
         self, system: Any, monkeypatch: pytest.MonkeyPatch
