@@ -62,6 +62,7 @@ class DistCI:
     """One system: its jobs, builds, artifacts, tickets and workers. Any thread may use it."""
 
     def __init__(self, settings: Settings) -> None:
+        from distci.access import Access
         from distci.builds import Builds
         from distci.jobs import Jobs
         from distci.lifecycle import Lifecycle
@@ -84,6 +85,7 @@ class DistCI:
         self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs)
         self.builds = Builds(self.lifecycle, self.jobs, settings.actor)
         self.artifacts = Published(self.builds, self.store)
+        self.access = Access(self.store, self.tickets.tree)
         self.rebuild = Rebuild(self.lifecycle)
         self.why = Why(self.builds, self.lifecycle)
 

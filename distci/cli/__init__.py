@@ -30,6 +30,8 @@ COMMANDS = {
     "ticket": "Look at the work that waits, runs or was set aside.",
     "why": "Say why something waits, was skipped or ran again.",
     "cluster": "See how the whole system does; pause, resume and rebuild it; weigh its projects.",
+    "access": "Say who may do what in which project.",
+    "token": "Make, list and revoke access tokens.",
     "backup": "Copy all that must last to another store.",
     "restore": "Bring it back from there.",
     "check": "See whether this machine and its back ends are fit.",
