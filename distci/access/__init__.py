@@ -17,31 +17,43 @@ Where it is kept, and so what an outage does to it:
 * Who did what: in the store, one object before each change and one after (:mod:`~distci.access.audit`).
 """
 
+from distci.access.audit import Acting, Audit, Entry, acting
 from distci.access.decisions import Allowed, Decision, Denied, Hidden, decide
+from distci.access.links import LoginLinks
 from distci.access.principals import NOBODY, Nobody, Person, Principal, Token, Worker
 from distci.access.rights import SYSTEM, Action, Grant, Grants, Role, Visibility
 from distci.access.service import Access, NewToken
+from distci.access.sessions import Session, Sessions
+from distci.access.signing import Signing
 from distci.access.state import TokenRecord
 
 __all__ = [
     "NOBODY",
     "SYSTEM",
     "Access",
+    "Acting",
     "Action",
     "Allowed",
+    "Audit",
     "Decision",
     "Denied",
+    "Entry",
     "Grant",
     "Grants",
     "Hidden",
+    "LoginLinks",
     "NewToken",
     "Nobody",
     "Person",
     "Principal",
     "Role",
+    "Session",
+    "Sessions",
+    "Signing",
     "Token",
     "TokenRecord",
     "Visibility",
     "Worker",
+    "acting",
     "decide",
 ]

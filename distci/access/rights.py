@@ -97,6 +97,11 @@ class Grants:
         """The same with that role, in place of any other that the subject had just there."""
         return self._with(grant.project, {**self.roles.get(grant.project, {}), grant.subject: grant.role})
 
+    def with_more(self, grant: Grant) -> Grants:
+        """The same with that role, unless the subject has a greater one just there."""
+        has = self.roles.get(grant.project, {}).get(grant.subject)
+        return self if has is not None and has.actions >= grant.role.actions else self.with_role(grant)
+
     def without_role(self, subject: str, project: str) -> Grants:
         return self._with(
             project, {name: role for name, role in self.roles.get(project, {}).items() if name != subject}
@@ -153,3 +158,15 @@ def check_subject(subject: str) -> str:
             f"{subject!r} is nobody: write ada@example.org, '*@example.org', group:NAME, or {EVERYBODY} for all who log in"
         )
     return subject
+
+
+def rules(text: str) -> Sequence[Grant]:
+    """The roles of the setting ``oidc_roles``: ``group:admins=owner; *@example.org=viewer@team``. Invalid for anything else."""
+    found = []
+    for rule in filter(None, map(str.strip, text.split(";"))):
+        subject, mark, given = rule.rpartition("=")
+        role, _, project = given.partition("@")
+        if not mark or role not in [*Role]:
+            raise Invalid(f"{rule!r}: write WHO=ROLE or WHO=ROLE@PROJECT, with a role of {', '.join(Role)}")
+        found.append(Grant(check_subject(subject.strip()), Role(role), check_project(project)))
+    return found

@@ -10,6 +10,7 @@ from time import monotonic as monotonic_clock
 from time import time as wall_clock
 
 from distci.access import state as changes
+from distci.access.audit import Audit
 from distci.access.decisions import Allowed, Decision, Denied, decide
 from distci.access.principals import Nobody, Person, Principal
 from distci.access.register import Recorded, Register
@@ -57,10 +58,15 @@ class Access:
         self,
         store: Store,
         tree: Tree,
+        audit: Audit,
+        configured: Sequence[Grant] = (),
         clock: Callable[[], float] = wall_clock,
         monotonic: Callable[[], float] = monotonic_clock,
     ) -> None:
+        """``configured`` are the roles that the settings give, besides those on record."""
         self._register = Register(store, tree, clock, monotonic)
+        self._audit = audit
+        self._configured = configured
         self._clock = clock
         self._uses = LastUses(store, clock)
 
@@ -99,7 +105,10 @@ class Access:
 
     def grants(self) -> Grants:
         """All roles and visibilities in force; decide with them on many projects at once."""
-        return self._register.current().grants
+        grants = self._register.current().grants
+        for grant in self._configured:
+            grants = grants.with_more(grant)
+        return grants
 
     def create_token(
         self,
@@ -173,14 +182,16 @@ class Access:
             record = _one(state, token)
             if record.revoked_s:
                 return None
+            remark.target = record.id
             return changes.token_revoked(
                 replace(record, revoked_s=self._clock(), revoked_by=actor, reason=reason[:LABEL_CHARS_MAX])
             )
 
-        return self._register.change(revoke, actor=actor, reason=reason)
+        with self._audit.change("token.revoke", token, actor=actor, reason=reason) as remark:
+            return self._register.change(revoke, actor=actor, reason=reason)
 
     def roles(self) -> Sequence[Grant]:
-        """All roles in force now, by project and subject."""
+        """All roles on record now, by project and subject; those of the settings are not among them."""
         return [*self._register.latest().grants.listed()]
 
     def visibilities(self) -> dict[str, Visibility]:
@@ -200,7 +211,10 @@ class Access:
             has = state.grants.roles.get(project, {}).get(subject)
             return None if has is wanted.role else changes.role_granted(wanted)
 
-        return self._register.change(change, actor=actor, reason=reason)
+        with self._audit.change(
+            "access.grant", project, actor=actor, reason=reason, subject=subject, role=wanted.role.value
+        ):
+            return self._register.change(change, actor=actor, reason=reason)
 
     def revoke_role(self, subject: str, project: str = SYSTEM, *, actor: str = "", reason: str = "") -> Recorded:
         """Take away what a subject was given just there; nothing happens when that is nothing."""
@@ -209,7 +223,8 @@ class Access:
             has = subject in state.grants.roles.get(project, {})
             return changes.role_revoked(subject, project) if has else None
 
-        return self._register.change(change, actor=actor, reason=reason)
+        with self._audit.change("access.revoke", project, actor=actor, reason=reason, subject=subject):
+            return self._register.change(change, actor=actor, reason=reason)
 
     def set_visibility(
         self, project: str, visibility: Visibility | None, *, actor: str = "", reason: str = ""
@@ -222,7 +237,9 @@ class Access:
             is_so = state.grants.visibilities.get(project) is wanted
             return None if is_so else changes.visibility_set(project, wanted)
 
-        return self._register.change(change, actor=actor, reason=reason)
+        told = wanted.value if wanted else "as around"
+        with self._audit.change("access.show", project, actor=actor, reason=reason, visibility=told):
+            return self._register.change(change, actor=actor, reason=reason)
 
     def _record(self, text: str, label: str, project: str, expires_s: float, actor: str) -> TokenRecord:
         if not label.strip() or len(label) > LABEL_CHARS_MAX:
@@ -233,12 +250,15 @@ class Access:
         return TokenRecord(digest_of(text), label, now_s, actor, now_s + expires_s, project=check_project(project))
 
     def _created(self, text: str, record: TokenRecord, actor: str, reason: str) -> NewToken:
-        self._register.change(
-            # The look after a lost answer finds it there.
-            lambda state: None if record.digest in state.tokens else changes.token_created(record),
-            actor=actor,
-            reason=reason,
-        )
+        details = {"label": record.label, "project": record.project, "person": record.person}
+        allowed = {"scopes": [*record.scopes], "kinds": [*record.kinds]}
+        with self._audit.change("token.create", record.id, actor=actor, reason=reason, **details, **allowed):
+            # After a lost answer it may be there.
+            self._register.change(
+                lambda state: None if record.digest in state.tokens else changes.token_created(record),
+                actor=actor,
+                reason=reason,
+            )
         return NewToken(text, record)
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "cluster": "See how the whole system does; pause, resume and rebuild it; weigh its projects.",
     "access": "Say who may do what in which project.",
     "token": "Make, list and revoke access tokens.",
+    "audit": "See who changed what.",
     "backup": "Copy all that must last to another store.",
     "restore": "Bring it back from there.",
     "check": "See whether this machine and its back ends are fit.",

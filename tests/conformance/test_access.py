@@ -20,8 +20,10 @@ from wiping import wipe
 from distci.access import (
     NOBODY,
     Access,
+    Acting,
     Action,
     Allowed,
+    Audit,
     Denied,
     Grant,
     Hidden,
@@ -87,7 +89,6 @@ class FaultyStore(PassingStore):
         self.goes_on.set()
         self.loses_answers: list[bool] = []
         """To writes of changes, in turn: whether they took effect."""
-        self.dies_after: str = ""
         self.lists = 0
 
     def _check(self) -> None:
@@ -97,7 +98,7 @@ class FaultyStore(PassingStore):
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         self._check()
-        if not self.loses_answers:
+        if not self.loses_answers or not key.startswith(keys.ACCESS_CHANGES):
             return super().put_if_absent(key, data)
         if self.loses_answers.pop(0):
             super().put_if_absent(key, data)
@@ -113,7 +114,7 @@ class FaultyStore(PassingStore):
 
     def list(self, prefix: str, after: str = "", limit: int = 1000) -> Sequence[ObjectInfo]:
         self._check()
-        self.lists += 1
+        self.lists += prefix == keys.ACCESS_CHANGES
         return super().list(prefix, after, limit)
 
 
@@ -126,7 +127,8 @@ class FrontEnd:
         self.clock = Clock(time.time)
         self.monotonic = Clock(time.monotonic)
         self.tree = Tree(self.line, lambda: new_epoch(self.store))
-        self.access = Access(self.store, self.tree, self.clock, self.monotonic)
+        self.audit = Audit(self.store, Acting("tester"), self.clock)
+        self.access = Access(self.store, self.tree, self.audit, (), self.clock, self.monotonic)
 
     def takes(self, text: str) -> bool:
         try:
