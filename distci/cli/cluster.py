@@ -76,7 +76,7 @@ def rebuild(invocation: Invocation) -> None:
 
     Workers of the kind control do so by themselves when they find an empty tree.
     """
-    with invocation.connect() as system:
+    with invocation.connect() as system, system.audit.note("cluster.rebuild"):
         done = system.rebuild.run()
     if invocation.is_json:
         print_json(done)
@@ -95,7 +95,8 @@ def upgrade(invocation: Invocation) -> None:
     from distci.protocol.members import upgrade as put_in_force
 
     with invocation.connect() as system:
-        put_in_force(system.tickets)
+        with system.audit.note("cluster.upgrade"):
+            put_in_force(system.tickets)
         in_force = system.tickets.tree.format
     print_json({"format": in_force}) if invocation.is_json else print_line(f"format {in_force} is in force")
 

@@ -133,6 +133,6 @@ def drain(invocation: Invocation, name: str) -> None:
     """Let a worker finish what it holds and take nothing more."""
     from distci.protocol.members import drain as ask_to_drain
 
-    with invocation.connect() as system:
+    with invocation.connect() as system, system.audit.note("worker.drain", name):
         ask_to_drain(system.tickets, name)
     print_json({"name": name, "is_draining": True}) if invocation.is_json else print_line(f"{name} is draining")
