@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from services import ceph, s3, shared
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Shells have what they start in the background ignore it, and so would whatever tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         shared.begin()
 

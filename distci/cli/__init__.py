@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 
 import click
 
-from distci.cli import interrupts
 from distci.cli.command import Group, Invocation
 
 COMMANDS = {
@@ -49,7 +48,6 @@ INTERRUPTED = 130
 
 def main() -> NoReturn:
     """The program ``distci``."""
-    interrupts.repeat_unheard()
     cli.main(prog_name="distci")
 
 
@@ -94,7 +92,6 @@ class Root(Group):
             _drop_output()
             return 1
         except click.Abort:
-            interrupts.heard()
             click.echo("distci: interrupted", err=True)
             return INTERRUPTED
         except Exception as error:

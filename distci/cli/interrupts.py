@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM. To a server the first one is the wish for an orderly end, and the second one ends the process at once; to all else Ctrl-C is an exception."""
+"""SIGINT and SIGTERM: the first one asks for an orderly end, the second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -12,30 +12,6 @@ from types import FrameType
 import click
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-REPEATED_S = 2.0
-
-
-def repeat_unheard() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt again and again until it is :func:`heard`. For the main thread of a program.
-
-    What a signal's handler raises goes unheard where Python drops exceptions, as in what the finalizers of files call.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.setitimer(signal.ITIMER_REAL, REPEATED_S)
-        raise KeyboardInterrupt
-
-    # Whoever started the program may have wished that it takes no notice.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGALRM, interrupt)
-
-
-def heard() -> None:
-    """The program ends for it."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager

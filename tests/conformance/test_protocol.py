@@ -194,9 +194,9 @@ def test_a_kept_ticket_needs_no_transaction_of_its_own(bench: Bench) -> None:
 def test_a_worker_with_others_in_line_keeps_nothing(bench: Bench) -> None:
     member = bench.worker("x")
     for name in "abc":
-        bench.boss.post(Ticket(name, "x"))
+        bench.boss.post(Ticket(name, "x", project=name))
     claim = next(member.claims())
-    assert claim.finish(follow=[Ticket("next", "x")], keep=True) is None
+    assert claim.finish(follow=[Ticket("next", "x", project="a")], keep=True) is None
     assert ("waiting", "next.1") in bench.places()
 
 
