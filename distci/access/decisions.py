@@ -5,6 +5,7 @@ Nothing is allowed unless something allows it. Who may not even see a project is
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from distci.access.principals import NOBODY, Nobody, Person, Principal, Token, Worker
@@ -45,6 +46,19 @@ def decide(principal: Principal, grants: Grants, action: Action, project: str) -
             return _of_token(principal, grants, action, project)
         case Person():
             return _of_person(principal, grants, action, project)
+
+
+def may_give(principal: Principal, grants: Grants, scopes: Collection[Action], project: str) -> Decision:
+    """Whether ``principal`` may make a token with these scopes for a project; of a worker's token the scope is WORK.
+
+    Who may say who may do what there; and nobody gives what they do not have themselves.
+    """
+    decision = decide(principal, grants, Action.ADMIN, project)
+    for scope in sorted({*scopes} - {Action.WORK}):
+        if not isinstance(decision, Allowed):
+            break
+        decision = decide(principal, grants, scope, project)
+    return decision
 
 
 def actions_of(person: Person, grants: Grants, project: str) -> frozenset[Action]:

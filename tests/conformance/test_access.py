@@ -17,6 +17,7 @@ from services import STORES
 from waiting import wait_until
 from wiping import wipe
 
+from distci import backup
 from distci.access import (
     NOBODY,
     Access,
@@ -41,6 +42,7 @@ from distci.access.state import State
 from distci.access.texts import digest_of
 from distci.coordination.port import Coordination, Operation
 from distci.errors import (
+    AlreadyExists,
     Conflict,
     Forbidden,
     Invalid,
@@ -519,6 +521,23 @@ def test_a_hole_in_the_changes_lets_nobody_in(site: Site) -> None:
     front_end.store.delete(keys.access_change(2))
     with pytest.raises(InvalidDocument, match="is missing"):
         site.front_end().access.authenticate(made.text)
+
+
+def test_s9_a_copy_of_the_store_lets_in_whom_the_original_lets_in(site: Site, tmp_path: Path) -> None:
+    one = site.front_end()
+    kept, gone = one.access.create_token("kept", READ), one.access.create_token("gone", READ)
+    one.access.grant(ADA, Role.VIEWER, "team")
+    one.access.revoke_token(gone.record.id)
+    one.audit.close()
+    copied = Address(str(tmp_path / "copy")).open()
+    backup.copy(one.store, copied)
+    there = FrontEnd(copied, site.front_end().line)
+    assert there.takes(kept.text)
+    assert not there.takes(gone.text)
+    assert there.access.roles() == one.access.roles()
+    assert [*there.audit.list()] == [*one.audit.list()]
+    with pytest.raises(AlreadyExists):
+        backup.check_empty(copied)
 
 
 # The state

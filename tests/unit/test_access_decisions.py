@@ -25,6 +25,7 @@ from distci.access import (
     Visibility,
     Worker,
     decide,
+    may_give,
 )
 from distci.access.rights import check_name, check_subject, is_within, lineage
 from distci.errors import Invalid
@@ -253,3 +254,24 @@ def test_work_is_for_workers(who: Person, grants: Grants, action: Action, projec
 @given(PROJECTS, PROJECTS)
 def test_a_project_is_within_what_its_lineage_names(project: str, outer: str) -> None:
     assert is_within(project, outer) == (outer in lineage(project))
+
+
+@given(PRINCIPALS, told(), st.frozensets(st.sampled_from([*Action]), min_size=1), PROJECTS, st.sampled_from(Action))
+def test_nobody_gives_with_a_token_what_they_do_not_have(
+    who: Principal, grants: Grants, scopes: frozenset[Action], project: str, action: Action
+) -> None:
+    if _is_allowed(may_give(who, grants, scopes, project)):
+        assert _is_allowed(decide(who, grants, Action.ADMIN, project))
+        given = Token("t", "l", scopes - {Action.WORK}, project)
+        for place in ("", "a", "a/a", "b"):
+            if _is_allowed(decide(given, grants, action, place)):
+                assert _is_allowed(decide(who, grants, action, place))
+
+
+def test_an_owner_gives_tokens_of_their_project_alone() -> None:
+    told = Grants().with_role(Grant(ADA, Role.OWNER, "team")).with_visibility("", Visibility.INTERNAL)
+    for project, wanted in (("team", Allowed), ("team/web", Allowed), ("other", Denied), ("", Denied)):
+        assert isinstance(may_give(Person(ADA), told, SCOPES, project), wanted), project
+    programs = Token("t", "l", frozenset({Action.ADMIN, Action.READ}), "team")
+    assert isinstance(may_give(programs, told, {Action.READ}, "team"), Allowed)
+    assert isinstance(may_give(programs, told, {Action.WRITE}, "team"), Denied)
