@@ -22,6 +22,8 @@ from distci.frontend import (
     health,
     jobs,
     logs,
+    overview,
+    pages,
     problems,
     reference,
     tickets,
@@ -71,9 +73,10 @@ def create(
     endpoints = [endpoint for group in GROUPS for endpoint in group]
     endpoints += health.endpoints(Health(system, stopping))
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
+    endpoints += overview.endpoints(overview.Overview())
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
-        routes=routes(endpoints, Dispatcher(system, access, threads, metrics)),
+        routes=[*routes(endpoints, Dispatcher(system, access, threads, metrics)), *pages.routes()],
         middleware=[Middleware(Guard, hosts=hosts, is_open=isinstance(access, FullRights))],
         exception_handlers={HTTPException: problems.not_routed, Exception: problems.unexpected},
     )
