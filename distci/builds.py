@@ -52,10 +52,10 @@ class TaskView:
     worker: str
     """Who runs it, while it runs; who ran it, afterwards."""
     allow_failure: bool
-    since_ms: int
-    """When the attempt that runs was claimed, in milliseconds since 1970; 0 while none runs."""
     attempts: Sequence[Mapping[str, Json]]
     """The records of attempts that have ended, the oldest first: worker, start and end in milliseconds, exit status or signal ..."""
+    since_ms: int
+    """Since when it waits or runs, in milliseconds since 1970; 0 once it is over."""
 
     @property
     def reason(self) -> str:
@@ -79,6 +79,8 @@ class BuildView:
     finished_ms: int
     """0 until it has its result."""
     downstream: Sequence[str]
+    unreadable_downstream: Mapping[str, str]
+    """Jobs that could not be read when the build ended, so that nobody knew whether they follow on it; by id, why."""
     tasks: Sequence[TaskView]
     is_archived: bool
 
@@ -307,19 +309,21 @@ class Builds:
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
         claims = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
         parked = set(self._tickets.waiting_for_permits())
+        began_ms = _began_to_wait(record)
         for entry in record["tasks"]:
+            since_ms = 0 if TaskState(entry["state"]).is_final else began_ms[entry["name"]]
             ticket = None
             if live.state and entry["state"] == TaskState.READY:
                 ticket = task_ticket_id(live.build, entry["name"], live.state.tasks[entry["name"]])
             token = claims.get(ticket) if ticket else None
             if token is not None:
-                claimed = self._tickets.view_running(token)
-                running = {"state": TaskState.RUNNING, "token": token}
-                yield _task_view(entry | running, claimed.worker, claimed.since_ms)
+                claim = self._tickets.view_running(token)
+                as_running = entry | {"state": TaskState.RUNNING, "token": token}
+                yield _task_view(as_running, claim.worker, claim.since_ms or since_ms)
             elif ticket in parked:
-                yield _task_view(entry | {"state": TaskState.BLOCKED})
+                yield _task_view(entry | {"state": TaskState.BLOCKED}, since_ms=since_ms)
             else:
-                yield _task_view(entry)
+                yield _task_view(entry, since_ms=since_ms)
 
     def _archived(self, build: BuildId) -> BuildView | None:
         key = keys.build_record(build)
@@ -356,9 +360,25 @@ def _view(
         created_ms=record["created_ms"],
         finished_ms=record["finished_ms"],
         downstream=tuple(record["downstream"]),
+        unreadable_downstream=record.get("unreadable_downstream", {}),
         tasks=tasks,
         is_archived=is_archived,
     )
+
+
+def _began_to_wait(record: Mapping[str, Json]) -> Mapping[str, int]:
+    """Since when each task of a build waits that is neither over nor running: for others, or once these are over for its turn."""
+    ended_ms = {
+        entry["name"]: max((attempt.get("ended_ms", 0) for attempt in entry["attempts"]), default=0)
+        for entry in record["tasks"]
+    }
+
+    def began_ms(entry: Mapping[str, Json]) -> int:
+        is_posted = entry["state"] == TaskState.READY
+        before = (entry["name"], *entry["needs"]) if is_posted else ()
+        return max([int(record["created_ms"]), *(ended_ms.get(name, 0) for name in before)])
+
+    return {entry["name"]: began_ms(entry) for entry in record["tasks"]}
 
 
 def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -> TaskView:
@@ -372,8 +392,8 @@ def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -
         origin=entry["origin"],
         worker=worker or (attempts[-1].get("worker", "") if attempts else ""),
         allow_failure=entry["allow_failure"],
-        since_ms=since_ms,
         attempts=attempts,
+        since_ms=since_ms,
     )
 
 

@@ -226,12 +226,3 @@ def read_log(store: Store, prefix: str, start: int = 0, is_complete: bool = Fals
             yield data
             position += len(data)
         after = page[-1].key
-
-
-def log_size(store: Store, prefix: str) -> int:
-    """How many bytes of a log are stored."""
-    size, after = 0, ""
-    while page := store.list(prefix, after):
-        size = keys.offset_of_chunk(page[-1].key) + page[-1].size_bytes
-        after = page[-1].key
-    return size

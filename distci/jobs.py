@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,17 +16,16 @@ from dataclasses import dataclass
 
 from distci.documents.jobs import job_from_json
 from distci.documents.strict_json import read_json
-from distci.errors import InvalidJob, NoSuchJob, NoSuchObject, VersionConflict
+from distci.errors import Invalid, InvalidDocument, InvalidJob, NoSuchJob, NoSuchObject, VersionConflict
 from distci.model import Job, Json, check_job_id
 from distci.store import keys
 from distci.store.port import Store
 
-log = logging.getLogger(__name__)
-
 FORMAT = 1
 UPSTREAM_DEPTH_MAX = 32
-PAGE_LENGTH = 1000
 """How long a chain of jobs that start each other may be."""
+
+PAGE_LENGTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +147,21 @@ class Jobs:
         self._write(JobVersion(job, latest.version + 1, {}, actor, reason, self._clock(), is_deleted=True))
         self._store.delete(keys.job_marker(job))
 
-    def downstream(self, job: str) -> Iterator[JobVersion]:
-        """The jobs that some end of this one's builds starts, by id, each as it is in force; not those that cannot be read here."""
+    def downstream(self, job: str, unreadable: Callable[[str, Invalid], None]) -> Iterator[JobVersion]:
+        """The jobs that some end of this one's builds starts, by id, each as it is in force.
+
+        ``unreadable`` is called with each that may be one of them and cannot be read here, and with what is wrong.
+        """
         position = ""
         while page := self._store.list(keys.downstreams(job), position):
             for info in page:
-                found = self._latest(keys.downstream_of(info.key))
+                name = keys.downstream_of(info.key)
                 try:
+                    found = self._latest(name)
                     is_started = found and not found.is_deleted and _is_upstream(job, found.definition())
-                except InvalidJob as error:
-                    # Of a type of task that is not installed here, say. The end of this build is not up to that job.
-                    log.error("nothing follows on %s for a job that cannot be read: %s", job, error)
+                except (InvalidJob, InvalidDocument) as error:
+                    # Of a type of task that is not installed here, say.
+                    unreadable(name, error)
                     continue
                 if found and is_started:
                     yield found
@@ -201,15 +203,18 @@ class Jobs:
         except NoSuchObject:
             return None
         stored = read_json(data, key)
-        return JobVersion(
-            job,
-            version,
-            stored["document"],
-            stored["actor"],
-            stored["reason"],
-            stored["changed_s"],
-            stored["deleted"],
-        )
+        try:
+            return JobVersion(
+                job,
+                version,
+                stored["document"],
+                stored["actor"],
+                stored["reason"],
+                stored["changed_s"],
+                stored["deleted"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InvalidDocument(f"{key}: not a version of a job: {error!r}") from error
 
     def _check_upstream(self, definition: Job) -> None:
         """Refuse a job whose end would start itself again, over however many others."""

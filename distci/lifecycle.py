@@ -376,9 +376,17 @@ class Lifecycle:
         live = self._live(build)
         if live.result is None:
             raise ClaimLost(f"{build} has not ended")
-        for job in self.jobs.downstream(build.job):
+        unreadable: dict[str, Json] = {}
+
+        def note(job: str, error: Invalid) -> None:
+            # The end of this build is not up to that job. It goes on record, since whoever waits for what follows would never know.
+            log.error("whether %s follows on %s is not known, since it cannot be read: %s", job, build, error)
+            unreadable[job] = str(error)
+
+        for job in self.jobs.downstream(build.job, note):
             live = self._start_downstream(live, job)
-        self.store.put(keys.build_record(build), to_bytes(self.record(live)))
+        noted: dict[str, Json] = {"unreadable_downstream": unreadable} if unreadable else {}
+        self.store.put(keys.build_record(build), to_bytes(self.record(live) | noted))
         self.store.delete(keys.accepted(build))
         return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
 

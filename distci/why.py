@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from statistics import median
 
@@ -27,7 +27,7 @@ class Reason:
     """Why something is as it is."""
 
     subject: str
-    """A build (``team/hello#3``), a task of it (``team/hello#3 test``), or a ticket's token."""
+    """A build (``team/hello#3``), a task of it (``team/hello#3 test``), a ticket's token, or a job of which no build was started."""
     state: str
     because: str
     remedy: str = ""
@@ -36,6 +36,8 @@ class Reason:
     """Its place in the line that it stands in, from 1; 0 for none."""
     starts_in_s: float | None = None
     """When it is likely to start, from how long such tasks took lately; None where that cannot be told."""
+    since_ms: int = 0
+    """Since when it waits or runs, in milliseconds since 1970; 0 where it does neither, or that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,15 @@ class Known:
 
 
 def of_build(known: Known) -> Iterator[Reason]:
-    """Why a build is as it is: itself first, then each of its tasks that did not simply pass."""
-    view, live = known.view, known.live
-    subject = str(view.id)
-    if view.result is not None:
+    """Why a build is as it is: itself first, what should have followed on it, then each of its tasks that did not simply pass."""
+    view = known.view
+    if view.result is None:
+        yield replace(_unfinished_build(known), since_ms=view.created_ms)
+    else:
         bad = [task.name for task in view.tasks if task.state.is_bad and not task.allow_failure]
         because = view.reason or (f"{', '.join(bad)} went wrong" if bad else "all that had to passed")
-        yield Reason(subject, view.state, because)
-    elif live is not None and live.state is None:
-        yield _unplanned(known, live)
-    else:
-        left = [task.name for task in view.tasks if not task.state.is_final]
-        yield Reason(subject, view.state, f"{len(left)} of {len(view.tasks)} tasks are not over: {', '.join(left)}")
+        yield Reason(str(view.id), view.state, because)
+        yield from _unreadable_downstream(view)
     for task in view.tasks:
         if task.state is not TaskState.PASSED or len(task.attempts) > 1:
             yield of_task(known, task)
@@ -70,6 +69,10 @@ def of_build(known: Known) -> Iterator[Reason]:
 
 def of_task(known: Known, task: TaskView) -> Reason:
     """Why a task is as it is."""
+    return replace(_of_task(known, task), since_ms=task.since_ms)
+
+
+def _of_task(known: Known, task: TaskView) -> Reason:
     subject = f"{known.view.id} {task.name}"
     match task.state:
         case TaskState.WAITING:
@@ -102,6 +105,10 @@ def of_task(known: Known, task: TaskView) -> Reason:
 
 def of_ticket(view: TicketView, situation: Situation) -> Reason:
     """Why a ticket is where it is."""
+    return replace(_of_ticket(view, situation), since_ms=view.since_ms)
+
+
+def _of_ticket(view: TicketView, situation: Situation) -> Reason:
     ticket = view.ticket
     if view.place == "dead":
         return Reason(view.token, view.place, f"set aside: {view.reason}", f"distci ticket requeue {view.token}")
@@ -115,7 +122,28 @@ def of_ticket(view: TicketView, situation: Situation) -> Reason:
     return Reason(view.token, view.place, wait.because, wait.remedy, wait.place)
 
 
-# Builds that have not begun
+# Builds that have ended
+
+
+def _unreadable_downstream(view: BuildView) -> Iterator[Reason]:
+    for job, error in view.unreadable_downstream.items():
+        yield Reason(
+            job,
+            "not started",
+            f"it may have had to follow on {view.id}, and could not be read then: {error}",
+            f"save a version that can be read where control workers run, then distci build trigger {quote(job)}",
+        )
+
+
+# Builds that go on
+
+
+def _unfinished_build(known: Known) -> Reason:
+    view, live = known.view, known.live
+    if live is not None and live.state is None:
+        return _unplanned(known, live)
+    left = [task.name for task in view.tasks if not task.state.is_final]
+    return Reason(str(view.id), view.state, f"{len(left)} of {len(view.tasks)} tasks are not over: {', '.join(left)}")
 
 
 def _unplanned(known: Known, live: LiveBuild) -> Reason:

@@ -85,15 +85,3 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-
-def free_port() -> int:
-    """One of them."""
-    [port] = free_ports(1)
-    return port
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens on a loopback port."""
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -54,10 +54,6 @@ class ZooKeeperServers:
         """``host:port,host:port`` for clients."""
         return ",".join(f"127.0.0.1:{port}" for port in self.ports)
 
-    @property
-    def pids(self) -> list[int]:
-        return [daemon.pid for daemon in self._daemons]
-
     def leader(self) -> int:
         """The index of the server that leads, or stands alone; ServiceFailed while none does."""
         for index in range(len(self.ports)):

@@ -10,7 +10,7 @@ import click
 
 from distci.cli import following
 from distci.cli.command import Group, Invocation, json_option, parameter_option
-from distci.cli.output import cut, duration, moment, print_facts, print_json, print_line, print_records
+from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
 from distci.model import BuildId
 
 if TYPE_CHECKING:
@@ -121,8 +121,9 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
             "job version": view.config,
             "started": moment(view.created_ms),
             "ended": moment(view.finished_ms),
-            "time": _took(view),
+            "time": _took(view) or age(view.created_ms),
             "started builds": ", ".join(view.downstream),
+            "not started": ", ".join(view.unreadable_downstream),
         }
     )
     click.echo()

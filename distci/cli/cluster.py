@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import click
 
@@ -43,11 +43,20 @@ def status(invocation: Invocation) -> None:
 
 @cluster.command(examples=("distci cluster pause shell git-checkout", "distci cluster pause '*'"))
 @click.argument("kinds", nargs=-1, required=True, metavar="KIND...")
+@json_option
 @click.pass_obj
 def pause(invocation: Invocation, kinds: tuple[str, ...]) -> None:
     """Let nobody claim tickets of these kinds, * for all, until resumed; what runs goes on."""
+    from distci.protocol import waits
+
     with invocation.connect() as system:
         system.tickets.pause(*kinds)
+        known = waits.kinds(waits.read(system.tickets))
+    unknown = sorted({*kinds} - known - {"*"})
+    for kind in unknown:
+        _warn_of_unknown(kind, known)
+    if invocation.is_json:
+        print_json({"paused": sorted({*kinds}), "unknown": unknown})
 
 
 @cluster.command(examples=("distci cluster resume",))
@@ -99,6 +108,16 @@ def upgrade(invocation: Invocation) -> None:
             put_in_force(system.tickets)
         in_force = system.tickets.tree.format
     print_json({"format": in_force}) if invocation.is_json else print_line(f"format {in_force} is in force")
+
+
+def _warn_of_unknown(kind: str, known: Collection[str]) -> None:
+    """It may be served later. It may also be a slip, and then what should have been paused goes on."""
+    from distci.plan import did_you_mean
+
+    hint = did_you_mean(kind, known)
+    click.echo(
+        f"distci: warning: {kind} is paused, but no live worker serves it and no ticket of it waits{hint}", err=True
+    )
 
 
 def _counts(counted: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
-from distci.cli.output import duration, print_bytes, print_json, print_line, print_table, printable
+from distci.cli.output import age, duration, print_bytes, print_json, print_line, print_table, printable
 from distci.errors import DistCIError
 from distci.model import BuildId, Result
 
@@ -85,7 +85,9 @@ def print_tasks(view: BuildView) -> None:
 
 
 def time_of(task: TaskView) -> str:
-    """How long the task's last attempt took; empty while there is none that has ended."""
+    """How long the task's last attempt took, or for how long it waits or runs; empty where that is not known."""
+    if task.since_ms:
+        return age(task.since_ms)
     last = task.attempts[-1] if task.attempts else {}
     if "started_ms" not in last or "ended_ms" not in last:
         return ""
@@ -156,11 +158,11 @@ class Quiet:
                 is_quiet = time.monotonic() - self._heard_s >= QUIET_S and not self.is_line_open
                 if self._over.is_set() or not is_quiet or not reasons:
                     continue
-                told = Text("; ".join(map(_told, reasons[-3:])), no_wrap=True, overflow="ellipsis")
+                text = Text("; ".join(map(told, reasons[-3:])), no_wrap=True, overflow="ellipsis")
                 if self._status is None:
-                    self._status = console.status(told)
+                    self._status = console.status(text)
                     self._status.start()
-                self._status.update(told)
+                self._status.update(text)
 
     def _notice(self) -> None:
         while not self._over.wait(NOTICE_S):
@@ -172,7 +174,7 @@ class Quiet:
                     continue
                 for reason in held_up:
                     remedy = f"; {reason.remedy}" if reason.remedy else ""
-                    click.echo(printable(f"distci: {_told(reason)}{remedy}"), err=True)
+                    click.echo(printable(f"distci: {told(reason)}{remedy}"), err=True)
                 return
 
     def _reasons(self) -> Sequence[Reason]:
@@ -182,8 +184,10 @@ class Quiet:
             return ()  # whoever waits for the build hears of it
 
 
-def _told(reason: Reason) -> str:
-    return printable(f"{reason.subject} {reason.state}: {reason.because}")
+def told(reason: Reason) -> str:
+    """A reason in a line: what is as it is, for how long, and why."""
+    since = f" for {age(reason.since_ms)}" if reason.since_ms else ""
+    return printable(f"{reason.subject} {reason.state}{since}: {reason.because}")
 
 
 class LogPrinter(Protocol):

@@ -20,8 +20,10 @@ def begin(verbosity: int = 0, *, is_service: bool = False) -> None:
         ours, foreign = logging.WARNING, logging.ERROR
     logging.basicConfig(handlers=[handler], level=foreign, force=True)
     logging.getLogger("distci").setLevel(ours)
-    # ZooKeeper's library tells every try to connect in our adapter's name.
+    # What becomes of the connection reaches people as our own error, if it matters.
     logging.getLogger("distci.coordination").setLevel(logging.NOTSET if is_chatty else foreign)
+    # ZooKeeper's library has several lines for every try to connect.
+    logging.getLogger("distci.coordination.zookeeper.kazoo").setLevel(logging.NOTSET if verbosity else logging.ERROR)
 
 
 def _event_formatter() -> logging.Formatter:

@@ -6,6 +6,7 @@ rich is imported only when there is a terminal to print on.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -96,6 +97,11 @@ def printable(text: str) -> str:
 def moment(ms: int) -> str:
     """A time in milliseconds since 1970 as the clock on the wall shows it; empty for 0."""
     return datetime.fromtimestamp(ms / 1000).strftime("%Y-%m-%d %H:%M:%S") if ms else ""
+
+
+def age(since_ms: int) -> str:
+    """How long ago that was, for people; empty for 0."""
+    return duration(time.time() * 1000 - since_ms) if since_ms else ""
 
 
 def duration(ms: float) -> str:

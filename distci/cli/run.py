@@ -17,8 +17,9 @@ from distci.cli import following, serving
 from distci.cli.command import CONFIG, DATA, VERBOSITY, Command, Invocation, json_option, pair, parameter_option
 from distci.cli.job import read_document
 from distci.cli.output import print_line
+from distci.cli.room import require_room, watched_room
 from distci.cli.worker import labels_option
-from distci.errors import Invalid, InvalidJob
+from distci.errors import DistCIError, Invalid, InvalidJob
 
 if TYPE_CHECKING:
     from distci.app import DistCI
@@ -72,11 +73,10 @@ def run(
     Everything happens in a temporary folder, or in --data DIR. Exits with the result: 0 passed, 1 failed, 3
     cancelled. Ctrl-C cancels the build and waits for its end; a second one leaves at once.
     """
-    from distci.app import DistCI
     from distci.process import installed_kinds
 
     document = read_document(file)
-    with _folder(invocation, keep) as folder, DistCI(_settings(invocation, folder)) as system:
+    with _system(invocation, keep) as (folder, system), watched_room(folder):
         version = system.jobs.put(document, actor=system.settings.actor)
         kinds = installed_kinds()
         _check_doable(version.definition(), kinds, labels)
@@ -95,6 +95,16 @@ def _secret(text: str) -> tuple[str, str]:
     if text not in os.environ:
         raise click.BadParameter(f"there is no environment variable {text!r}; set it, or write NAME=VALUE.")
     return text, os.environ[text]
+
+
+@contextmanager
+def _system(invocation: Invocation, keep: bool) -> Iterator[tuple[Path, DistCI]]:
+    from distci.app import DistCI
+
+    with _folder(invocation, keep) as folder:
+        require_room(folder)
+        with DistCI(_settings(invocation, folder)) as system:
+            yield folder, system
 
 
 @contextmanager
@@ -142,7 +152,13 @@ def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str]) -> None
 def _to_the_end(system: DistCI, build: BuildId, is_json: bool) -> BuildView:
     from distci.cli.interrupts import interrupts
 
-    with interrupts(lambda: system.builds.cancel(build, "interrupted"), CANCELLING):
+    def cancel() -> None:
+        try:
+            system.builds.cancel(build, "interrupted")
+        except DistCIError as error:
+            click.echo(f"distci: {build} cannot be cancelled: {error}", err=True)
+
+    with interrupts(cancel, CANCELLING):
         following.print_logs(system, build, is_json=is_json)
         return system.builds.wait(build)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from distci.cli.command import Group, Invocation, json_option
-from distci.cli.output import moment, print_facts, print_json, print_line, print_records
+from distci.cli.output import age, moment, print_facts, print_json, print_line, print_records
 from distci.model import BuildId
 
 
@@ -62,7 +62,15 @@ def show(invocation: Invocation, name: str) -> None:
         print_json(view)
         return
     held = view.ticket
-    print_facts({"ticket": view.token, "place": view.place, "worker": view.worker, "reason": view.reason})
+    print_facts(
+        {
+            "ticket": view.token,
+            "place": view.place,
+            "there for": age(view.since_ms),
+            "worker": view.worker,
+            "reason": view.reason,
+        }
+    )
     if held is not None:
         print_facts(
             {

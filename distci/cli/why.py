@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distci.cli import following
 from distci.cli.command import Command, Invocation, json_option
 from distci.cli.output import duration, print_json, print_line
 
@@ -44,7 +45,7 @@ def _reasons(system: DistCI, subject: str, task: str | None) -> list[Reason]:
 
 
 def _print(reason: Reason) -> None:
-    print_line(f"{reason.subject} {reason.state}: {reason.because}")
+    print_line(following.told(reason))
     if reason.place:
         soon = f"; starts in about {duration(reason.starts_in_s * 1000)}" if reason.starts_in_s else ""
         print_line(f"    number {reason.place} in line{soon}")

@@ -85,10 +85,19 @@ WRONG = (kazoo_errors.BadArgumentsError, kazoo_errors.InvalidCallbackError, kazo
 INNOCENT = (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
 """What stands in the answer to a transaction for operations that were not the one refused."""
 
+CHANGES = {
+    KazooState.CONNECTED: (logging.INFO, "connected to ZooKeeper"),
+    KazooState.SUSPENDED: (logging.WARNING, "cut off from ZooKeeper; trying to connect again"),
+    KazooState.LOST: (logging.WARNING, "the session with ZooKeeper is over"),
+}
+"""What is logged of each change of the connection."""
+
 PASSING = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 """Ends of a TLS handshake that a server brings about which is just being started or ended."""
 
 log = logging.getLogger(__name__)
+kazoo_log = log.getChild("kazoo")
+"""Of each attempt to connect, several lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +167,7 @@ class ZooKeeperCoordination:
             timeout=session_timeout_s,
             connection_retry=KazooRetry(**retry),
             command_retry=KazooRetry(**retry),
-            logger=log,
+            logger=kazoo_log,
             use_ssl=tls is not None,
             handler=_TlsHandler(tls, session_timeout_s / len(servers)) if tls else None,
             auth_data=[("digest", _Secret(f"{account.user}:{account.password}"))] if account else None,
@@ -316,8 +325,10 @@ class ZooKeeperCoordination:
             raise CoordinationUnavailable("this session with ZooKeeper was closed")
 
     def _state_changed(self, state: str) -> None:
-        """Runs in kazoo's connection thread: sets flags and does nothing else."""
+        """Runs in kazoo's connection thread: sets flags, tells the log, and does nothing else."""
         self._session.changed(state)
+        if not self._is_closed:
+            log.log(*CHANGES[state])
         if state != KazooState.CONNECTED:
             # kazoo forgets all watches with the connection; whoever waits has to look again.
             self._watches.fire_all()
@@ -431,7 +442,7 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]
     survives answers that do not come."""
 
     def __init__(self, client: KazooClient, session: _ZooKeeperSession) -> None:
-        super().__init__(client, client._conn_retry.copy(), logger=log)
+        super().__init__(client, client._conn_retry.copy(), logger=kazoo_log)
         self._of = session
         self.decided = Event()
         """Set once there was a connection, or all servers were tried and one of them refused us or was refused."""

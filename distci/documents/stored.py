@@ -21,7 +21,6 @@ from distci.model import (
     Task,
     TaskState,
     Trigger,
-    Verdict,
     When,
 )
 
@@ -123,21 +122,6 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Json]:
         "signal": outcome.signal,
         "details": dict(outcome.details),
     }
-
-
-def outcome_from_json(document: Mapping[str, Json]) -> Outcome:
-    """The outcome that was stored; InvalidDocument when it is none. Keys that are not an outcome's are left alone."""
-    _check_piece(document, "outcome")
-    try:
-        return Outcome(
-            Verdict(text(document, "verdict")),
-            text(document, "reason"),
-            number(document, "exit_status"),
-            number(document, "signal"),
-            mapping(document, "details"),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidDocument(f"not an outcome: {error}") from error
 
 
 def state_to_json(state: BuildState) -> dict[str, Json]:

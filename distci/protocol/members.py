@@ -131,11 +131,6 @@ class Member:
         with self._change:
             return list(self._held.values())
 
-    def wait_until_empty(self, timeout_s: float | None = None) -> bool:
-        """Wait until no claim is held any more; False when the time ran out first."""
-        with self._change:
-            return self._change.wait_for(lambda: not self._held, timeout_s)
-
     def claims(self) -> Iterator[Claim]:
         """Claims, one after the other as tickets come and slots are free, until drained.
 

@@ -52,7 +52,7 @@ class TicketView:
     reason: str = ""
     """What it waits for when parked, why it was set aside when dead."""
     since_ms: int = 0
-    """When it was claimed, in milliseconds since 1970, while it is running."""
+    """When it came there, in milliseconds since 1970; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,7 +394,9 @@ class Tickets:
             ticket = Ticket.waiting(node.data, path)
         except InvalidDocument as error:
             return TicketView(place, token, None, reason=str(error))
-        return TicketView(place, ticket.token, ticket, reason=why)
+        # A ticket in the queue may be moved to another row of it.
+        since_ms = ticket.posted_ms if place == "waiting" else node.stat.created_ms
+        return TicketView(place, ticket.token, ticket, reason=why, since_ms=since_ms)
 
     def view_running(self, token: str) -> TicketView:
         """A claimed ticket by its token, whether or not it still is one."""
@@ -415,7 +417,8 @@ class Tickets:
             document = from_bytes(node.data, paths.dead(token))
         except InvalidDocument as error:
             return TicketView("dead", token, None, reason=str(error))
-        return TicketView("dead", token, _ticket_in(document.get("ticket")), reason=str(document.get("reason")))
+        ticket, reason = _ticket_in(document.get("ticket")), str(document.get("reason"))
+        return TicketView("dead", token, ticket, reason=reason, since_ms=node.stat.created_ms)
 
 
 class _Row:

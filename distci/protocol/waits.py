@@ -94,6 +94,13 @@ def explain(ticket: Ticket, situation: Situation) -> Wait:
     return _in_line(ticket, situation, taking)
 
 
+def kinds(situation: Situation) -> set[str]:
+    """The kinds that a live worker serves or that have a ticket waiting."""
+    served = {kind for worker in situation.workers for kind in worker.offer.kinds}
+    in_line = {ticket.kind for line in situation.lines.values() for ticket in line.waiting}
+    return served | in_line | {queued.kind for queued in situation.queue}
+
+
 def without_heartbeat(token: str, situation: Situation) -> bool:
     """Whether a claim stands whose worker is gone: it is taken over as soon as a control worker sees it."""
     return token in situation.running and token not in situation.heartbeats

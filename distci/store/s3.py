@@ -35,6 +35,11 @@ from distci.store.sources import WholeReads
 PREFIX_LENGTH_MAX = 100
 """Keys of S3 have 1,024 bytes, ours up to 900 of them."""
 
+CREDENTIALS_REMEDY = (
+    "give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, as a profile (AWS_PROFILE) of "
+    "~/.aws/credentials, or as access_key and secret_key in the store's URL"
+)
+
 _CHUNK_BYTES = 1024 * 1024
 _PART_BYTES = 8 * 1024 * 1024
 """What is uploaded, and kept in memory, at a time. S3 takes 10,000 parts: objects of up to 78 GiB."""
@@ -268,7 +273,8 @@ def mapped_errors(bucket: str, key: str = "") -> Iterator[None]:
     except LIBRARY_ERRORS as error:
         # Of an error that nobody thought of, nothing is known either.
         home = home_of(type(error)) or StoreUnavailable
-        raise home(f"store: bucket {bucket!r}: {error}") from error
+        remedy = f"; {CREDENTIALS_REMEDY}" if home is Forbidden else ""
+        raise home(f"store: bucket {bucket!r}: {error}{remedy}") from error
 
 
 LIBRARY_ERRORS = (

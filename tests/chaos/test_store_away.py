@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from distci.app import DistCI, connect
 from distci.chaos.links import Links, lines
-from distci.console import log_size, read_log
+from distci.console import read_log
 from distci.model import BuildId, Result, TaskState
 from distci.protocol import paths
 from distci.settings import Settings
@@ -140,7 +140,8 @@ def test_an_attempt_whose_end_died_with_its_worker_while_the_store_was_away_is_d
         wait_until(lambda: spooled_bytes(victim) > 0)
     else:
         site.let("print")
-        wait_until(lambda: log_size(site.ci.store, keys.log(build, "make", first)) == len(begun + PRINTED))
+        log = keys.log(build, "make", first)
+        wait_until(lambda: sum(map(len, read_log(site.ci.store, log))) == len(begun + PRINTED))
         go_away()
         site.let("end")
         wait_until(lambda: site.has_written("victim", f"{first}/outcome.json"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -88,3 +88,22 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
         yield SqliteCluster(tmp_path / "tree.sqlite")
     else:
         yield ZooKeeperCluster(request.getfixturevalue("zookeeper_hosts"))
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Closes at the end of a test what it is given."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def tree(cluster: Cluster, stack: ExitStack) -> Coordination:
+    """An empty tree."""
+    return stack.enter_context(closing(cluster.connect()))
+
+
+@pytest.fixture
+def other(cluster: Cluster, stack: ExitStack) -> Coordination:
+    """Somebody else's connection to the same tree."""
+    return stack.enter_context(closing(cluster.connect()))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -157,11 +157,7 @@ def test_a_writer_killed_before_any_step_leaves_the_old_object_or_the_new(
 ) -> None:
     old, new, act = action
     for last in range(1, STEPS_MAX):
-        address = new_namespace(ceph_configuration)
-        store, objects = stepped(address)
-        if old is not None:
-            store.put("a/b", old)
-        objects.step = 0
+        address, store, objects = _written(ceph_configuration, old)
         objects.before = _killed_from(last)
 
         is_killed = False
@@ -170,14 +166,29 @@ def test_a_writer_killed_before_any_step_leaves_the_old_object_or_the_new(
         except Killed:
             is_killed = True
 
-        left = content(address.open_namespace())
-        assert left in ((old, new) if is_killed else (new,)), last
-        sweep_all(address, days=2)
-        assert content(address.open_namespace()) == left
-        assert leftovers(address, live=parts(left)) == [], last
+        _check_whole(address, (old, new) if is_killed else (new,), last)
         if not is_killed:
             return
     raise AssertionError("it never ends")
+
+
+def _written(configuration: Path, data: bytes | None) -> tuple[Address, RadosStore, SteppedObjects]:
+    """A namespace of its own with that object, if any, and a store on it with its steps counted from here."""
+    address = new_namespace(configuration)
+    store, objects = stepped(address)
+    if data is not None:
+        store.put("a/b", data)
+    objects.step = 0
+    return address, store, objects
+
+
+def _check_whole(address: Address, allowed: Sequence[bytes | None], step: int) -> None:
+    """The object is whole, one of these, and stays so when what was left beside it is swept away."""
+    left = content(address.open_namespace())
+    assert left in allowed, step
+    sweep_all(address, days=2)
+    assert content(address.open_namespace()) == left
+    assert leftovers(address, live=parts(left)) == [], step
 
 
 def _killed_from(step: int) -> Callable[[int], None]:
@@ -193,11 +204,7 @@ def test_an_answer_that_is_lost_after_any_step_leaves_the_old_object_or_the_new(
 ) -> None:
     old, new, act = action
     for lost in range(1, STEPS_MAX):
-        address = new_namespace(ceph_configuration)
-        store, objects = stepped(address)
-        if old is not None:
-            store.put("a/b", old)
-        objects.step = 0
+        address, store, objects = _written(ceph_configuration, old)
 
         def lose(now: int, lost: int = lost) -> None:
             if now == lost:
@@ -210,11 +217,7 @@ def test_an_answer_that_is_lost_after_any_step_leaves_the_old_object_or_the_new(
         except StoreUnavailable:
             is_told = True
 
-        left = content(address.open_namespace())
-        assert left in ((old, new) if is_told else (new,)), lost
-        sweep_all(address, days=2)
-        assert content(address.open_namespace()) == left
-        assert leftovers(address, live=parts(left)) == [], lost
+        _check_whole(address, (old, new) if is_told else (new,), lost)
         if objects.step < lost:
             return
     raise AssertionError("it never ends")
@@ -233,13 +236,8 @@ def test_of_two_writers_one_is_last_wherever_they_meet(ceph_configuration: Path,
     _, new, act = action
     theirs, interfere = RIVALS[rival]
     for meeting in range(1, STEPS_MAX):
-        address = new_namespace(ceph_configuration)
-        store, objects = stepped(address)
+        address, store, objects = _written(ceph_configuration, action[0])
         other = address.open_namespace()
-        old = action[0]
-        if old is not None:
-            store.put("a/b", old)
-        objects.step = 0
 
         def meet(now: int, meeting: int = meeting, other: Store = other) -> None:
             if now == meeting:
@@ -262,11 +260,7 @@ def test_of_two_writers_one_is_last_wherever_they_meet(ceph_configuration: Path,
 def test_a_writer_that_slept_for_days_is_refused_or_was_done(ceph_configuration: Path, action: Action) -> None:
     old, new, act = action
     for nap in range(1, STEPS_MAX):
-        address = new_namespace(ceph_configuration)
-        store, objects = stepped(address)
-        if old is not None:
-            store.put("a/b", old)
-        objects.step = 0
+        address, store, objects = _written(ceph_configuration, old)
 
         def sleep(now: int, nap: int = nap, address: Address = address) -> None:
             if now == nap:

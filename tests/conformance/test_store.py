@@ -772,13 +772,14 @@ def test_an_answer_that_is_not_of_s3_is_unavailable(network: BadNetwork, call: s
         CALLS[call](Address(network.endpoint, "bucket").open(attempts=1), "a")
 
 
-def test_no_credentials_at_all_is_a_denial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_credentials_is_a_denial_that_says_where_they_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "BOTO_CONFIG"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(Forbidden):
+    told = r"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY .*AWS_PROFILE.* access_key and secret_key"
+    with pytest.raises(Forbidden, match=told):
         S3Store("bucket", endpoint_url="http://127.0.0.1:9").get("a")
 
 

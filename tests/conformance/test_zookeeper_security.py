@@ -21,19 +21,13 @@ from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
 from distci.coordination.port import Committed, Create, Delete, SessionState, Write
-from distci.coordination.zookeeper import Account, Tls, ZooKeeperCoordination
+from distci.coordination.zookeeper import Account, Tls, ZooKeeperCoordination, kazoo_log
 from distci.errors import CoordinationUnavailable, Forbidden, Invalid, NotAuthenticated
 from distci.protocol import Member, Offer, Ticket, Tickets
 
 OURS = Account("ci", "sesame:0pen")
 PATIENCE_S = 60.0
 """Time limit of connections that are to be refused: who waits for it has not been told at once."""
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def refused(error: type[Exception], *arguments: Any, **options: Any) -> str:
@@ -160,7 +154,7 @@ def test_what_was_made_before_there_was_an_account_is_found(
 def test_the_password_is_in_no_log(
     zookeeper_hosts: str, root: str, caplog: pytest.LogCaptureFixture, stack: ExitStack
 ) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, kazoo_log.name):
         stack.enter_context(closing(ZooKeeperCoordination(zookeeper_hosts, root, account=OURS)))
 
     assert "digest" in caplog.text

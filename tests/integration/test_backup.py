@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from integration.conftest import System
-from integration.test_rebuild import Marks, end, marks, put, shell
+from integration.test_rebuild import Marks, end, in_second_task, marks, put, shell
 from program import Home
-from waiting import wait_until
 from wiping import wipe
 
 from distci import backup
@@ -43,14 +42,7 @@ def empty(store: Store) -> None:
 def test_s09_a_copy_alone_brings_everything_back(system: System, marks: Marks, other_store: DirectoryStore) -> None:
     # Given a build that is over, one in its second task, and a copy that was taken meanwhile
     over = system.run_tasks(shell("only", "echo over"), job="team/over")
-    put(
-        system,
-        "team/job",
-        shell("first", "echo kept >kept", marks.note("first")),
-        shell("second", marks.note("second"), marks.gate("go"), "cat kept"),
-    )
-    build = system.ci.builds.trigger("team/job")
-    wait_until(lambda: marks.count("second") == 1)
+    build = in_second_task(system, marks)
     copied = backup.copy(system.ci.store, other_store)
 
     # When store and tree are lost, and the copy is brought back

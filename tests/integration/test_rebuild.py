@@ -87,6 +87,19 @@ def put(system: System, job: str, *tasks: dict[str, Any], **extra: Any) -> None:
     system.ci.jobs.put({"job": job, "tasks": [*tasks], **extra})
 
 
+def in_second_task(system: System, marks: Marks) -> BuildId:
+    """A build of ``team/job`` in the middle of its second task, which goes on with the gate ``go`` to read what the first one kept."""
+    put(
+        system,
+        "team/job",
+        shell("first", "echo kept >kept", marks.note("first")),
+        shell("second", marks.note("second"), marks.gate("go"), "cat kept"),
+    )
+    build = system.ci.builds.trigger("team/job")
+    wait_until(lambda: marks.count("second") == 1)
+    return build
+
+
 def end(system: System, build: BuildId) -> BuildView:
     """The build once it is archived, however often the tree is lost meanwhile."""
     wait_until(lambda: system.ci.store.head(keys.build_record(build)) is not None, BUILD_TIME_MAX_S)
@@ -158,14 +171,7 @@ def test_a_build_that_is_not_back_yet_is_never_said_not_to_be(
 
 def test_a_build_goes_on_from_what_its_tasks_came_to(system: System, marks: Marks, other: Coordination) -> None:
     # Given a build in the middle of its second task
-    put(
-        system,
-        "team/job",
-        shell("first", "echo kept >kept", marks.note("first")),
-        shell("second", marks.note("second"), marks.gate("go"), "cat kept"),
-    )
-    build = system.ci.builds.trigger("team/job")
-    wait_until(lambda: marks.count("second") == 1)
+    build = in_second_task(system, marks)
     (before,) = system.ci.tickets.running_tokens()
 
     # When the tree is lost
@@ -475,10 +481,7 @@ def test_c17_zookeeper_servers_that_lost_all_their_data_cost_no_build(
 ) -> None:
     # Given a build in the middle of its second task
     system = start_system(coordination=f"zookeeper://{servers.hosts}/distci/root")
-    tasks = [shell("first", marks.note("first")), shell("second", marks.note("second"), marks.gate("go"))]
-    put(system, "team/job", *tasks)
-    build = system.ci.builds.trigger("team/job")
-    wait_until(lambda: marks.count("second") == 1)
+    build = in_second_task(system, marks)
 
     # When the servers come back with nothing
     servers.lose(0)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distci.chaos import ensemble
-from distci.chaos.daemon import free_ports
 from distci.chaos.ensemble import ask
 from services.certificates import Authority, Certificate
+from services.daemon import free_ports
 
 __all__ = ["Tls", "ZooKeeperServers", "ask"]
 
@@ -29,6 +29,10 @@ class ZooKeeperServers(ensemble.ZooKeeperServers):
         self.tls_ports = free_ports(count)
         self._tls = tls
         super().__init__(folder, count)
+
+    @property
+    def pids(self) -> list[int]:
+        return [daemon.pid for daemon in self._daemons]
 
     def lose(self, index: int) -> None:
         """Kill a server and start it again on nothing."""

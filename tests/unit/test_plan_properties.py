@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
+from importlib.resources import files
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from distci import plan
 from distci.documents import stored
@@ -218,6 +221,8 @@ progress = st.builds(
     origin=st.sampled_from(["", "a#1", "team/hello#12"]),
 )
 states = st.builds(BuildState, tasks=st.dictionaries(texts, progress, max_size=5), is_cancelled=st.booleans())
+OUTCOME_SCHEMA = Draft202012Validator(json.loads(files("distci.schemas").joinpath("outcome.json").read_text()))
+
 outcomes = st.builds(
     Outcome,
     verdict=st.sampled_from(Verdict),
@@ -244,8 +249,10 @@ def test_a_trigger_reads_as_it_was_written(trigger: Trigger) -> None:
 
 @LIMITS
 @given(outcomes)
-def test_an_outcome_reads_as_it_was_written(outcome: Outcome) -> None:
-    assert stored.outcome_from_json(stored.outcome_to_json(outcome)) == outcome
+def test_an_outcome_is_written_as_its_schema_says(outcome: Outcome) -> None:
+    written = json.loads(json.dumps(stored.outcome_to_json(outcome)))
+    OUTCOME_SCHEMA.validate(written)
+    assert (written["verdict"], written["details"]) == (outcome.verdict, outcome.details)
 
 
 @LIMITS

@@ -60,8 +60,6 @@ def test_what_is_written_is_what_the_schemas_describe() -> None:
         (stored.trigger_from_json, {"kind": "m", "upstream": "nonsense"}),
         (stored.trigger_from_json, {"kind": "m", "only": "abc"}),
         (stored.trigger_from_json, {"kind": "m", "parameters": {"A": 1}}),
-        (stored.outcome_from_json, None),
-        (stored.outcome_from_json, {"verdict": "splendid"}),
         (stored.state_from_json, {"tasks": []}),
         (stored.state_from_json, {"tasks": {"a": []}}),
         (stored.state_from_json, {"tasks": {"a": ["z"]}}),
@@ -82,7 +80,6 @@ def test_a_damaged_document_is_refused(read: Callable[[Json], object], document:
     ("read", "document"),
     [
         (stored.trigger_from_json, {"format": 9}),
-        (stored.outcome_from_json, {"format": 9}),
         (stored.state_from_json, {"format": 9}),
         (stored.plan_from_bytes, b'{"format": 9}'),
     ],

@@ -16,7 +16,7 @@ export function duration(seconds) {
 
 /** How long a task has run or ran, in seconds; null where it did neither. */
 export function spent_s(task, now_ms) {
-    if (task.since_ms) return (now_ms - task.since_ms) / 1000;
+    if (task.state === "running") return (now_ms - task.since_ms) / 1000;
     const last = task.attempts.at(-1);
     return last?.ended_ms ? (last.ended_ms - last.started_ms) / 1000 : null;
 }

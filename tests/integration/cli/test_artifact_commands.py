@@ -1,0 +1,30 @@
+"""``distci artifact``: what builds published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from program import Home
+
+
+class TestArtifacts:
+    def test_they_are_listed_and_fetched(self, busy: Home, tmp_path: Path) -> None:
+        listed = busy.json("artifact", "list", "team/hello#1")
+        got = busy.ask("artifact", "get", "team/hello#1", "*.txt", "--directory", str(tmp_path / "new" / "dist"))
+
+        assert [(item["name"], item["size_bytes"]) for item in listed] == [("greeting.txt", 12)]
+        assert got.stdout == f"{tmp_path}/new/dist/greeting.txt\n"
+        assert (tmp_path / "new" / "dist" / "greeting.txt").read_text() == "hello world\n"
+
+    def test_what_stands_in_the_way_of_one_is_named(self, busy: Home, tmp_path: Path) -> None:
+        (tmp_path / "greeting.txt").mkdir()
+
+        got = busy.ask("artifact", "get", "team/hello#1", "--directory", str(tmp_path))
+
+        assert (got.exit_code, got.stderr) == (1, f"distci: {tmp_path}/greeting.txt: Is a directory\n")
+
+    def test_one_that_was_not_published_is_missing(self, busy: Home) -> None:
+        got = busy.ask("artifact", "get", "team/hello#1", "none.txt")
+
+        assert got.exit_code == 5
+        assert "there are: greeting.txt" in got.stderr

@@ -1,0 +1,47 @@
+"""``distci cluster``: the system as a whole."""
+
+from __future__ import annotations
+
+import json
+
+from program import Home
+
+import distci
+from distci.protocol import Ticket
+
+
+class TestPause:
+    def test_a_kind_that_nobody_knows_is_paused_with_a_warning(self, busy: Home) -> None:
+        ran = busy.run("cluster", "pause", "shel")
+        paused = busy.json("cluster", "status")[0]["paused"]
+        busy.ask("cluster", "resume")
+        assert (ran.returncode, ran.stdout) == (0, "")
+        assert ran.stderr == (
+            "distci: warning: shel is paused, but no live worker serves it and no ticket of it waits; did you mean 'shell'?\n"
+        )
+        assert paused == ["shel"]
+
+    def test_kinds_that_are_served_or_wait_are_paused_without_a_word(self, busy: Home) -> None:
+        with distci.connect(busy.folder / ".local" / "share" / "distci") as system:
+            system.tickets.post(Ticket("waits", "acme.robot"))
+        ran = busy.run("cluster", "pause", "shell", "acme.robot", "*")
+        busy.ask("cluster", "resume")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+    def test_a_program_is_told_of_unknown_kinds_in_a_field(self, home: Home) -> None:
+        ran = home.run("cluster", "pause", "*", "robot", "--json")
+        assert json.loads(ran.stdout) == {"paused": ["*", "robot"], "unknown": ["robot"]}
+
+
+class TestWeigh:
+    def test_a_weight_is_shown_until_it_is_one_again(self, home: Home) -> None:
+        home.ask("cluster", "weigh", "team/web", "3")
+        assert home.json("cluster", "status")[0]["weights"] == {"team/web": 3.0}
+        assert "team/web 3" in home.run("cluster", "status").stdout
+        home.ask("cluster", "weigh", "team/web", "1")
+        assert home.json("cluster", "status")[0]["weights"] == {}
+
+    def test_a_weight_that_no_project_can_have_is_refused(self, home: Home) -> None:
+        ran = home.run("cluster", "weigh", "team/web", "0")
+        assert ran.returncode == 2
+        assert "between 0.01 and 100" in ran.stderr
