@@ -52,6 +52,8 @@ class TaskView:
     worker: str
     """Who runs it, while it runs; who ran it, afterwards."""
     allow_failure: bool
+    since_ms: int
+    """When the attempt that runs was claimed, in milliseconds since 1970; 0 while none runs."""
     attempts: Sequence[Mapping[str, Json]]
     """The records of attempts that have ended, the oldest first: worker, start and end in milliseconds, exit status or signal ..."""
 
@@ -303,16 +305,17 @@ class Builds:
         return _view(live.build, str(state), live.result, record, list(self._live_tasks(live, record)), False)
 
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
-        running = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
+        claims = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
         parked = set(self._tickets.waiting_for_permits())
         for entry in record["tasks"]:
             ticket = None
             if live.state and entry["state"] == TaskState.READY:
                 ticket = task_ticket_id(live.build, entry["name"], live.state.tasks[entry["name"]])
-            token = running.get(ticket) if ticket else None
+            token = claims.get(ticket) if ticket else None
             if token is not None:
-                worker = self._tickets.view_running(token).worker
-                yield _task_view(entry | {"state": TaskState.RUNNING, "token": token}, worker)
+                claimed = self._tickets.view_running(token)
+                running = {"state": TaskState.RUNNING, "token": token}
+                yield _task_view(entry | running, claimed.worker, claimed.since_ms)
             elif ticket in parked:
                 yield _task_view(entry | {"state": TaskState.BLOCKED})
             else:
@@ -358,7 +361,7 @@ def _view(
     )
 
 
-def _task_view(entry: Mapping[str, Json], worker: str = "") -> TaskView:
+def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -> TaskView:
     attempts = tuple(entry["attempts"])
     return TaskView(
         name=entry["name"],
@@ -369,6 +372,7 @@ def _task_view(entry: Mapping[str, Json], worker: str = "") -> TaskView:
         origin=entry["origin"],
         worker=worker or (attempts[-1].get("worker", "") if attempts else ""),
         allow_failure=entry["allow_failure"],
+        since_ms=since_ms,
         attempts=attempts,
     )
 

@@ -51,6 +51,8 @@ class TicketView:
     """Who holds it, while it is running."""
     reason: str = ""
     """What it waits for when parked, why it was set aside when dead."""
+    since_ms: int = 0
+    """When it was claimed, in milliseconds since 1970, while it is running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +405,7 @@ class Tickets:
             running = Running.from_bytes(node.data, paths.running(token))
         except InvalidDocument as error:
             return TicketView("running", token, None, reason=str(error))
-        return TicketView("running", token, running.ticket, running.worker)
+        return TicketView("running", token, running.ticket, running.worker, since_ms=node.stat.created_ms)
 
     def _view_dead(self, token: str) -> TicketView:
         node = self.tree.coordination.read(paths.dead(token))
