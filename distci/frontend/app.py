@@ -22,6 +22,7 @@ from distci.frontend import (
     health,
     jobs,
     logs,
+    overview,
     problems,
     reference,
     tickets,
@@ -71,6 +72,7 @@ def create(
     endpoints = [endpoint for group in GROUPS for endpoint in group]
     endpoints += health.endpoints(Health(system, stopping))
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
+    endpoints += overview.endpoints(overview.Overview())
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
         routes=routes(endpoints, Dispatcher(system, access, threads, metrics)),
