@@ -23,6 +23,7 @@ from distci.frontend import (
     jobs,
     logs,
     overview,
+    pages,
     problems,
     reference,
     tickets,
@@ -75,7 +76,7 @@ def create(
     endpoints += overview.endpoints(overview.Overview())
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
-        routes=routes(endpoints, Dispatcher(system, access, threads, metrics)),
+        routes=[*routes(endpoints, Dispatcher(system, access, threads, metrics)), *pages.routes()],
         middleware=[Middleware(Guard, hosts=hosts, is_open=isinstance(access, FullRights))],
         exception_handlers={HTTPException: problems.not_routed, Exception: problems.unexpected},
     )
