@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from looking import WAIT_MAX_MS, Site, looking
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from distci.app import connect
 from distci.process import WorkerProcess
-from looking import WAIT_MAX_MS, Site, looking
 
 
 @pytest.fixture

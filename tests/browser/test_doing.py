@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from looking import BUILD_TIME_MAX_S, Site, set_aside, shell, waits_for
 from playwright.sync_api import Page, expect
 from waiting import wait_until
 
 from distci.process import WorkerProcess
-from looking import BUILD_TIME_MAX_S, Site, set_aside, shell
-from test_live import waits_for
 
 JOB = "/jobs/team/hello"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import requests
+from looking import Site, shell
 from playwright.sync_api import Page, expect
 
 from distci.process import WorkerProcess
-from looking import Site, shell
 
 NASTY = (
     "<img src=x onerror=alert(1)>.txt",

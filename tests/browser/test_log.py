@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from looking import Site, shell
 from playwright.sync_api import Page, expect
 
 from distci.process import WorkerProcess
-from looking import Site, shell
 
 LINES = 1_000_000
 ROWS_MAX = 500

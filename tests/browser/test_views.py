@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from looking import PHONE, Site, looking
 from playwright.sync_api import Browser, Page, expect
+from showcase import filled
 
 from distci.app import connect
-from looking import PHONE, Site, looking
-from showcase import filled
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 IMAGE_BYTES_MAX = 100 * 1024
