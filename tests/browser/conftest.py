@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser.looking import WAIT_MAX_MS, Site, looking
+from looking import WAIT_MAX_MS, Site, looking
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from distci.app import connect

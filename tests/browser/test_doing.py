@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from browser.looking import BUILD_TIME_MAX_S, Site, set_aside, shell
-from browser.test_live import waits_for
+from looking import BUILD_TIME_MAX_S, Site, set_aside, shell, waits_for
 from playwright.sync_api import Page, expect
 from waiting import wait_until
 

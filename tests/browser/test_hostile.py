@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import requests
-from browser.looking import Site, shell
+from looking import Site, shell
 from playwright.sync_api import Page, expect
 
 from distci.process import WorkerProcess

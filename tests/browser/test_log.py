@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from browser.looking import Site, shell
+from looking import Site, shell
 from playwright.sync_api import Page, expect
 
 from distci.process import WorkerProcess

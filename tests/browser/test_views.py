@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser.looking import PHONE, Site, looking
-from browser.showcase import filled
+from looking import PHONE, Site, looking
 from playwright.sync_api import Browser, Page, expect
+from showcase import filled
 
 from distci.app import connect
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from browser.looking import BUILD_TIME_MAX_S, Site, set_aside, shell
+from looking import BUILD_TIME_MAX_S, Site, set_aside, shell
 from waiting import wait_until
 
 COLOURS = r"printf '\033[1mBuilding\033[0m\n\033[32mok\033[0m   parser (12 tests)\n\033[31mFAIL\033[0m printer: expected 3, got 4\n\033[33mwarning:\033[0m 2 tests were skipped\n'"

@@ -84,6 +84,11 @@ def shell(script: str, name: str = "test", **more: Any) -> dict[str, Any]:
     return {"name": name, "type": "shell", "script": script, **more}
 
 
+def waits_for(path: Path) -> str:
+    """A script that goes on once there is such a file."""
+    return f"while [ ! -e {path} ]; do sleep 0.02; done"
+
+
 def set_aside(ci: DistCI, name: str, reason: str) -> None:
     """A ticket that nobody could do."""
     ci.tickets.post(Ticket(name, "resize", {"picture": "cat.png"}, attempts=1))
