@@ -6,7 +6,9 @@ Adapters are imported when they are chosen, so that nobody pays for boto3 who ke
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from socket import gethostname
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,9 +16,12 @@ from distci.errors import CoordinationUnavailable
 from distci.settings import CREDENTIALS, PREFIX, Settings, find_file, load
 
 if TYPE_CHECKING:
+    from distci.access.oidc import OidcLogin
     from distci.coordination.port import Coordination
     from distci.isolation.port import Isolation
     from distci.store.port import Store
+
+    Around = Callable[[Coordination, Store], tuple[Coordination, Store]]
 
 ROOT = "/distci"
 """Where the tree is in ZooKeeper, unless the URL says otherwise."""
@@ -59,15 +64,18 @@ def connect(
 
 
 class DistCI:
-    """One system: its jobs, builds, artifacts, tickets and workers. Any thread may use it."""
+    """One system: its jobs, builds, artifacts, tickets and workers, and who may do what. Any thread may use it."""
 
-    def __init__(self, settings: Settings) -> None:
-        from distci.builds import Builds
-        from distci.jobs import Jobs
+    def __init__(self, settings: Settings, around: Around | None = None) -> None:
+        """``around`` may put something in front of the tree and the store, to measure them for example."""
+        from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
+        from distci.access.audited import AuditedBuilds, AuditedJobs, AuditedTickets
+        from distci.access.rights import rules
         from distci.lifecycle import Lifecycle
-        from distci.protocol import Tickets
+        from distci.logs import Logs
         from distci.published import Published
         from distci.rebuild import Rebuild, new_epoch
+        from distci.status import Status
         from distci.why import Why
 
         self.settings = settings
@@ -75,20 +83,42 @@ class DistCI:
         self.coordination: Coordination = open_coordination(settings)
         if settings.history:
             self._record(Path(settings.history))
+        if around is not None:
+            self.coordination, self.store = around(self.coordination, self.store)
         try:
-            self.tickets = Tickets(self.coordination, new_epoch=lambda: new_epoch(self.store))
+            self.tickets = AuditedTickets(self.coordination, new_epoch=lambda: new_epoch(self.store))
         except BaseException:
             self.coordination.close()
             raise
-        self.jobs = Jobs(self.store)
+        self.audit = self.tickets.audit = Audit(self.store, Acting(settings.actor, gethostname()))
+        self.jobs = AuditedJobs(self.store, self.audit)
         self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs)
-        self.builds = Builds(self.lifecycle, self.jobs, settings.actor)
+        self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)
         self.artifacts = Published(self.builds, self.store)
+        self.access = Access(self.store, self.tickets.tree, self.audit, rules(settings.oidc_roles))
+        self.signing = Signing(self.tickets.tree)
+        self.sessions = Sessions(self.tickets.tree, self.signing)
+        self.login_links = LoginLinks(self.tickets.tree)
         self.rebuild = Rebuild(self.lifecycle)
+        self.logs = Logs(self.builds, self.store)
+        self.status = Status(self.tickets, self.rebuild)
         self.why = Why(self.builds, self.lifecycle)
+
+    def oidc_login(self) -> OidcLogin | None:
+        """Logins by the provider that the settings name; None when they name none. Keep it: it remembers the provider's keys."""
+        if not self.settings.oidc_issuer:
+            return None
+        from distci.access.oidc import OidcLogin, Provider
+
+        told = self.settings
+        provider = Provider(
+            told.oidc_issuer, told.oidc_client_id, told.oidc_client_secret, told.oidc_scopes, told.oidc_groups
+        )
+        return OidcLogin(provider, self.signing)
 
     def close(self) -> None:
         """End the session. Nothing that was accepted depends on it."""
+        self.audit.close()
         self.coordination.close()
 
     def _record(self, history: Path) -> None:

@@ -23,6 +23,9 @@ from distci.store.port import ObjectInfo, Store, objects
 REFERRED_TO = (keys.JOB_VERSIONS, keys.JOBS, keys.DOWNSTREAM, keys.PACKS, keys.EPOCHS)
 """What builds refer to; and of a job its versions before the marks that are written before these."""
 
+BESIDES = (keys.ACCESS_CHANGES, keys.ACCESS_USED, keys.AUDIT)
+"""Who may do what, in the order of the changes, so that any beginning of it is whole; and who did what."""
+
 CHUNK_BYTES = 1024 * 1024
 
 
@@ -46,7 +49,7 @@ def copy(source: Store, target: Store, tell: Callable[[Copied], None] = lambda c
     Raises Damaged when bytes come back other than they were written.
     """
     copied = Copied()
-    for prefix in (keys.ACCEPTED, keys.BUILDS, *REFERRED_TO):
+    for prefix in (keys.ACCEPTED, keys.BUILDS, *REFERRED_TO, *BESIDES):
         for info in _builds(source, target) if prefix == keys.BUILDS else objects(source, prefix):
             _copy(source, target, info, copied)
             tell(copied)
@@ -57,7 +60,7 @@ def copy(source: Store, target: Store, tell: Callable[[Copied], None] = lambda c
 
 def check_empty(store: Store) -> None:
     """AlreadyExists when a store holds anything that a copy could replace."""
-    for prefix in (keys.ACCEPTED, keys.BUILDS, keys.JOB_VERSIONS, keys.PACKS):
+    for prefix in (keys.ACCEPTED, keys.BUILDS, keys.JOB_VERSIONS, keys.PACKS, keys.ACCESS_CHANGES):
         for info in store.list(prefix, limit=1):
             raise AlreadyExists(f"the store is not empty: it holds {info.key}, for one")
 

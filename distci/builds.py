@@ -153,6 +153,10 @@ class Builds:
         wanted = _id(build)
         return self._find(wanted) or _no_such_build(wanted)
 
+    def last_number(self, job: str) -> int:
+        """The number of a job's newest build; 0 when it never had one."""
+        return self._lifecycle.last_number(job)
+
     def list(self, job: str, limit: int | None = None, before: int | None = None) -> Iterator[BuildView]:
         """Builds of a job, the newest first: ``limit`` of them at most, and only those whose number is below ``before``.
 
@@ -303,7 +307,7 @@ class Builds:
         return _view(live.build, str(state), live.result, record, list(self._live_tasks(live, record)), False)
 
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
-        running = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
+        claims = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
         parked = set(self._tickets.waiting_for_permits())
         began_ms = _began_to_wait(record)
         for entry in record["tasks"]:
@@ -311,7 +315,7 @@ class Builds:
             ticket = None
             if live.state and entry["state"] == TaskState.READY:
                 ticket = task_ticket_id(live.build, entry["name"], live.state.tasks[entry["name"]])
-            token = running.get(ticket) if ticket else None
+            token = claims.get(ticket) if ticket else None
             if token is not None:
                 claim = self._tickets.view_running(token)
                 as_running = entry | {"state": TaskState.RUNNING, "token": token}

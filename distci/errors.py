@@ -7,7 +7,7 @@
     │                                                  InvalidDocument, WrongFormat, IllegalTransition
     ├── Denied         ask for the right               NotAuthenticated, Forbidden
     ├── Missing        nothing there                   NoSuchJob, NoSuchBuild, NoSuchTask, NoSuchArtifact,
-    │                                                  NoSuchTicket, NoSuchWorker, NoSuchObject
+    │                                                  NoSuchTicket, NoSuchWorker, NoSuchToken, NoSuchObject
     ├── Conflict       someone was first; read again   AlreadyExists, VersionConflict
     ├── ClaimLost      stop now, write nothing more    (session gone, or token superseded)
     ├── Unavailable    wait, then try again            CoordinationUnavailable, StoreUnavailable
@@ -110,6 +110,10 @@ class NoSuchTicket(Missing):
 
 class NoSuchWorker(Missing):
     """No live worker of that name."""
+
+
+class NoSuchToken(Missing):
+    """No access token of that id."""
 
 
 class NoSuchObject(Missing):

@@ -99,8 +99,8 @@ class Jobs:
         for info in objects(self._store, start, position, limit):
             yield keys.job_of_marker(info.key)
 
-    def history(self, job: str) -> Iterator[JobVersion]:
-        """Every version of a job, the newest first; NoSuchJob when there has never been one.
+    def history(self, job: str, before: int | None = None) -> Iterator[JobVersion]:
+        """Every version of a job, the newest first, or those below ``before``; NoSuchJob when there has never been one.
 
         >>> [(change.version, change.reason) for change in ci.jobs.history("docs/hello")]
         [(1, '')]
@@ -108,8 +108,9 @@ class Jobs:
         latest = self._latest(check_job_id(job))
         if latest is None:
             raise NoSuchJob(f"there has never been a job {job!r}")
-        yield latest
-        for version in range(latest.version - 1, 0, -1):
+        if before is None:
+            yield latest
+        for version in range(min(latest.version, before or latest.version) - 1, 0, -1):
             found = self._read(job, version)
             if found is not None:
                 yield found

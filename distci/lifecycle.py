@@ -216,6 +216,13 @@ class Lifecycle:
         node = self.tickets.tree.coordination.read(paths.build(build))
         return LiveBuild.from_bytes(build, node.data, node.version) if node else None
 
+    def live_builds(self) -> Iterator[BuildId]:
+        """The builds that are in the tree, in no order."""
+        coordination = self.tickets.tree.coordination
+        for shard in coordination.children(paths.BUILDS):
+            for name in coordination.children(f"{paths.BUILDS}/{shard}"):
+                yield paths.build_of(name)
+
     def accepted(self, build: BuildId) -> LiveBuild | None:
         """A build as it was when it was accepted, as the store knows it; None when it is archived, or there is none of that number."""
         try:

@@ -19,7 +19,7 @@ NAMES_SHOWN_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """An artifact, and the attempt that published it."""
 
     build: BuildId
@@ -48,14 +48,22 @@ class Published:
         """
         return [source.artifact for source in self._sources(self._builds.get(build)).values()]
 
+    def find(self, build: BuildId | str, name: str) -> Source:
+        """The artifact of that name and who published it; NoSuchBuild, and NoSuchArtifact with the names that there are."""
+        view = self._builds.get(build)
+        (source,) = _chosen(view.id, self._sources(view), [name], operator.eq)
+        return source
+
     def open(self, build: BuildId | str, name: str, start: int = 0) -> BinaryIO:
         """A stream of an artifact's bytes from ``start`` on, as they are stored. The caller closes it.
 
         Raises NoSuchBuild, and NoSuchArtifact with the names that there are. Digests are for the reader to compare.
         """
-        view = self._builds.get(build)
-        (source,) = _chosen(view.id, self._sources(view), [name], operator.eq)
-        return self._artifacts.open(source.build, source.task, source.token, name, start)
+        return self.stream(self.find(build, name), start)
+
+    def stream(self, source: Source, start: int = 0) -> BinaryIO:
+        """The same of one that was found."""
+        return self._artifacts.open(source.build, source.task, source.token, source.artifact.name, start)
 
     def download(self, build: BuildId | str, destination: Path, names: Sequence[str] = ()) -> Sequence[Path]:
         """Write a build's artifacts below a directory, each under its name, and give back where they are.
@@ -72,25 +80,25 @@ class Published:
             for source in chosen
         ]
 
-    def _sources(self, view: BuildView) -> Mapping[str, _Source]:
+    def _sources(self, view: BuildView) -> Mapping[str, Source]:
         found = {source.artifact.name: source for source in self._all_sources(view)}
         return dict(sorted(found.items()))
 
-    def _all_sources(self, view: BuildView) -> Iterator[_Source]:
+    def _all_sources(self, view: BuildView) -> Iterator[Source]:
         for task in view.tasks:
             # An attempt that ended says how much it published, so that the others need not be asked.
             if not task.state.is_final or not task.attempts or not task.attempts[-1].get("artifacts"):
                 continue
             build = BuildId.parse(task.origin) if task.origin else view.id
             for artifact in self._artifacts.index(build, task.name, task.token):
-                yield _Source(build, task.name, task.token, artifact)
+                yield Source(build, task.name, task.token, artifact)
 
 
 def _chosen(
-    build: BuildId, sources: Mapping[str, _Source], wanted: Iterable[str], takes: Callable[[str, str], bool]
-) -> Sequence[_Source]:
+    build: BuildId, sources: Mapping[str, Source], wanted: Iterable[str], takes: Callable[[str, str], bool]
+) -> Sequence[Source]:
     """The sources that somebody asks for; NoSuchArtifact when one of the wishes comes to nothing."""
-    chosen: dict[str, _Source] = {}
+    chosen: dict[str, Source] = {}
     for wish in wanted:
         taken = {name: source for name, source in sources.items() if takes(name, wish)}
         if not taken:

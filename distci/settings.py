@@ -8,12 +8,17 @@
     data = "/var/lib/distci"
     session_timeout = "10s"
     search_path = "/usr/local/bin:/usr/bin:/bin"
+    listen = "127.0.0.1:8420"
     build_url = "https://ci.example.org/builds/{build}"
     zookeeper_user = "ci"
     zookeeper_password = "..."
     zookeeper_ca = "/etc/distci/zookeeper-ca.pem"
     zookeeper_certificate = "/etc/distci/worker.crt"
     zookeeper_key = "/etc/distci/worker.key"
+    oidc_issuer = "https://id.example.org/realms/ci"
+    oidc_client_id = "distci"
+    oidc_client_secret = "..."
+    oidc_roles = "group:ci-admins=owner; *@example.org=viewer@team"
 
 Every setting has a variable, ``DISTCI_COORDINATION`` and so on. Nothing else in DistCI reads the environment.
 """
@@ -44,12 +49,20 @@ NEEDS = (
     ("zookeeper_certificate", "zookeeper_key"),
     ("zookeeper_key", "zookeeper_certificate"),
     ("zookeeper_certificate", "zookeeper_ca"),
+    ("oidc_issuer", "oidc_client_id"),
+    ("oidc_issuer", "oidc_client_secret"),
+    ("oidc_client_id", "oidc_issuer"),
+    ("oidc_client_secret", "oidc_issuer"),
 )
 """Settings that say nothing without another."""
 HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+ISSUER = re.compile(
+    r"https://[^\s/?#@]+(?:/[^\s?#]*)?|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?(?:/[^\s?#]*)?"
+)
 PASSWORD = re.compile(r"[!-~]+")
 """What ZooKeeper understands the same way whatever the locale that it was started in."""
+LISTEN = "127.0.0.1:8420"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -77,6 +90,8 @@ class Settings:
     """How long a silent process keeps its claims."""
     search_path: str = SEARCH_PATH
     """``PATH`` of the scripts that tasks run."""
+    listen: str = LISTEN
+    """Where a front end is found, as ``host:port``; port 0 takes one that is free."""
     build_url: str = ""
     """Where people find a build, with ``{build}`` for its id."""
     actor: str = ""
@@ -91,6 +106,18 @@ class Settings:
     """PEM file of the certificate to show to ZooKeeper."""
     zookeeper_key: str = ""
     """PEM file of its key, without a passphrase."""
+    oidc_issuer: str = ""
+    """The OpenID Connect provider that people log in by: its address, just as its tokens have it; empty: nobody logs in by one."""
+    oidc_client_id: str = ""
+    """What this DistCI is called there."""
+    oidc_client_secret: str = field(default="", repr=False)
+    """What it shows there."""
+    oidc_scopes: str = "openid email profile"
+    """What it asks to be told of people."""
+    oidc_groups: str = "groups"
+    """The claim that has a person's groups."""
+    oidc_roles: str = ""
+    """Roles besides those on record: ``group:ci-admins=owner; *@example.org=viewer@team``."""
     history: str = ""
     """File that every commit and every write to the store is put down in, for ``distci chaos``; empty: none is."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -126,6 +153,8 @@ class Settings:
             _seconds(self.session_timeout)
         except ValueError as error:
             found.append(f"{self._origin('session_timeout')}: {error}")
+        if self.oidc_issuer and not ISSUER.fullmatch(self.oidc_issuer):
+            found.append(f"{self._origin('oidc_issuer')}: must begin with https://, or with http:// on this machine")
         return found + self._credential_problems()
 
     def _credential_problems(self) -> list[str]:

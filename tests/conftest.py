@@ -10,6 +10,12 @@ import pytest
 from services import ceph, s3, shared
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pictures", action="store_true", help="have the browser tests make the pictures in docs/images anew"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Shells have what they start in the background ignore it, and so would whatever tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -26,7 +26,13 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {"PATH": f"{PROGRAM.parent}:{os.defpath}", "HOME": str(folder), "LANG": "C.UTF-8"}
+        self.environment = {
+            "PATH": f"{PROGRAM.parent}:{os.defpath}",
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            # Many tests at once have a front end each.
+            "DISTCI_LISTEN": "127.0.0.1:0",
+        }
 
     def file(self, document: object, name: str = "job.json") -> str:
         """The path of a file with that document."""

@@ -15,8 +15,8 @@ def wipe(coordination: Coordination, but: Sequence[str] = ()) -> None:
 
     def is_gone() -> bool:
         coordination.sync()
-        tops = [top for top in (*paths.FOLDERS, paths.CONTROL, paths.FORMAT) if top not in but]
-        every = [path for top in tops for path in leaves_first(coordination, top)]
+        tops = [top for top in (*paths.FOLDERS, paths.ACCESS, paths.CONTROL, paths.FORMAT) if top not in but]
+        every = [path for top in tops if coordination.exists(top) for path in leaves_first(coordination, top)]
         return isinstance(coordination.commit(*map(Delete, every)), Committed)
 
     wait_until(is_gone)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import click
 
@@ -21,42 +20,24 @@ def cluster() -> None:
 @click.pass_obj
 def status(invocation: Invocation) -> None:
     """Show what waits and runs, of which kind, and who is there to do it."""
-    from distci.protocol import waits
-
     with invocation.connect() as system:
-        situation = waits.read(system.tickets)
-        dead = len(system.tickets.dead_tokens())
-        rebuilding = system.rebuild.look()
-    serving = Counter(kind for worker in situation.workers for kind in worker.offer.kinds)
-    waiting = Counter(queued.kind for queued in situation.queue)
-    in_line = Counter({name: len(line.waiting) for name, line in situation.lines.items() if line.waiting})
-    figures = {
-        "slots": sum(worker.slots for worker in situation.workers),
-        "running": len(situation.running),
-        "without_heartbeat": sum(waits.without_heartbeat(token, situation) for token in situation.running),
-        "set_aside": dead,
-        "to_rebuild": len(rebuilding.builds),
-        "epoch": rebuilding.epoch,
-        "format": system.tickets.tree.format,
-    }
-    formats = Counter(str(worker.formats) for worker in situation.workers)
+        seen = system.status.cluster()
     if invocation.is_json:
-        kinds = {"worker_formats": formats, "workers": serving, "waiting": waiting, "waiting_for_permits": in_line}
-        control = {"paused": situation.control.paused, "weights": situation.control.weights}
-        print_json({**kinds, **figures, **control})
+        print_json(seen)
         return
+    figures = ("slots", "running", "without_heartbeat", "set_aside", "to_rebuild", "epoch", "format")
     print_facts(
         {
-            "workers": _counts(serving) or "none",
-            "waiting": _counts(waiting),
-            "waiting for permits": _counts(in_line),
-            **{name.replace("_", " "): figure for name, figure in figures.items()},
-            "formats of workers": ", ".join(f"{formats_} ({count})" for formats_, count in sorted(formats.items())),
-            "paused": " ".join(situation.control.paused),
-            "weights": ", ".join(f"{name} {weight:g}" for name, weight in sorted(situation.control.weights.items())),
+            "workers": _counts(seen.workers) or "none",
+            "waiting": _counts(seen.waiting),
+            "waiting for permits": _counts(seen.waiting_for_permits),
+            **{name.replace("_", " "): getattr(seen, name) for name in figures},
+            "formats of workers": ", ".join(f"{name} ({count})" for name, count in sorted(seen.worker_formats.items())),
+            "paused": " ".join(seen.paused),
+            "weights": ", ".join(f"{name} {weight:g}" for name, weight in sorted(seen.weights.items())),
         }
     )
-    for kind in sorted(waiting.keys() - serving.keys()):
+    for kind in sorted(seen.waiting.keys() - seen.workers.keys()):
         print_line(f"no live worker serves {kind}; start one: distci worker run {kind}")
 
 
@@ -104,7 +85,7 @@ def rebuild(invocation: Invocation) -> None:
 
     Workers of the kind control do so by themselves when they find an empty tree.
     """
-    with invocation.connect() as system:
+    with invocation.connect() as system, system.audit.note("cluster.rebuild"):
         done = system.rebuild.run()
     if invocation.is_json:
         print_json(done)
@@ -123,7 +104,8 @@ def upgrade(invocation: Invocation) -> None:
     from distci.protocol.members import upgrade as put_in_force
 
     with invocation.connect() as system:
-        put_in_force(system.tickets)
+        with system.audit.note("cluster.upgrade"):
+            put_in_force(system.tickets)
         in_force = system.tickets.tree.format
     print_json({"format": in_force}) if invocation.is_json else print_line(f"format {in_force} is in force")
 
@@ -138,5 +120,5 @@ def _warn_of_unknown(kind: str, known: Collection[str]) -> None:
     )
 
 
-def _counts(counted: Counter[str]) -> str:
+def _counts(counted: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counted.items()))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from distci.app import DistCI
+    from distci.app import Around, DistCI
     from distci.settings import Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -40,11 +40,11 @@ class Invocation:
         loaded = settings.load(self._file(), os.environ, self.flags)
         return loaded if loaded.actor else replace(loaded, actor=_user())
 
-    def connect(self) -> DistCI:
-        """The system to work on. Close it when done."""
+    def connect(self, around: Around | None = None) -> DistCI:
+        """The system to work on, with something in front of its tree and store if need be. Close it when done."""
         from distci.app import DistCI
 
-        return DistCI(self.settings())
+        return DistCI(self.settings(), around)
 
     def _file(self) -> Path | None:
         from distci import settings

@@ -5,19 +5,16 @@ rich is imported only when there is a terminal to print on.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from datetime import datetime
-from enum import Enum
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
-from distci.model import BuildId, Json
+from distci.views import to_bytes
 
 Record = TypeVar("Record")
 
@@ -42,22 +39,7 @@ STYLES = {
 
 def print_json(value: object) -> None:
     """One JSON value, on a line of its own."""
-    click.echo(json.dumps(to_json(value), ensure_ascii=False).encode(errors="backslashreplace"))
-
-
-def to_json(value: Any) -> Json:
-    """The JSON form of what the library returns: records become objects, builds are written ``job#number``."""
-    if isinstance(value, BuildId):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value):
-        return {item.name: to_json(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return [to_json(item) for item in value]
-    return value
+    click.echo(to_bytes(value))
 
 
 def print_records(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +16,12 @@ from distci.errors import Invalid
 
 if TYPE_CHECKING:
     from distci.app import DistCI
+    from distci.frontend.serving import FrontEnd
     from distci.process import Post, WorkerProcess
     from distci.settings import Settings
 
 CONTROL_SLOTS = 2
+ENDING = "taking no more requests; once more to leave those there are"
 DRAINING = "taking nothing more, finishing what runs; once more to leave it"
 
 
@@ -56,6 +60,19 @@ def serve(process: WorkerProcess, welcome: str) -> None:
         process.wait()
     if process.refused:
         raise process.refused
+
+
+def serve_http(front_end: FrontEnd) -> None:
+    """Serve until a signal comes; then end within two seconds, whatever still goes on."""
+    from distci.cli.interrupts import interrupts
+
+    with front_end, interrupts(front_end.stop, ENDING):
+        click.echo(f"DistCI is at {front_end.address}. Ctrl-C ends this front end.")
+        front_end.wait_for_stop()
+    if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate()[1:]):
+        # One that waits for a tree or a store that is away. Nothing that matters is held here, so it need not be waited for.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def slots_here() -> int:

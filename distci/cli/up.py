@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -9,19 +10,33 @@ import click
 
 from distci.cli import serving
 from distci.cli.command import Command, Invocation
+from distci.cli.frontend import listen_option
 from distci.cli.worker import labels_option, secrets_option
 
 if TYPE_CHECKING:
+    from distci.app import DistCI
     from distci.settings import Address, Settings
 
 
-@click.command(cls=Command, examples=("distci up", "distci up --data /var/lib/distci --slots 8"))
+@click.command(
+    cls=Command,
+    examples=("distci up", "distci up --data /var/lib/distci --slots 8", "distci up --listen 127.0.0.1:9000"),
+)
 @click.option("--slots", type=click.IntRange(1), help="Tasks at once.  [as many as processors, at least 2]")
 @labels_option
 @secrets_option
+@listen_option
+@click.option("--no-frontend", "is_dumb", is_flag=True, help="Serve nothing over HTTP.")
 @click.pass_obj
-def up(invocation: Invocation, slots: int | None, labels: tuple[str, ...], secret_file: str | None) -> None:
-    """Run workers of every kind in this process, on the configured back ends or on embedded ones.
+def up(
+    invocation: Invocation,
+    slots: int | None,
+    labels: tuple[str, ...],
+    secret_file: str | None,
+    listen: str | None,
+    is_dumb: bool,
+) -> None:
+    """Run workers of every kind and a front end in this process, on the configured back ends or on embedded ones.
 
     SIGTERM or Ctrl-C lets it finish what runs; a second one ends it at once.
     """
@@ -32,19 +47,36 @@ def up(invocation: Invocation, slots: int | None, labels: tuple[str, ...], secre
     secrets = serving.read_secrets(secret_file)
     kinds = installed_kinds()
     slots = slots or serving.slots_here()
-    with invocation.connect() as system:
+    invocation.flags["listen"] = listen
+    with ExitStack() as stack:
+        if is_dumb:
+            system, address = stack.enter_context(invocation.connect()), ""
+        else:
+            system, address = _front_end(invocation, stack)
         process = serving.worker_process(system, kinds, slots, labels=labels, secrets=secrets)
-        serving.serve(process, _welcome(system.settings, kinds, slots))
+        serving.serve(process, _welcome(system.settings, kinds, slots, address))
 
 
-def _welcome(settings: Settings, kinds: list[str], slots: int) -> str:
+def _front_end(invocation: Invocation, stack: ExitStack) -> tuple[DistCI, str]:
+    """The system with a front end, and where that is found. It ends after the workers: people look at what these finish."""
+    from distci.frontend.metrics import Metrics
+    from distci.frontend.serving import FrontEnd
+
+    metrics = Metrics()
+    system = stack.enter_context(invocation.connect(metrics.around))
+    front_end = stack.enter_context(FrontEnd(system, system.settings.listen, metrics=metrics))
+    return system, front_end.address
+
+
+def _welcome(settings: Settings, kinds: list[str], slots: int, address: str) -> str:
     places = {"coordination": settings.coordination, "store": settings.store, "data": str(settings.data_folder)}
     told = "".join(f" --{name} {quote(place)}" for name, place in places.items() if _is_flag(settings, name))
+    http = f"\n  HTTP          {address}/api/v1/" if address else ""
     return f"""\
 DistCI serves {", ".join(kinds)}: {slots} tasks at once.
   coordination  {_shown(settings.coordination_address)}
   store         {_shown(settings.store_address)}
-  data          {settings.data_folder}
+  data          {settings.data_folder}{http}
 Try from another terminal:
   distci job put job.json{told}
   distci build trigger JOB --follow{told}

@@ -9,7 +9,7 @@ import click
 
 from distci.cli import serving
 from distci.cli.command import Group, Invocation, json_option
-from distci.cli.output import moment, print_json, print_line, print_table, to_json
+from distci.cli.output import moment, print_json, print_line, print_records
 from distci.errors import CoordinationUnavailable, NoSuchWorker
 
 WELL_WITHIN_S = 60.0
@@ -74,33 +74,23 @@ def _welcome(names: Sequence[str]) -> str:
 @click.pass_obj
 def list_(invocation: Invocation) -> None:
     """List the live workers and the tickets that they hold."""
-    from distci.protocol import waits
-
     with invocation.connect() as system:
-        situation = waits.read(system.tickets)
-    held: dict[str, list[str]] = {view.name: [] for view in situation.workers}
-    for token, name in situation.running.items():
-        held.setdefault(name, []).append(token)
-    if invocation.is_json:
-        for view in situation.workers:
-            print_json({**to_json(view), "holds": held[view.name]})
-        return
-    print_table(
+        serving_now = system.status.workers()
+    print_records(
+        serving_now,
         ("WORKER", "STATE", "KINDS", "LABELS", "SLOTS", "HOST", "VERSION", "SINCE", "HOLDS"),
-        [
-            (
-                view.name,
-                "draining" if view.is_draining else "live",
-                " ".join(view.offer.kinds),
-                " ".join(view.offer.labels),
-                view.slots,
-                view.host,
-                view.version,
-                moment(view.since_ms),
-                " ".join(held[view.name]),
-            )
-            for view in situation.workers
-        ],
+        lambda view: (
+            view.name,
+            "draining" if view.is_draining else "live",
+            " ".join(view.offer.kinds),
+            " ".join(view.offer.labels),
+            view.slots,
+            view.host,
+            view.version,
+            moment(view.since_ms),
+            " ".join(view.holds),
+        ),
+        is_json=invocation.is_json,
     )
 
 
@@ -143,6 +133,6 @@ def drain(invocation: Invocation, name: str) -> None:
     """Let a worker finish what it holds and take nothing more."""
     from distci.protocol.members import drain as ask_to_drain
 
-    with invocation.connect() as system:
+    with invocation.connect() as system, system.audit.note("worker.drain", name):
         ask_to_drain(system.tickets, name)
     print_json({"name": name, "is_draining": True}) if invocation.is_json else print_line(f"{name} is draining")

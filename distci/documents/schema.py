@@ -1,4 +1,4 @@
-"""What ``schemas/job.json``, and the schemas that third parties bring for their types of task, find wrong with a document.
+"""What ``schemas/job.json``, the schemas that third parties bring for their types of task, and ``schemas/api.json`` find wrong with a document.
 
 Each problem comes with its place and, where a key or a word is unknown, with the one that was probably meant.
 """
@@ -62,6 +62,23 @@ def typed_task_problems(kind: str, task: Mapping[str, Json], place: Place) -> It
         yield (*place, "type"), f"the package that brings {kind!r} cannot be loaded: {error}"
         return
     yield from _problems(_validator_with(own) if own else _validator("task-other"), task, place)
+
+
+def api_problems(document: Json, part: str) -> list[str]:
+    """What is wrong with what a front end was sent, by the definition of that name in ``schemas/api.json``."""
+    return told(list(_problems(_api_validator(part), document, ())))
+
+
+def value_problems(value: Json, schema: Mapping[str, Json]) -> list[str]:
+    """What is wrong with one value by a schema of its own."""
+    return [text for _, text in _problems(_validator_class()(schema), value, ())]
+
+
+@cache
+def api_schemas() -> Mapping[str, Any]:
+    """What front ends take and answer, by name; references are to ``#/$defs/NAME``."""
+    definitions: Mapping[str, Any] = _read("api.json")["$defs"]
+    return definitions
 
 
 def installed(kind: str) -> EntryPoint | None:
@@ -152,10 +169,19 @@ def _trigger_types() -> Sequence[str]:
 
 @cache
 def _schema() -> Mapping[str, Any]:
+    return _read("job.json")
+
+
+def _read(name: str) -> Mapping[str, Any]:
     from importlib.resources import files
 
-    document: Mapping[str, Any] = json.loads(files("distci.schemas").joinpath("job.json").read_text())
+    document: Mapping[str, Any] = json.loads(files("distci.schemas").joinpath(name).read_text())
     return document
+
+
+@cache
+def _api_validator(part: str) -> Validator:
+    return _validator_class()({"$ref": f"#/$defs/{part}", "$defs": api_schemas()})
 
 
 @cache

@@ -16,6 +16,11 @@
     /parked/<why>/<name>                      a ticket that waits for something
     /dead/<token>                             a ticket set aside, with the reason
     /once/<day>/<digest>                      a cause that has been served
+    /access/news                              how many changes of access there have been; written with everything below, so that one watch tells
+    /access/keys                              what session cookies are signed with
+    /access/ended/<session>~<time>            a session that somebody ended before its time
+    /access/links/<digest>                    a login link that nobody has used
+    /access/used-links/<digest>~<time>        one that somebody has, and who
 
 A *token* is ``<ticket>.<attempt>``. A *name* is ``<priority>-<project tag>-<time>-<token>``, with ``~<worker tag>`` behind it
 when a worker was woken for the ticket, so that a listing of names says all that choosing needs and no node has to be
@@ -46,6 +51,12 @@ PERMITS = "/permits"
 PARKED = "/parked"
 DEAD = "/dead"
 ONCE = "/once"
+ACCESS = "/access"
+ACCESS_NEWS = "/access/news"
+ACCESS_KEYS = "/access/keys"
+ENDED_SESSIONS = "/access/ended"
+LOGIN_LINKS = "/access/links"
+USED_LINKS = "/access/used-links"
 
 DUE = "due"
 """Why a ticket is parked that waits for a time."""
@@ -54,6 +65,7 @@ FOR_PERMIT = "permit-"
 """Begins why a ticket is parked that waits for a permit."""
 
 FOLDERS = (EPOCH, JOBS, BUILDS, QUEUE, RUNNING, OWNERS, IDLE, WORKERS, PERMITS, PARKED, DEAD, ONCE)
+"""What every tree has from its first moment on; ``/access`` is made when it is needed, since trees without it are in use."""
 
 EPOCH_ATTEMPTS = 1000
 """Attempts are numbered on from the next thousand in each tree that is made, above all that an earlier one can have given out."""
@@ -74,6 +86,21 @@ _PLAIN = "=*,.:_-?[]!"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: names sort as the numbers do."""
+
+
+def access_mark(folder: str, name: str, until_ms: int) -> str:
+    """A node below ``/access`` that is of use until a time only, in milliseconds since 1970."""
+    return f"{folder}/{name}~{until_ms}"
+
+
+def access_mark_of(name: str) -> tuple[str, int]:
+    """What such a node is about, and until when."""
+    about, _, until_ms = name.rpartition("~")
+    return about, int(until_ms)
+
+
+def login_link(digest: str) -> str:
+    return f"{LOGIN_LINKS}/{digest}"
 
 
 def epoch(number: int) -> str:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from random import Random
 from threading import Event, Lock
@@ -172,16 +173,33 @@ class Tickets:
 
         One that moves meanwhile may be seen in both places or in none.
         """
-        for pool in sorted(self.tree.coordination.children(paths.QUEUE)):
-            for path in self._queued_in(pool):
-                yield self._view("waiting", path)
-        for token in self.running_tokens():
-            yield self.view_running(token)
-        for why in self.tree.coordination.children(paths.PARKED):
-            for name in sorted(self.tree.coordination.children(f"{paths.PARKED}/{why}")):
-                yield self._view("parked", f"{paths.PARKED}/{why}/{name}", why)
-        for token in sorted(self.dead_tokens()):
-            yield self._view_dead(token)
+        for _, view in self.walk():
+            yield view
+
+    def walk(self, after: str = "", place: str = "") -> Iterator[tuple[str, TicketView]]:
+        """The same with where each is found, in the order of that, and those alone that come after one; or those of one place."""
+        behind = tuple(after.split("/")) if after else ()
+        for where, look in self._live(place):
+            if where > behind:
+                yield "/".join(where), look()
+
+    def _live(self, only: str) -> Iterator[tuple[tuple[str, ...], Callable[[], TicketView]]]:
+        """Where each live ticket is found, and how to look at it: names alone are read, and no more than one folder ahead."""
+        coordination = self.tree.coordination
+        if only in ("", "waiting"):
+            for pool in sorted(coordination.children(paths.QUEUE)):
+                for path in self._queued_in(pool):
+                    yield ("1", *path.split("/")[2:]), partial(self._view, "waiting", path)
+        if only in ("", "running"):
+            for token in sorted(self.running_tokens()):
+                yield ("2", token), partial(self.view_running, token)
+        if only in ("", "parked"):
+            for why in sorted(coordination.children(paths.PARKED)):
+                for name in sorted(coordination.children(f"{paths.PARKED}/{why}")):
+                    yield ("3", why, name), partial(self._view, "parked", f"{paths.PARKED}/{why}/{name}", why)
+        if only in ("", "dead"):
+            for token in sorted(self.dead_tokens()):
+                yield ("4", token), partial(self._view_dead, token)
 
     def show(self, ticket: str) -> TicketView:
         """One ticket by id or token; NoSuchTicket when it is nowhere (any more)."""

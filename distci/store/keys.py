@@ -18,6 +18,10 @@
                              workspace.json           the workspace it left, as packs and the files in them
     packs/<two digits>/<digest>                       packed files, named by their SHA-256
     epochs/<number>                                   marker: that many trees have been made on this store
+    access/changes/<number>                           one change of who may do what: tokens, roles, visibilities
+    access/used/<token id>                            about when a token was last used
+    audit/<time>-<nonce>/begun.json                   who was about to change what, from where and why
+                        /ended.json                   what became of it
 
 No two names share a key, and the prefix of one never covers another:
 
@@ -43,6 +47,7 @@ KEY_LENGTH_MAX = 900
 
 _NUMBER_DIGITS = 9
 _OFFSET_DIGITS = 16
+_TIME_DIGITS = 15
 
 _PLAIN = "[],="
 """What names carry as it is besides letters, digits and ``_.-~``: matrix names stay readable."""
@@ -57,6 +62,9 @@ BUILDS = "builds/"
 PACKS = "packs/"
 ACCEPTED = "accepted/"
 EPOCHS = "epochs/"
+ACCESS_CHANGES = "access/changes/"
+ACCESS_USED = "access/used/"
+AUDIT = "audit/"
 
 
 def job_marker(job: str) -> str:
@@ -165,6 +173,45 @@ def epoch_of(key: str) -> int:
     """The number that a key below :data:`EPOCHS` stands for."""
     (number,) = _parts("epochs/([0-9]{9})", key)
     return int(number)
+
+
+def access_change(number: int) -> str:
+    return check_key(f"{ACCESS_CHANGES}{_digits(number, _NUMBER_DIGITS)}")
+
+
+def access_change_of(key: str) -> int:
+    """The number that a key below :data:`ACCESS_CHANGES` stands for."""
+    (number,) = _parts("access/changes/([0-9]{9})", key)
+    return int(number)
+
+
+def access_used(token: str) -> str:
+    return check_key(f"{ACCESS_USED}{_segment(token)}")
+
+
+def access_used_by(key: str) -> str:
+    """The token that a key below :data:`ACCESS_USED` stands for."""
+    (token,) = _parts("access/used/([^/]+)", key)
+    return unquote(token)
+
+
+def audit_since(time_ms: int) -> str:
+    """Sorts before all that was put down at that time, in milliseconds since 1970, or later."""
+    return f"{AUDIT}{_digits(max(0, time_ms), _TIME_DIGITS)}"
+
+
+def audit_begun(time_ms: int, nonce: str) -> str:
+    return check_key(f"{audit_since(time_ms)}-{_segment(nonce)}/begun.json")
+
+
+def audit_ended(time_ms: int, nonce: str) -> str:
+    return check_key(f"{audit_since(time_ms)}-{_segment(nonce)}/ended.json")
+
+
+def audit_entry_of(key: str) -> tuple[int, str, bool]:
+    """Time and nonce of the entry that a key below :data:`AUDIT` belongs to, and whether it is how that ended."""
+    time_ms, nonce, what = _parts("audit/([0-9]{15})-([^/]+)/(begun|ended)[.]json", key)
+    return int(time_ms), unquote(nonce), what == "ended"
 
 
 def task(build_id: BuildId, task_name: str) -> str:

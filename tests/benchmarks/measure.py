@@ -318,7 +318,8 @@ def _milliseconds(*commands: Sequence[str]) -> list[float]:
 @contextmanager
 def _process(arguments: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / f"{uuid.uuid4().hex}.log").open("wb") as log:
-        process = subprocess.Popen([PROGRAM, *arguments], stdout=log, stderr=log)
+        environment = os.environ | {"DISTCI_LISTEN": "127.0.0.1:0"}
+        process = subprocess.Popen([PROGRAM, *arguments], stdout=log, stderr=log, env=environment)
     try:
         yield process
     finally:

@@ -69,6 +69,7 @@ def served(tmp_path: Path) -> Iterator[None]:
     put = run(PROGRAMS / "distci", "job", "put", "hello.json", folder=tmp_path)
     assert put.returncode == 0, put.stderr
     environment = {"PATH": f"{PROGRAMS}:{os.defpath}", "HOME": str(tmp_path), "LANG": "C.UTF-8"}
+    environment["DISTCI_LISTEN"] = "127.0.0.1:0"
     with subprocess.Popen(
         [PROGRAMS / "distci", "up"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

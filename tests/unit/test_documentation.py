@@ -27,6 +27,7 @@ from distci.cli import cli
 from distci.cli.command import Command
 from distci.documents.jobs import job_from_json
 from distci.documents.strict_json import read_json
+from distci.frontend.serving import FrontEnd
 from distci.jobs import Jobs
 from distci.model import BuildId, Json, Trigger
 from distci.process import Post, WorkerProcess
@@ -101,7 +102,7 @@ MENTIONED = sorted({" ".join(text.split()) for page in PAGES for text in INLINE.
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[DistCI]:
-    """A system in ``tmp_path / "data"`` as ``distci up`` serves it."""
+    """A system in ``tmp_path / "data"`` as ``distci up`` serves it, but for its front end."""
     with connect(tmp_path / "data", actor="ada") as system:
         posts = [Post(("control",), slots=2), Post(KINDS, slots=4)]
         scratch = tmp_path / "scratch"
@@ -110,6 +111,12 @@ def served(tmp_path: Path) -> Iterator[DistCI]:
         )
         with process:
             yield system
+
+
+@pytest.fixture
+def front_end(served: DistCI) -> Iterator[FrontEnd]:
+    with FrontEnd(served, "127.0.0.1:0") as front_end:
+        yield front_end
 
 
 # Jobs
@@ -244,10 +251,13 @@ def distci_commands(line: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if block.is_run}))
-def test_a_session_that_is_shown_goes_as_it_shows(page: str, served: DistCI, tmp_path: Path) -> None:
+def test_a_session_that_is_shown_goes_as_it_shows(
+    page: str, served: DistCI, front_end: FrontEnd, tmp_path: Path
+) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
     environment = {
+        "CI": f"{front_end.address}/api/v1",
         "DISTCI_ACTOR": "ada",
         "DISTCI_DATA": served.settings.data,
         "HOME": str(tmp_path),

@@ -61,6 +61,7 @@ class TestPrecedence:
             "data": "/c",
             "session_timeout": "5s",
             "search_path": "/d",
+            "listen": "127.0.0.1:1",
             "build_url": "e",
             "actor": "f",
             "zookeeper_user": "g",
@@ -68,6 +69,12 @@ class TestPrecedence:
             "zookeeper_ca": "i",
             "zookeeper_certificate": "j",
             "zookeeper_key": "k",
+            "oidc_issuer": "https://m",
+            "oidc_client_id": "n",
+            "oidc_client_secret": "o",
+            "oidc_scopes": "openid",
+            "oidc_groups": "p",
+            "oidc_roles": "q=owner",
             "history": "/l",
         }
 
@@ -245,6 +252,26 @@ class TestProblems:
 
     def test_a_password_is_not_shown_with_the_settings(self) -> None:
         assert "sesame" not in repr(Settings(zookeeper_user="ci", zookeeper_password="sesame"))
+        assert "sesame" not in repr(Settings(oidc_client_id="ci", oidc_client_secret="sesame"))
+
+    @pytest.mark.parametrize(
+        ("issuer", "is_taken"),
+        [
+            ("https://id.example.org/realms/ci", True),
+            ("http://localhost:8080/realms/ci", True),
+            ("http://127.0.0.1:8080", True),
+            ("http://id.example.org", False),
+            ("http://localhost.example.org", False),
+            ("https://", False),
+            ("https://user:sesame@id.example.org", False),
+            ("https://id.example.org?x=sesame", False),
+        ],
+    )
+    def test_a_login_provider_is_asked_by_tls(self, issuer: str, is_taken: bool) -> None:
+        found = Settings(data="/d", oidc_issuer=issuer, oidc_client_id="ci", oidc_client_secret="sesame").problems()
+
+        assert bool(found) != is_taken
+        assert "sesame" not in "".join(found)
 
     @pytest.mark.parametrize("url", ["s3://?secret_key=sesame", "s4://b?secret_key=sesame", "s3://b?secret_kye=sesame"])
     def test_what_may_be_secret_in_a_url_is_not_repeated(self, url: str) -> None:

@@ -1,0 +1,92 @@
+"""The services through which people and programs change something, each call put down in the audit.
+
+Here, and not in each command and endpoint, so that none of them can forget it. Values of parameters are not put down: some are secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from distci.access.audit import Audit
+from distci.builds import Builds
+from distci.jobs import Jobs, JobVersion
+from distci.lifecycle import Lifecycle
+from distci.model import BuildId, Json
+from distci.protocol import Ticket, Tickets
+from distci.store.port import Store
+
+
+class AuditedJobs(Jobs):
+    """:class:`~distci.jobs.Jobs` whose changes are put down."""
+
+    def __init__(self, store: Store, audit: Audit) -> None:
+        super().__init__(store)
+        self._audit = audit
+
+    def put(
+        self, document: Mapping[str, Json], *, expected: int | None = None, actor: str = "", reason: str = ""
+    ) -> JobVersion:
+        with self._audit.change("job.put", str(document.get("job", "")), actor=actor, reason=reason):
+            return super().put(document, expected=expected, actor=actor, reason=reason)
+
+    def rollback(self, job: str, version: int, *, actor: str = "", reason: str = "") -> JobVersion:
+        with self._audit.change("job.rollback", job, actor=actor, reason=reason, version=version):
+            return super().rollback(job, version, actor=actor, reason=reason)
+
+    def delete(self, job: str, *, expected: int | None = None, actor: str = "", reason: str = "") -> None:
+        with self._audit.change("job.delete", job, actor=actor, reason=reason):
+            super().delete(job, expected=expected, actor=actor, reason=reason)
+
+
+class AuditedBuilds(Builds):
+    """:class:`~distci.builds.Builds` whose changes are noted; each build has on record who started it."""
+
+    def __init__(self, lifecycle: Lifecycle, jobs: Jobs, actor: str, audit: Audit) -> None:
+        super().__init__(lifecycle, jobs, actor)
+        self._audit = audit
+
+    def trigger(
+        self,
+        job: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        actor: str = "",
+        commit: str = "",
+        ref: str = "",
+        cause: str = "",
+    ) -> BuildId:
+        names = sorted(parameters or {})
+        with self._audit.note(
+            "build.trigger", job, actor=actor, reason=cause, parameters=names, commit=commit, ref=ref
+        ) as remark:
+            build = super().trigger(job, parameters, actor=actor, commit=commit, ref=ref, cause=cause)
+            remark.target = str(build)
+            return build
+
+    def cancel(self, build: BuildId | str, reason: str = "") -> None:
+        with self._audit.note("build.cancel", str(build), reason=reason):
+            super().cancel(build, reason)
+
+    def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "") -> BuildId:
+        with self._audit.note("build.retry", str(build), actor=actor, only_failed=only_failed) as remark:
+            fresh = super().retry(build, only_failed=only_failed, actor=actor)
+            remark.target = f"{build} as {fresh}"
+            return fresh
+
+
+class AuditedTickets(Tickets):
+    """:class:`~distci.protocol.Tickets` whose controls are noted when people use them; what workers do is not of this sort."""
+
+    audit: Audit
+
+    def pause(self, *kinds: str) -> None:
+        with self.audit.note("cluster.pause" if kinds else "cluster.resume", " ".join(kinds)):
+            super().pause(*kinds)
+
+    def weigh(self, project: str, weight: float) -> None:
+        with self.audit.note("cluster.weigh", project, weight=weight):
+            super().weigh(project, weight)
+
+    def requeue(self, ticket: str) -> Ticket:
+        with self.audit.note("ticket.requeue", ticket):
+            return super().requeue(ticket)

@@ -1,0 +1,31 @@
+"""``distci frontend``: the system over HTTP."""
+
+from __future__ import annotations
+
+import click
+
+from distci.cli import serving
+from distci.cli.command import Command, Invocation
+
+listen_option = click.option(
+    "--listen", metavar="HOST:PORT", help="Where to be found; port 0 takes a free one.  [DISTCI_LISTEN, 127.0.0.1:8420]"
+)
+
+
+@click.command(cls=Command, examples=("distci frontend", "distci frontend --listen 127.0.0.1:9000"))
+@listen_option
+@click.pass_obj
+def frontend(invocation: Invocation, listen: str | None) -> None:
+    """Serve the HTTP API until SIGTERM or Ctrl-C.
+
+    Any number of front ends may serve one system; each may end at any moment.
+    """
+    from distci.cli import logs
+    from distci.frontend.metrics import Metrics
+    from distci.frontend.serving import FrontEnd
+
+    logs.begin(invocation.verbosity, is_service=True)
+    invocation.flags["listen"] = listen
+    metrics = Metrics()
+    with invocation.connect(metrics.around) as system:
+        serving.serve_http(FrontEnd(system, system.settings.listen, metrics=metrics))

@@ -1,0 +1,157 @@
+"""Builds, from their trigger to their record, and their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distci.frontend.access import Action
+from distci.frontend.endpoint import CURSOR, ROOT, Answer, Call, Endpoint, Parameter, Returns, limit
+from distci.frontend.paging import number_of, page
+from distci.model import BuildId
+
+LISTED = 20
+BUILD = "/jobs/{job}/-/builds/{number}"
+
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[ -~]+$"},
+    "What made you ask: asked again for this job with the same key within a day, it is the same build.",
+    place="header",
+)
+
+
+def trigger_build(call: Call) -> Answer:
+    given = call.body or {}
+    started = call.system.builds.trigger(
+        call.job,
+        given.get("parameters", {}),
+        commit=given.get("commit", ""),
+        ref=given.get("ref", ""),
+        cause=call.headers.get("idempotency-key", ""),
+        actor=call.actor,
+    )
+    return _started(started)
+
+
+def list_builds(call: Call) -> Answer:
+    job, before = call.job, number_of(call.query["cursor"])
+    answer = page(call, call.system.builds.list(job, before=before), lambda view: str(view.id.number))
+    if not answer.body["items"]:
+        # A job that there never was is an error, one that was not built yet is not.
+        next(call.system.jobs.history(job))
+    return answer
+
+
+def get_build(call: Call) -> Answer:
+    return Answer(call.system.builds.get(call.build))
+
+
+def cancel_build(call: Call) -> Answer:
+    build = call.build
+    by = f"cancelled by {call.actor}" if call.actor else "cancelled"
+    call.system.builds.cancel(build, (call.body or {}).get("reason") or by)
+    return Answer(call.system.builds.get(build))
+
+
+def retry_build(call: Call) -> Answer:
+    only_failed = (call.body or {}).get("only_failed", False)
+    return _started(call.system.builds.retry(call.build, only_failed=only_failed, actor=call.actor))
+
+
+def list_tasks(call: Call) -> Answer:
+    tasks = call.system.builds.get(call.build).tasks
+    after = call.query["cursor"]
+    names = [task.name for task in tasks]
+    start = names.index(after) + 1 if after in names else 0
+    return page(call, iter(tasks[start:]), lambda task: task.name)
+
+
+def get_task(call: Call) -> Answer:
+    return Answer(call.system.builds.get(call.build).task(call.path["task"]))
+
+
+def address(build: BuildId) -> str:
+    """The path of a build."""
+    return f"{ROOT}/jobs/{build.job}/-/builds/{build.number}"
+
+
+def _started(build: BuildId) -> Answer:
+    return Answer({"id": build}, 201, {"Location": address(build)})
+
+
+STARTED = {201: Returns("It has been accepted, and will run.", "build-started", headers=("Location",))}
+
+ENDPOINTS: Sequence[Endpoint] = (
+    Endpoint(
+        "GET",
+        "/jobs/{job}/-/builds",
+        "list_builds",
+        "List a job's builds, the newest first",
+        list_builds,
+        Action.READ,
+        {200: Returns("A page of builds.", "build-page", headers=("ETag", "Link"))},
+        (limit(LISTED, 200), CURSOR),
+    ),
+    Endpoint(
+        "POST",
+        "/jobs/{job}/-/builds",
+        "trigger_build",
+        "Start a build",
+        trigger_build,
+        Action.TRIGGER,
+        STARTED,
+        (IDEMPOTENCY_KEY,),
+        body="trigger",
+        is_body_optional=True,
+    ),
+    Endpoint(
+        "GET",
+        BUILD,
+        "get_build",
+        "Read a build and its tasks as they stand",
+        get_build,
+        Action.READ,
+        {200: Returns("The build.", "build", headers=("ETag",))},
+    ),
+    Endpoint(
+        "POST",
+        f"{BUILD}/cancel",
+        "cancel_build",
+        "Ask a build to end",
+        cancel_build,
+        Action.TRIGGER,
+        {200: Returns("What waits has ended, what runs is being stopped.", "build")},
+        body="cancel",
+        is_body_optional=True,
+    ),
+    Endpoint(
+        "POST",
+        f"{BUILD}/retry",
+        "retry_build",
+        "Run a build that is over once more, as a new build",
+        retry_build,
+        Action.TRIGGER,
+        STARTED,
+        body="retry",
+        is_body_optional=True,
+    ),
+    Endpoint(
+        "GET",
+        f"{BUILD}/tasks",
+        "list_tasks",
+        "List the tasks of a build, in the order of the job",
+        list_tasks,
+        Action.READ,
+        {200: Returns("A page of tasks.", "task-page", headers=("ETag", "Link"))},
+        (limit(100), CURSOR),
+    ),
+    Endpoint(
+        "GET",
+        f"{BUILD}/tasks/{{task}}",
+        "get_task",
+        "Read a task as it stands",
+        get_task,
+        Action.READ,
+        {200: Returns("The task.", "task", headers=("ETag",))},
+    ),
+)

@@ -1,0 +1,163 @@
+"""From a request to an endpoint's function and back: who asks, may they, is it well formed; then the function, in a thread."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from distci.app import DistCI
+from distci.coordination.port import SessionState
+from distci.documents.schema import value_problems
+from distci.errors import CoordinationUnavailable, Forbidden, NoSuchJob
+from distci.frontend import bodies, content, etags, problems
+from distci.frontend.access import Access, Action, Principal
+from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
+from distci.frontend.metrics import Metrics
+from distci.frontend.problems import BadRequest
+from distci.frontend.threads import Threads
+from distci.model import Json
+from distci.plan import did_you_mean
+from distci.views import to_bytes
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ANYBODY = Principal("")
+
+
+class Dispatcher:
+    """Serves the requests for any endpoint of one system."""
+
+    def __init__(self, system: DistCI, access: Access, threads: Threads, metrics: Metrics) -> None:
+        self._system = system
+        self._access = access
+        self._threads = threads
+        self._metrics = metrics
+
+    async def serve(self, endpoint: Endpoint, request: Request) -> Response:
+        """The response of an endpoint, or the problem that the request came to."""
+        began = time.perf_counter()
+        try:
+            response = await self._serve(endpoint, request)
+        except Exception as error:
+            response = problems.of(error)
+        seconds = time.perf_counter() - began
+        self._metrics.requested(endpoint.name, response.status_code, seconds)
+        response.headers["X-Request-ID"] = request_id = _id_of(request)
+        if not endpoint.is_public:
+            told = {"request": request_id, "method": request.method, "path": request.url.path}
+            log.info("served", extra=told | {"status": response.status_code, "seconds": round(seconds, 4)})
+        return response
+
+    async def _serve(self, endpoint: Endpoint, request: Request) -> Response:
+        if endpoint.needs_tree and self._system.coordination.session.state is not SessionState.CONNECTED:
+            # Each call would wait for it until its own time is up, and hold a thread.
+            raise CoordinationUnavailable(
+                "this front end is cut off from the coordination tree; try again, or ask another"
+            )
+        # Before the body is read: nobody makes us read one who may not send it.
+        principal = ANYBODY if endpoint.is_public else await self._threads.run(self._admit, endpoint, request)
+        call = Call(
+            system=self._system,
+            access=self._access,
+            principal=principal,
+            request=request,
+            path=request.path_params,
+            query=query_of(endpoint, request),
+            headers=headers_of(endpoint, request),
+            body=await bodies.read(request, endpoint),
+        )
+        if inspect.iscoroutinefunction(endpoint.handle):
+            return await cast(Callable[[Call], Awaitable[Response]], endpoint.handle)(call)
+        answer = await self._threads.run(cast(Callable[[Call], Answer | Content], endpoint.handle), call)
+        if isinstance(answer, Content):
+            return await content.respond(answer, request, self._threads)
+        return _answered(answer, request)
+
+    def _admit(self, endpoint: Endpoint, request: Request) -> Principal:
+        """Who asks, if they may. Who may not even read a job is told that there is none."""
+        principal = self._access.principal(request)
+        job = request.path_params.get("job", "")
+        action = endpoint.action
+        if action is None or self._access.may(principal, action, job):
+            return principal
+        if job and (action is Action.READ or not self._access.may(principal, Action.READ, job)):
+            raise NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")
+        raise Forbidden(f"{principal.name or 'nobody'} has no right to {action} {job or 'the system'}")
+
+
+def _id_of(request: Request) -> str:
+    """What tells a request from all others in the logs: as a proxy has named it, or a name of ours."""
+    given = request.headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
+
+
+def _answered(answer: Answer, request: Request) -> Response:
+    data = to_bytes(answer.body)
+    headers = dict(answer.headers)
+    if request.method in ("GET", "HEAD") and answer.status == 200:
+        etag = answer.etag or etags.digest(data)
+        headers |= {"ETag": etags.quoted(etag), "Cache-Control": "private, no-cache"}
+        if etags.is_unchanged(request.headers.get("if-none-match"), etag):
+            return Response(None, 304, headers)
+    elif answer.etag:
+        headers["ETag"] = etags.quoted(answer.etag)
+    return Response(data, answer.status, headers, JSON)
+
+
+def query_of(endpoint: Endpoint, request: Request) -> Mapping[str, Any]:
+    """The parameters of a query as an endpoint declares them; BadRequest names all that is wrong with them."""
+    given: dict[str, str] = {}
+    declared = {parameter.name: parameter for parameter in endpoint.parameters if parameter.place == "query"}
+    wrong: list[str] = []
+    for name, value in parse_qsl(request.url.query, keep_blank_values=True):
+        if name not in declared:
+            wrong.append(f"{name}: unknown parameter{did_you_mean(name, declared)}")
+        elif name in given:
+            wrong.append(f"{name}: is there twice")
+        given[name] = value
+    values: dict[str, Any] = {}
+    for name, parameter in declared.items():
+        if name in given:
+            values[name] = _value(parameter, given[name], wrong)
+        else:
+            values[name] = parameter.schema.get("default")
+            wrong += [f"{name}: is missing"] if parameter.is_required else []
+    if wrong:
+        raise BadRequest("the query is not as it should be:", wrong)
+    return values
+
+
+def headers_of(endpoint: Endpoint, request: Request) -> Mapping[str, str]:
+    """The headers that an endpoint declares and a request has; BadRequest names all that is wrong with them."""
+    wrong: list[str] = []
+    declared = [parameter for parameter in endpoint.parameters if parameter.place == "header"]
+    found = {
+        parameter.name.lower(): _value(parameter, request.headers[parameter.name], wrong)
+        for parameter in declared
+        if parameter.name in request.headers
+    }
+    if wrong:
+        raise BadRequest("the headers are not as they should be:", wrong)
+    return found
+
+
+def _value(parameter: Parameter, text: str, wrong: list[str]) -> Json:
+    """The value that a text stands for; what is wrong with it goes to the others."""
+    value: Json = text
+    kind = parameter.schema.get("type")
+    if kind == "integer" and text.isascii() and text.isdigit() and len(text) < 19:
+        value = int(text)
+    elif kind == "boolean" and text in ("true", "false"):
+        value = text == "true"
+    wrong += [f"{parameter.name}: {found}" for found in value_problems(value, parameter.schema)]
+    return value

@@ -1,0 +1,127 @@
+"""Jobs beside their last builds: what somebody who looks after many jobs wants to see at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Lock
+
+from distci.app import DistCI
+from distci.builds import BuildView
+from distci.errors import Missing
+from distci.frontend.access import Action
+from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
+from distci.frontend.paging import page_of
+from distci.model import BuildId, Json
+
+LISTED, LISTED_MAX = 50, 200
+BUILDS, BUILDS_MAX = 10, 50
+LOOKED_THROUGH_MAX = 5000
+"""How many ids of jobs one request looks through for those that hold a text."""
+
+REMEMBERED_MAX = 20_000
+"""How many builds that are over are remembered, some 300 bytes each."""
+
+
+class Endings:
+    """Builds that are over do not change: they are read once. From many threads."""
+
+    def __init__(self, most: int = REMEMBERED_MAX) -> None:
+        self._most = most
+        self._known: OrderedDict[BuildId, Json] = OrderedDict()
+        self._lock = Lock()
+
+    def summary(self, build: BuildId, read: Callable[[BuildId], BuildView]) -> Json:
+        """What a list says of a build; Missing where there is none."""
+        with self._lock:
+            if build in self._known:
+                self._known.move_to_end(build)
+                return self._known[build]
+        view = read(build)
+        summary = _summary(view)
+        if view.is_archived:
+            with self._lock:
+                self._known[build] = summary
+                while len(self._known) > self._most:
+                    self._known.popitem(last=False)
+        return summary
+
+
+class Overview:
+    """The jobs of one system with their last builds."""
+
+    def __init__(self, endings: Endings | None = None) -> None:
+        self._endings = endings or Endings()
+
+    def list(self, call: Call) -> Answer:
+        jobs, cursor = _wanted(call)
+        builds = call.query["builds"]
+        return page_of(call, [{"job": job, "builds": [*self._last(call.system, job, builds)]} for job in jobs], cursor)
+
+    def _last(self, system: DistCI, job: str, count: int) -> Iterator[Json]:
+        """The last builds of a job, the newest first."""
+        last = system.lifecycle.last_number(job)
+        for number in range(last, max(0, last - count), -1):
+            try:
+                yield self._endings.summary(BuildId(job, number), system.builds.get)
+            except Missing:
+                continue
+
+
+def _wanted(call: Call) -> tuple[Sequence[str], str | None]:
+    """The ids asked for, and the one that the next page begins behind."""
+    text = call.query["text"].lower()
+    found: list[str] = []
+    last = ""
+    for looked, job in enumerate(call.system.jobs.list(call.query["prefix"], call.query["cursor"] or "")):
+        if looked == LOOKED_THROUGH_MAX or len(found) == call.query["limit"]:
+            return found, last
+        last = job
+        if text in job.lower() and call.may(Action.READ, job):
+            found.append(job)
+    return found, None
+
+
+def _summary(view: BuildView) -> Mapping[str, Json]:
+    return {
+        "id": str(view.id),
+        "state": view.state,
+        "reason": view.reason,
+        "created_ms": view.created_ms,
+        "finished_ms": view.finished_ms,
+    }
+
+
+def endpoints(overview: Overview) -> Sequence[Endpoint]:
+    """What shows it."""
+    return (
+        Endpoint(
+            "GET",
+            "/overview",
+            "list_overview",
+            "List jobs with their last builds",
+            overview.list,
+            None,
+            {
+                200: Returns(
+                    "A page of jobs; it may be empty and have a next one.", "overview-page", headers=("ETag", "Link")
+                )
+            },
+            (
+                Parameter(
+                    "prefix", {"type": "string", "default": "", "maxLength": 128}, "Only those whose id begins so."
+                ),
+                Parameter(
+                    "text", {"type": "string", "default": "", "maxLength": 128}, "Only those whose id holds this."
+                ),
+                Parameter(
+                    "builds",
+                    {"type": "integer", "minimum": 0, "maximum": BUILDS_MAX, "default": BUILDS},
+                    "How many builds of each.",
+                ),
+                limit(LISTED, LISTED_MAX),
+                CURSOR,
+            ),
+            tag="jobs",
+        ),
+    )

@@ -1,0 +1,64 @@
+"""The web page: files that a browser runs as they are. They hold nothing of the system; all that they show comes from the API.
+
+Every address of the page is answered with the same document, whose script shows what belongs there. An address is that of the thing in
+the API without what all of the API's begin with: ``/jobs/team/hello/-/builds/12``.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from distci.frontend import etags
+
+FOLDER = Path(__file__).with_name("static")
+DOCUMENT = "index.html"
+ADDRESSES = ("/", "/jobs/{rest:path}", "/queue", "/workers", "/tickets", "/tickets/{rest:path}")
+SUFFIXES = (".css", ".html", ".js", ".svg")
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""What the document may do (CSP): run our own files and ask us; nothing that somebody else wrote into it ever runs."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def routes() -> list[Route]:
+    """What the page is made of, behind its paths. The files are read once, here."""
+    document = _serves(FOLDER / DOCUMENT, {"Content-Security-Policy": POLICY})
+    files = {
+        f"/static/{path.relative_to(FOLDER)}": _serves(path)
+        for path in sorted(FOLDER.rglob("*"))
+        if path.suffix in SUFFIXES and path.name != DOCUMENT
+    }
+    return [Route(path, handler) for path, handler in [*((path, document) for path in ADDRESSES), *files.items()]]
+
+
+def _serves(path: Path, headers: Mapping[str, str] | None = None) -> Handler:
+    data = path.read_bytes()
+    etag = etags.digest(data)
+    media_type = mimetypes.types_map[path.suffix]
+    # A newer front end may answer the next request: what is kept is asked about each time.
+    own = {"ETag": etags.quoted(etag), "Cache-Control": "no-cache", **(headers or {})}
+
+    async def serve(request: Request) -> Response:
+        if etags.is_unchanged(request.headers.get("if-none-match"), etag):
+            return Response(None, 304, own)
+        return Response(data, 200, own, media_type)
+
+    return serve

@@ -1,0 +1,123 @@
+"""Every error as one JSON shape, the problem details of RFC 9457, with the status code of its class.
+
+``error`` is the name of the class in :mod:`distci.errors`, by which a client knows what to do; ``problems`` are all that is wrong with
+what was sent, each with its place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from distci import errors
+from distci.model import Json
+from distci.views import to_bytes
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+
+log = logging.getLogger(__name__)
+
+STATUSES: Sequence[tuple[type[errors.DistCIError], int]] = (
+    (errors.WrongFormat, 503),
+    (errors.InvalidDocument, 500),
+    (errors.Invalid, 422),
+    (errors.NotAuthenticated, 401),
+    (errors.Denied, 403),
+    (errors.Missing, 404),
+    (errors.Conflict, 409),
+    (errors.ClaimLost, 409),
+    (errors.Unavailable, 503),
+    (errors.Damaged, 500),
+)
+"""By class, the more special ones first. A document that cannot be read is a stored one here: those that were sent are a BadRequest."""
+
+
+class BadRequest(errors.WithProblems):
+    """A request that cannot be understood, or is not as the description of the API has it."""
+
+    def __init__(
+        self,
+        subject: str,
+        problems: Sequence[str] = (),
+        *,
+        status: int = 400,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(subject, problems)
+        self.status = status
+        self.headers = headers
+
+
+class PreconditionFailed(errors.VersionConflict):
+    """What a request was meant for is not there any more: it has changed."""
+
+
+def problem(
+    status: int,
+    error: str,
+    detail: str,
+    problems: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A response that says what is wrong."""
+    title = HTTPStatus(status).phrase
+    document: dict[str, Json] = {
+        "type": f"urn:distci:error:{error}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "error": error,
+        "problems": [*problems],
+    }
+    extra = {"Cache-Control": "no-store", **(headers or {})}
+    if status == 503:
+        extra.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if status == 401:
+        extra.setdefault("WWW-Authenticate", "Bearer")
+    return Response(to_bytes(document), status, extra, MEDIA_TYPE)
+
+
+def of(error: Exception) -> Response:
+    """The response to a request that came to this."""
+    if isinstance(error, BadRequest):
+        return problem(error.status, "Invalid", error.subject, error.problems, error.headers)
+    if isinstance(error, PreconditionFailed):
+        return problem(412, "VersionConflict", str(error))
+    if isinstance(error, errors.DistCIError):
+        return _of_ours(error)
+    log.error("a request came to an unexpected error", exc_info=error)
+    return problem(500, "Unexpected", f"unexpected {type(error).__name__}; the log of the front end has more")
+
+
+def status_of(error: errors.DistCIError) -> int:
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+def _of_ours(error: errors.DistCIError) -> Response:
+    status = status_of(error)
+    if status == 500:
+        log.error("a request came to stored bytes that cannot be read: %s", error)
+    name = type(error).__name__
+    if isinstance(error, errors.WithProblems):
+        return problem(status, name, error.subject, error.problems)
+    return problem(status, name, str(error))
+
+
+async def not_routed(request: Request, error: Exception) -> Response:
+    """For what no endpoint took."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return problem(
+            404, "Missing", f"there is nothing at {request.url.path}; /api/v1/openapi.json names all there is"
+        )
+    return problem(error.status_code, "Invalid", error.detail, headers=error.headers)
+
+
+async def unexpected(request: Request, error: Exception) -> Response:
+    return of(error)

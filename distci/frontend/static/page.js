@@ -1,0 +1,48 @@
+/** The page: its frame, and the view that belongs to the address. */
+import { html, render } from "./html.js";
+import { listen } from "./keyboard.js";
+import { match, useRoute } from "./router.js";
+import { ThemeButton } from "./theme.js";
+import { Artifacts } from "./views/artifacts.js";
+import { Build } from "./views/build.js";
+import { Job, NewJob } from "./views/job.js";
+import { Jobs } from "./views/jobs.js";
+import { Log } from "./views/log.js";
+import { Queue } from "./views/queue.js";
+import { Ticket, Tickets } from "./views/tickets.js";
+import { Workers } from "./views/workers.js";
+
+/** Of two that an address might mean, the first is meant. An id of a job has no part that is "-" alone. */
+const ROUTES = [
+    [/^\/$/, Jobs],
+    [/^\/jobs\/(.+)\/-\/builds\/([1-9][0-9]*)\/tasks\/([^/]+)\/log$/, Log],
+    [/^\/jobs\/(.+)\/-\/builds\/([1-9][0-9]*)\/artifacts$/, Artifacts],
+    [/^\/jobs\/(.+)\/-\/builds\/([1-9][0-9]*)$/, Build],
+    [/^\/jobs\/-\/new$/, NewJob],
+    [/^\/jobs\/((?:(?!-(?:\/|$))[^/]+\/)*(?!-$)[^/]+)$/, Job],
+    [/^\/queue$/, Queue],
+    [/^\/workers$/, Workers],
+    [/^\/tickets$/, Tickets],
+    [/^\/tickets\/([^/]+)$/, Ticket],
+];
+
+const SECTIONS = [["/", "Jobs"], ["/queue", "Queue"], ["/workers", "Workers"], ["/tickets", "Set aside"]];
+
+function Page() {
+    const place = useRoute();
+    const found = match(place.path, ROUTES);
+    const isIn = (path) => (path === "/" ? place.path === "/" || place.path.startsWith("/jobs") : place.path.startsWith(path));
+    const [View, parts] = found || [Nothing, []];
+    return html`<a class="skip" href="#main">Skip to the content</a>
+        <header><a class="brand" href="/"><img src="/static/icon.svg" alt="" width="24" height="24" /> DistCI</a>
+        <nav aria-label="Sections">${SECTIONS.map(([path, name]) => html`<a href=${path} aria-current=${isIn(path) ? "page" : undefined}>${name}</a>`)}</nav>
+        <${ThemeButton} /></header>
+        <main id="main" tabindex="-1"><${View} key=${place.path} place=${place} parts=${parts} /></main>`;
+}
+
+function Nothing() {
+    return html`<h1>There is nothing here</h1><p>See <a href="/">all jobs</a>.</p>`;
+}
+
+render(html`<${Page} />`, document.body);
+listen();

@@ -1,0 +1,20 @@
+/** How states look: never by colour alone, so each has a mark and a word besides. */
+import { html } from "./html.js";
+
+const MARKS = {
+    passed: ["ok", "✓"], reused: ["ok", "↺"],
+    failed: ["bad", "✗"], "timed-out": ["bad", "⧖"], lost: ["bad", "?"], dead: ["bad", "✗"],
+    running: ["live", "▶"], cancelling: ["live", "■"],
+    planning: ["wait", "…"], waiting: ["wait", "…"], ready: ["wait", "○"], blocked: ["wait", "‖"], parked: ["wait", "‖"],
+    cancelled: ["off", "■"], skipped: ["off", "–"],
+};
+
+export const FINAL = new Set(["passed", "failed", "cancelled", "timed-out", "skipped", "reused", "lost"]);
+
+/** The group of a state, which gives it its colour. */
+export const tone = (state) => (MARKS[state] || ["off"])[0];
+export const mark = (state) => (MARKS[state] || ["", "·"])[1];
+
+export function State({ state }) {
+    return html`<span class=${`state ${tone(state)}`}><span aria-hidden="true">${mark(state)}</span> ${state}</span>`;
+}

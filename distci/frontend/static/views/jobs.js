@@ -1,0 +1,41 @@
+/** All jobs: how each stands, and its last builds. */
+import * as addresses from "../addresses.js";
+import { Bars } from "../bars.js";
+import { html } from "../html.js";
+import { useLive } from "../live.js";
+import { Pager, usePager } from "../pager.js";
+import { Ago, Empty, Shown, useNow, useTitle } from "../parts.js";
+import { rename } from "../router.js";
+import { State } from "../states.js";
+
+export function Jobs({ place }) {
+    useTitle("Jobs");
+    const text = place.query.get("text") || "";
+    const pager = usePager();
+    const live = useLive(addresses.query("/overview", { text, cursor: pager.cursor }));
+    const now_ms = useNow();
+    const search = (event) => {
+        pager.reset();
+        rename(addresses.query("/", { text: event.target.value }));
+    };
+    return html`<div class="heading"><h1>Jobs</h1>
+        <form role="search" class="tools" onSubmit=${(event) => event.preventDefault()}>
+            <input type="search" data-key="/" aria-label="Search jobs" placeholder="Search jobs  ( / )" value=${text} onInput=${search} />
+            <a class="button" href="/jobs/-/new">New job</a>
+        </form></div>
+        <${Shown} live=${live}>${(page) => html`
+            ${page.items.length ? html`<table class="list jobs">
+                <thead><tr><th scope="col">Job</th><th scope="col">State</th><th scope="col">Last build</th><th scope="col">Last builds</th></tr></thead>
+                <tbody>${page.items.map((job) => html`<${Job} key=${job.job} job=${job} now_ms=${now_ms} />`)}</tbody></table>`
+            : html`<${Empty}>${text ? `No job's name here holds “${text}”.` : "There is no job yet."}<//>`}
+            <${Pager} pager=${pager} next=${page.next} />`}<//>`;
+}
+
+function Job({ job, now_ms }) {
+    const last = job.builds[0];
+    return html`<tr>
+        <th scope="row"><a href=${addresses.job(job.job)}>${job.job}</a></th>
+        <td>${last ? html`<${State} state=${last.state} />` : html`<span class="dim">not built yet</span>`}</td>
+        <td>${last ? html`<a href=${addresses.build(last.id)}>#${addresses.split(last.id).number}</a> <span class="dim"><${Ago} at_ms=${last.created_ms} now_ms=${now_ms} /></span>` : null}</td>
+        <td><${Bars} builds=${job.builds} now_ms=${now_ms} /></td></tr>`;
+}

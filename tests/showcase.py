@@ -1,0 +1,59 @@
+"""A system with something in every view: builds of all sorts, work that waits, a ticket that was set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from looking import BUILD_TIME_MAX_S, Site, set_aside, shell
+from waiting import wait_until
+
+COLOURS = r"printf '\033[1mBuilding\033[0m\n\033[32mok\033[0m   parser (12 tests)\n\033[31mFAIL\033[0m printer: expected 3, got 4\n\033[33mwarning:\033[0m 2 tests were skipped\n'"
+SHELL = "make dist\nmkdir -p dist/docs && echo wheel > dist/hello-1.0.whl && echo page > dist/docs/index.html"
+
+
+@contextmanager
+def filled(site: Site, gate: Path) -> Iterator[None]:
+    """Fill it. The build that runs ends when the gate is there."""
+    ci = site.ci
+    hello = {
+        "job": "team/hello",
+        "description": "Build and test hello.",
+        "parameters": {
+            "LEVEL": {"default": "fast", "choices": ["fast", "full"], "description": "how thoroughly it is tested"},
+            "NOTE": {"description": "for the record"},
+        },
+        "tasks": [
+            shell(SHELL.replace("make dist", "echo building"), "compile", needs=[]),
+            shell("echo no complaints", "lint", needs=[]),
+            shell(f"{COLOURS}; test $LEVEL = fast", "test", matrix={"python": ["3.11", "3.12"]}, needs=["compile"]),
+            shell("echo manual", "docs", needs=["compile"]),
+            {"name": "publish", "type": "publish-artifacts", "paths": ["dist/**"], "needs": ["test", "docs", "lint"]},
+            shell("echo it broke", "tell", when="failure"),
+        ],
+    }
+    ci.jobs.put({**hello, "description": "Build hello."}, actor="ada", reason="the first of it")
+    ci.jobs.put(hello, actor="grace", reason="say that it is tested, too")
+    ci.jobs.put({"job": "team/lib", "tasks": [shell("true")]}, actor="ada")
+    ci.jobs.put({"job": "team/slow", "tasks": [shell(f"echo working; while [ ! -e {gate} ]; do sleep 0.05; done")]})
+    ci.jobs.put({"job": "team/gpu", "tasks": [shell("true", "train", labels=["gpu=*"])]})
+    ci.jobs.put({"job": "sites/blog", "tasks": [shell("true")]})
+    set_aside(ci, "resize-cat", "the picture is no picture")
+    with site.worker("worker-1"):
+        ended = [ci.builds.trigger("team/hello", actor="ada"), ci.builds.trigger("team/hello", {"LEVEL": "full"})]
+        ended += [
+            ci.builds.trigger("team/lib", actor="grace"),
+            ci.builds.trigger("team/hello", actor="ada", commit="c" * 40),
+        ]
+        for build in ended:
+            assert ci.builds.wait(build, BUILD_TIME_MAX_S).is_archived
+        running = ci.builds.trigger("team/slow", actor="ada")
+        ci.builds.trigger("team/gpu", actor="ada")
+        wait_until(lambda: [task.state.value for task in ci.builds.get(running).tasks] == ["running"])
+        wait_until(lambda: [task.state.value for task in ci.builds.get("team/gpu#1").tasks] == ["ready"])
+        try:
+            yield
+        finally:
+            gate.touch()
+            ci.builds.wait(running, BUILD_TIME_MAX_S)
