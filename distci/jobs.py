@@ -107,7 +107,7 @@ class Jobs:
         """
         latest = self._latest(check_job_id(job))
         if latest is None:
-            raise NoSuchJob(f"there has never been a job {job!r}")
+            raise NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")
         if before is None:
             yield latest
         for version in range(min(latest.version, before or latest.version) - 1, 0, -1):

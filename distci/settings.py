@@ -9,6 +9,7 @@
     session_timeout = "10s"
     search_path = "/usr/local/bin:/usr/bin:/bin"
     listen = "127.0.0.1:8420"
+    public_url = "https://ci.example.org"
     build_url = "https://ci.example.org/builds/{build}"
     zookeeper_user = "ci"
     zookeeper_password = "..."
@@ -55,6 +56,7 @@ NEEDS = (
     ("oidc_client_secret", "oidc_issuer"),
 )
 """Settings that say nothing without another."""
+WEB_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 ISSUER = re.compile(
@@ -94,6 +96,8 @@ class Settings:
     """Where a front end is found, as ``host:port``; port 0 takes one that is free."""
     build_url: str = ""
     """Where people find a build, with ``{build}`` for its id."""
+    public_url: str = ""
+    """Where people find a front end."""
     actor: str = ""
     """Who is asking, for the record."""
     zookeeper_user: str = ""
@@ -153,6 +157,10 @@ class Settings:
             _seconds(self.session_timeout)
         except ValueError as error:
             found.append(f"{self._origin('session_timeout')}: {error}")
+        if self.public_url and not WEB_URL.fullmatch(self.public_url):
+            found.append(
+                f"{self._origin('public_url')}: must be a URL that begins with https:// or http://, without user and password"
+            )
         if self.oidc_issuer and not ISSUER.fullmatch(self.oidc_issuer):
             found.append(f"{self._origin('oidc_issuer')}: must begin with https://, or with http:// on this machine")
         return found + self._credential_problems()

@@ -16,6 +16,7 @@ import requests
 from jsonschema import Draft202012Validator
 from program import Home, Process
 
+from distci.access import Action
 from distci.app import DistCI, connect
 from distci.builds import BuildView
 from distci.errors import IllegalTransition
@@ -28,15 +29,19 @@ BUILD_TIME_MAX_S = 60.0
 IN_PATH = {"job": r"[^/]+(/(?!-(/|\Z))[^/]+)*", "task": r"[^/\[]+(\[[^\]]*\])?", "artifact": ".+"}
 """Parameters of paths that may hold slashes."""
 
+SCOPES = (Action.READ, Action.TRIGGER, Action.WRITE, Action.ADMIN)
 KINDS = ("control", "shell", "publish-artifacts")
 
 
 class Api:
     """A client of one front end. Each answer is held to the API's own description: its status, its type, its schema."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         self.url = url
+        self.authorization = {"Authorization": f"Bearer {token}"} if token else {}
+        """The header that says who asks."""
         self._session = requests.Session()
+        self._session.headers.update(self.authorization)
         self.description = self._session.get(f"{url}/api/v1/openapi.json", timeout=CALL_TIME_MAX_S).json()
         self._operations = [
             (method.upper(), _expression(path, operation), operation)
@@ -62,6 +67,8 @@ class Api:
         answer = self._session.request(
             method, self.url + address, timeout=CALL_TIME_MAX_S, allow_redirects=False, **options
         )
+        # Who wants to be somebody's browser keeps the cookies.
+        self._session.cookies.clear()
         self.check(method, unquote(address.partition("?")[0]), answer)
         return answer
 
@@ -130,16 +137,23 @@ class Stage:
         self.flags += ["--coordination", coordination] if coordination else []
         self.flags += ["--store", store] if store else []
         self._stack = stack
+        self._token = ""
         self.ci: DistCI = stack.enter_context(
             connect(folder / "data", coordination=coordination, store=store, actor="tester")
         )
+
+    @property
+    def token(self) -> str:
+        """One that is good for everything."""
+        self._token = self._token or self.ci.access.create_token("tests", SCOPES).text
+        return self._token
 
     def front_end(self, *flags: str, **environment: str) -> tuple[Api, Process]:
         """A front end of its own process, and a client of it."""
         self.home.environment |= environment
         running = self.home.running("frontend", *self.flags, *flags, until="Ctrl-C")
         process = self._stack.enter_context(running)
-        return Api(address_of(process)), process
+        return Api(address_of(process), self.token), process
 
     def workers(self, name: str = "worker") -> WorkerProcess:
         """Workers of this process; a context manager."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
+from distci.access import SYSTEM, Person, Role
 from distci.app import DistCI
 from distci.frontend.serving import FrontEnd
 from distci.isolation.host import HostIsolation
@@ -49,6 +50,11 @@ class Site:
         """Another one, where that was."""
         self._front = FrontEnd(self.ci, self.address.removeprefix("http://"))
         self._front.start()
+
+    def cookie(self, name: str = "tester") -> Any:
+        """The session of an owner, as a browser keeps it."""
+        session = self.ci.sessions.begin(Person(name, roles={SYSTEM: Role.OWNER}))
+        return {"name": f"distci-session-{urlsplit(self.address).port}", "value": session, "url": self.address}
 
     def url(self, path: str) -> str:
         return f"{self.address}{path}"
@@ -123,10 +129,12 @@ class Watched:
 
 
 @contextmanager
-def looking(browser: Browser, site: Site, **options: Any) -> Iterator[Page]:
-    """A page of a new browser; whatever a test does, nothing is asked of others and nothing goes wrong in the page."""
+def looking(browser: Browser, site: Site, *, is_known: bool = True, **options: Any) -> Iterator[Page]:
+    """A page of a new browser, in which somebody is logged in unless they shall not be; whatever a test does, nothing is asked of others and nothing goes wrong in the page."""
     context = browser.new_context(base_url=site.address, **{"viewport": DESK, **options})
     context.set_default_timeout(WAIT_MAX_MS)
+    if is_known:
+        context.add_cookies([site.cookie()])
     watched = Watched(context, site.address)
     try:
         yield context.new_page()

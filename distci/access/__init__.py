@@ -18,7 +18,7 @@ Where it is kept, and so what an outage does to it:
 """
 
 from distci.access.audit import Acting, Audit, Entry, acting
-from distci.access.decisions import Allowed, Decision, Denied, Hidden, decide, may_give
+from distci.access.decisions import Allowed, Decision, Denied, Hidden, decide, disguised, may_give
 from distci.access.links import LoginLinks
 from distci.access.principals import NOBODY, Nobody, Person, Principal, Token, Worker
 from distci.access.rights import SYSTEM, Action, Grant, Grants, Role, Visibility
@@ -56,5 +56,6 @@ __all__ = [
     "Worker",
     "acting",
     "decide",
+    "disguised",
     "may_give",
 ]

@@ -48,6 +48,17 @@ def decide(principal: Principal, grants: Grants, action: Action, project: str) -
             return _of_person(principal, grants, action, project)
 
 
+def disguised(principal: Principal, grants: Grants, action: Action, project: str) -> Decision:
+    """What somebody is told of a project that is hidden from them: the same as of a name beside it that nobody has given.
+
+    Within a public project, for example, a private one is a job that is not there.
+    """
+    for outer in lineage(project):
+        if isinstance(decide(principal, grants, Action.READ, outer), Hidden):
+            grants = grants.with_visibility(outer, None)
+    return decide(principal, grants, action, project)
+
+
 def may_give(principal: Principal, grants: Grants, scopes: Collection[Action], project: str) -> Decision:
     """Whether ``principal`` may make a token with these scopes for a project; of a worker's token the scope is WORK.
 
@@ -86,7 +97,7 @@ def _of_person(person: Person, grants: Grants, action: Action, project: str) -> 
 
 def _of_token(token: Token, grants: Grants, action: Action, project: str) -> Decision:
     if not is_within(project, token.project):
-        return decide(NOBODY, grants, action, project)
+        return _outside(token, grants, action, project)
     if token.person is not None:
         behind = _of_person(token.person, grants, action, project)
         if not isinstance(behind, Allowed):
@@ -99,10 +110,16 @@ def _of_token(token: Token, grants: Grants, action: Action, project: str) -> Dec
 
 def _of_worker(worker: Worker, grants: Grants, action: Action, project: str) -> Decision:
     if not is_within(project, worker.project):
-        return decide(NOBODY, grants, action, project)
+        return _outside(worker, grants, action, project)
     if action is Action.WORK:
         return Allowed()
     return Denied(f"the token of a worker is for its work alone, not for {action}")
+
+
+def _outside(token: Token | Worker, grants: Grants, action: Action, project: str) -> Decision:
+    """There it is worth no more than none."""
+    decision = decide(NOBODY, grants, action, project)
+    return Denied(f"token {token.id} is for {token.project} alone") if isinstance(decision, Denied) else decision
 
 
 def _reason(name: str, action: Action, project: str) -> str:

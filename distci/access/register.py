@@ -106,13 +106,13 @@ class Register:
         self._told = (0, -1)
         """The epoch of the tree that has been told, and the number it knows."""
 
-    def current(self) -> State:
-        """What is in force, as of less than a second ago. StoreUnavailable when nobody can be asked whether that is still so."""
+    def current(self, age_s: float = FRESH_S) -> State:
+        """What is in force, as of less than a second ago, or as of no more than ``age_s`` before now. StoreUnavailable when nobody can be asked whether that is still so."""
         asked = self._monotonic()
         patience = asked + STORE_WAIT_S
         while True:
             with self._lock:
-                if self._is_known(asked):
+                if self._is_known(asked - age_s):
                     return self._state
                 reading = self._begin_reading()
             reading.done.wait(max(0.0, patience - self._monotonic()))
@@ -164,13 +164,13 @@ class Register:
                 return Recorded(self._learn(after, None), self._tell(after.number))
         raise VersionConflict("who may do what is being changed by many at once; try again")
 
-    def _is_known(self, asked: float) -> bool:
-        """Whether what is known counts for somebody who asked then. Called under the lock."""
+    def _is_known(self, since: float) -> bool:
+        """Whether what is known was in force at that time or later. Called under the lock."""
         if self._news.is_set():
             self._news.clear()
             self._is_watched = False
             self._outdated = self._monotonic()
-        return self._confirmed >= max(asked - FRESH_S, self._outdated)
+        return self._confirmed >= max(since, self._outdated)
 
     def _begin_reading(self) -> _Reading:
         """The look into the store that is under way, or a new one. Called under the lock."""

@@ -6,6 +6,7 @@ import hmac
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from threading import Semaphore
 from time import monotonic as monotonic_clock
 from time import time as wall_clock
 
@@ -41,6 +42,8 @@ EXPIRES_S = 90 * DAY_S
 EXPIRES_S_MAX = 5 * 366 * DAY_S
 LABEL_CHARS_MAX = 100
 GROUPS_MAX = 100
+LOOKS_MAX = 4
+"""How many tokens that nobody knows are looked up in the store at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Access:
         self._configured = configured
         self._clock = clock
         self._uses = LastUses(store, clock)
+        self._looks = Semaphore(LOOKS_MAX)
 
     def authenticate(self, text: str, origin: str = "") -> Principal:
         """Who shows a token: :class:`Token` or :class:`Worker`.
@@ -77,7 +81,7 @@ class Access:
         """
         sort = sort_of(text)
         digest = digest_of(text)
-        record = self._register.current().tokens.get(digest)
+        record = self._register.current().tokens.get(digest) or self._just_made(digest)
         if record is None or not hmac.compare_digest(record.digest, digest) or record.sort is not sort:
             raise NotAuthenticated("nobody knows that token; it was of another system, or was revoked long ago")
         state = record.state(self._clock())
@@ -85,6 +89,18 @@ class Access:
             raise NotAuthenticated(f"token {record.id} ({record.label}) is {state}; ask for another")
         self._uses.note(record.id, origin)
         return record.principal()
+
+    def _just_made(self, digest: str) -> TokenRecord | None:
+        """A token that may be younger than what is known: whoever has just made one may use it at once.
+
+        Only a few look at a time, so that nobody keeps the store or many threads busy with tokens that never were.
+        """
+        if not self._looks.acquire(blocking=False):
+            return None
+        try:
+            return self._register.current(0).tokens.get(digest)
+        finally:
+            self._looks.release()
 
     def decide(self, principal: Principal, action: Action, project: str = SYSTEM) -> Decision:
         """Whether they may do that in a project, which may be a job's id; see :func:`~distci.access.decisions.decide`."""

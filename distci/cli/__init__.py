@@ -31,6 +31,7 @@ COMMANDS = {
     "ticket": "Look at the work that waits, runs or was set aside.",
     "why": "Say why something waits, was skipped or ran again.",
     "cluster": "See how the whole system does; pause, resume and rebuild it; weigh its projects.",
+    "login": "Print a link that lets you into the web page.",
     "access": "Say who may do what in which project.",
     "token": "Make, list and revoke access tokens.",
     "audit": "See who changed what.",

@@ -16,11 +16,12 @@ listen_option = click.option(
 @listen_option
 @click.pass_obj
 def frontend(invocation: Invocation, listen: str | None) -> None:
-    """Serve the HTTP API until SIGTERM or Ctrl-C.
+    """Serve the HTTP API and the web page until SIGTERM or Ctrl-C, and print a link that lets you in.
 
     Any number of front ends may serve one system; each may end at any moment.
     """
     from distci.cli import logs
+    from distci.cli.login import invitation
     from distci.frontend.metrics import Metrics
     from distci.frontend.serving import FrontEnd
 
@@ -28,4 +29,5 @@ def frontend(invocation: Invocation, listen: str | None) -> None:
     invocation.flags["listen"] = listen
     metrics = Metrics()
     with invocation.connect(metrics.around) as system:
-        serving.serve_http(FrontEnd(system, system.settings.listen, metrics=metrics))
+        front_end = FrontEnd(system, system.settings.listen, metrics=metrics)
+        serving.serve_http(front_end, invitation(system, front_end))

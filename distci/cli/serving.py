@@ -62,12 +62,12 @@ def serve(process: WorkerProcess, welcome: str) -> None:
         raise process.refused
 
 
-def serve_http(front_end: FrontEnd) -> None:
+def serve_http(front_end: FrontEnd, invitation: str) -> None:
     """Serve until a signal comes; then end within two seconds, whatever still goes on."""
     from distci.cli.interrupts import interrupts
 
     with front_end, interrupts(front_end.stop, ENDING):
-        click.echo(f"DistCI is at {front_end.address}. Ctrl-C ends this front end.")
+        click.echo(f"DistCI is at {front_end.address}\nLog in: {invitation}\nCtrl-C ends this front end.")
         front_end.wait_for_stop()
     if any(thread.is_alive() and not thread.daemon for thread in threading.enumerate()[1:]):
         # One that waits for a tree or a store that is away. Nothing that matters is held here, so it need not be waited for.

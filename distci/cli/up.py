@@ -50,28 +50,28 @@ def up(
     invocation.flags["listen"] = listen
     with ExitStack() as stack:
         if is_dumb:
-            system, address = stack.enter_context(invocation.connect()), ""
+            system, http = stack.enter_context(invocation.connect()), ""
         else:
-            system, address = _front_end(invocation, stack)
+            system, http = _front_end(invocation, stack)
         process = serving.worker_process(system, kinds, slots, labels=labels, secrets=secrets)
-        serving.serve(process, _welcome(system.settings, kinds, slots, address))
+        serving.serve(process, _welcome(system.settings, kinds, slots, http))
 
 
 def _front_end(invocation: Invocation, stack: ExitStack) -> tuple[DistCI, str]:
-    """The system with a front end, and where that is found. It ends after the workers: people look at what these finish."""
+    """The system with a front end, and what is said of that. It ends after the workers: people look at what these finish."""
+    from distci.cli.login import invitation
     from distci.frontend.metrics import Metrics
     from distci.frontend.serving import FrontEnd
 
     metrics = Metrics()
     system = stack.enter_context(invocation.connect(metrics.around))
     front_end = stack.enter_context(FrontEnd(system, system.settings.listen, metrics=metrics))
-    return system, front_end.address
+    return system, f"\n  HTTP          {front_end.address}/api/v1/\n  log in        {invitation(system, front_end)}"
 
 
-def _welcome(settings: Settings, kinds: list[str], slots: int, address: str) -> str:
+def _welcome(settings: Settings, kinds: list[str], slots: int, http: str) -> str:
     places = {"coordination": settings.coordination, "store": settings.store, "data": str(settings.data_folder)}
     told = "".join(f" --{name} {quote(place)}" for name, place in places.items() if _is_flag(settings, name))
-    http = f"\n  HTTP          {address}/api/v1/" if address else ""
     return f"""\
 DistCI serves {", ".join(kinds)}: {slots} tasks at once.
   coordination  {_shown(settings.coordination_address)}

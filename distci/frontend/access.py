@@ -1,69 +1,87 @@
-"""Who asks, and what they may do: the one seam between the front end and its access control.
+"""Who asks, and what they may do: what a request shows, looked up in the access control of the system (:mod:`distci.access`).
 
-An :class:`Access` names the principal of each request and says what a principal may do in a project. Everything else in the front end
-goes by its answers alone.
+Nothing is allowed unless something allows it, wherever a request comes from: others have accounts on this machine, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from ipaddress import ip_address
-from typing import Protocol
-
 from starlette.requests import HTTPConnection
 
-LOOPBACK_NAME = "localhost"
+from distci.access import NOBODY, Action, Allowed, Denied, Nobody, Principal, Visibility, decide, disguised
+from distci.access.texts import masked
+from distci.app import DistCI
+from distci.errors import Forbidden, Missing, NotAuthenticated
+from distci.frontend.site import SESSION, Site
+
+LOG_IN = "nobody is known to ask; log in, or send a token: Authorization: Bearer distci_..."
+FORWARDED_CHARS_MAX = 100
 
 
-class Action(StrEnum):
-    """What somebody wants to do; each is a right of its own."""
+class Access:
+    """The access control of one system, for requests. It may ask tree and store: call it in threads that may wait, from many at once."""
 
-    READ = "read"
-    TRIGGER = "trigger"
-    """Start, cancel and repeat builds."""
-    WRITE = "write"
-    """Change jobs."""
-    ADMIN = "admin"
-    """Change the system: requeue tickets, drain workers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Somebody who is known to have asked."""
-
-    name: str
-    """For the record: who did it."""
-
-
-class Access(Protocol):
-    """Both may ask the tree or the store: they are called in a thread that may wait, from many at once."""
+    def __init__(self, system: DistCI, site: Site) -> None:
+        self._system = system
+        self._site = site
 
     def principal(self, request: HTTPConnection) -> Principal:
-        """Who asks; NotAuthenticated when nobody is known to."""
+        """Who asks: by the token they show, else by their session; NOBODY without either, or with a session that is over.
 
-    def may(self, principal: Principal, action: Action, job: str) -> bool:
+        NotAuthenticated for a token that is good for nothing; Unavailable when that cannot be found out.
+        """
+        token = bearer_of(request)
+        if token is not None:
+            return self._system.access.authenticate(token, origin_of(request))
+        cookie = self._site.cookie(request, SESSION)
+        if not cookie:
+            return NOBODY
+        try:
+            return self._system.sessions.read(cookie).person
+        except NotAuthenticated:
+            # It would keep them even from what everybody sees. To all else they are told to log in.
+            return NOBODY
+
+    def may(self, principal: Principal, action: Action, job: str = "") -> bool:
         """Whether they may do that to a job or to what belongs to it; to the system as a whole where ``job`` is empty."""
+        return isinstance(self._system.access.decide(principal, action, job), Allowed)
+
+    def require(self, principal: Principal, action: Action, job: str, missing: Missing) -> None:
+        """Return if they may.
+
+        Raises NotAuthenticated for nobody; Forbidden for somebody who sees the thing; ``missing`` where it must seem not to be there.
+        """
+        grants = self._system.access.grants()
+        decision = decide(principal, grants, action, job)
+        if isinstance(decision, Allowed):
+            return
+        told = disguised(principal, grants, action, job)
+        if isinstance(principal, Nobody) and not isinstance(told, Allowed):
+            raise NotAuthenticated(LOG_IN)
+        if isinstance(told, Denied):
+            raise Forbidden(told.reason)
+        if not job:
+            raise Forbidden(f"{principal.name} may not {action} in the whole system")
+        raise missing
+
+    def require_somebody(self, principal: Principal) -> None:
+        """NotAuthenticated for nobody."""
+        if isinstance(principal, Nobody):
+            raise NotAuthenticated(LOG_IN)
+
+    def require_something(self, principal: Principal) -> None:
+        """NotAuthenticated for nobody, unless there is something that everybody sees."""
+        if Visibility.PUBLIC not in self._system.access.grants().visibilities.values():
+            self.require_somebody(principal)
 
 
-class FullRights:
-    """Everybody may do everything, in one name. For listeners that nobody but this machine's own users can reach."""
-
-    def __init__(self, actor: str = "") -> None:
-        self._principal = Principal(actor)
-
-    def principal(self, request: HTTPConnection) -> Principal:
-        return self._principal
-
-    def may(self, principal: Principal, action: Action, job: str) -> bool:
-        return True
+def bearer_of(request: HTTPConnection) -> str | None:
+    """The token that a request shows; None where it shows none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether nobody from elsewhere can reach a listener on that host."""
-    if host == LOOPBACK_NAME:
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def origin_of(request: HTTPConnection) -> str:
+    """Where a request comes from, for the record: who has connected, and for whom they say they did it, as proxies do."""
+    peer = request.client.host if request.client else ""
+    claimed = masked(request.headers.get("x-forwarded-for", ""))[:FORWARDED_CHARS_MAX]
+    return f"{peer} for {claimed}" if claimed else peer

@@ -21,6 +21,7 @@ from distci.frontend import (
     cluster,
     health,
     jobs,
+    login,
     logs,
     overview,
     pages,
@@ -31,12 +32,13 @@ from distci.frontend import (
     workers,
 )
 from distci.frontend import metrics as exposed
-from distci.frontend.access import Access, FullRights
+from distci.frontend.access import Access
 from distci.frontend.dispatch import Dispatcher
 from distci.frontend.endpoint import IN_PATH, Endpoint
 from distci.frontend.guard import Guard
 from distci.frontend.health import Health
 from distci.frontend.metrics import Exposition, Metrics
+from distci.frontend.site import Site
 from distci.frontend.threads import Threads
 
 GROUPS: Sequence[Sequence[Endpoint]] = (
@@ -54,19 +56,19 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
 
 def create(
     system: DistCI,
-    access: Access | None = None,
     *,
+    is_local: bool = True,
     hosts: Sequence[str] = (),
     metrics: Metrics | None = None,
     stopping: Event | None = None,
 ) -> Starlette:
     """The front end of a system as an ASGI application.
 
-    Without ``access``, everybody may do everything: only for listeners that nobody from elsewhere can reach. ``hosts`` are the names
-    that it may be asked by, besides those of this machine's loopback; without ``access`` no others are answered. ``metrics``
-    are the figures that the system's calls are counted in. Once ``stopping`` is set, it says that it is not ready.
+    One that ``is_local`` listens on loopback alone, and answers to its names, to that of the setting ``public_url``, and to ``hosts``.
+    ``metrics`` are the figures that the system's calls are counted in. Once ``stopping`` is set, it says that it is not ready.
     """
-    access = access or FullRights(system.settings.actor)
+    site = Site(system.settings.public_url, is_local, frozenset(hosts))
+    access = Access(system, site)
     metrics = metrics or Metrics()
     stopping = stopping or Event()
     threads = Threads()
@@ -74,10 +76,11 @@ def create(
     endpoints += health.endpoints(Health(system, stopping))
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
+    endpoints += login.endpoints(login.Login(system, site, threads))
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
         routes=[*routes(endpoints, Dispatcher(system, access, threads, metrics)), *pages.routes()],
-        middleware=[Middleware(Guard, hosts=hosts, is_open=isinstance(access, FullRights))],
+        middleware=[Middleware(Guard, site=site)],
         exception_handlers={HTTPException: problems.not_routed, Exception: problems.unexpected},
     )
     application.router.redirect_slashes = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from distci.frontend.access import Action
+from distci.access import Action
 from distci.frontend.builds import BUILD
 from distci.frontend.endpoint import CURSOR, Answer, Call, Content, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distci.frontend.access import Action
+from distci.access import Action
 from distci.frontend.endpoint import CURSOR, ROOT, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import number_of, page
 from distci.model import BuildId

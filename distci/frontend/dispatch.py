@@ -14,12 +14,13 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
+from distci.access import NOBODY, Principal, acting
 from distci.app import DistCI
 from distci.coordination.port import SessionState
 from distci.documents.schema import value_problems
-from distci.errors import CoordinationUnavailable, Forbidden, NoSuchJob
+from distci.errors import CoordinationUnavailable, Missing, NoSuchBuild, NoSuchJob
 from distci.frontend import bodies, content, etags, problems
-from distci.frontend.access import Access, Action, Principal
+from distci.frontend.access import Access, origin_of
 from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
 from distci.frontend.metrics import Metrics
 from distci.frontend.problems import BadRequest
@@ -31,7 +32,6 @@ from distci.views import to_bytes
 log = logging.getLogger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-ANYBODY = Principal("")
 
 
 class Dispatcher:
@@ -65,7 +65,7 @@ class Dispatcher:
                 "this front end is cut off from the coordination tree; try again, or ask another"
             )
         # Before the body is read: nobody makes us read one who may not send it.
-        principal = ANYBODY if endpoint.is_public else await self._threads.run(self._admit, endpoint, request)
+        principal = NOBODY if endpoint.is_public else await self._threads.run(self._admit, endpoint, request)
         call = Call(
             system=self._system,
             access=self._access,
@@ -76,9 +76,11 @@ class Dispatcher:
             headers=headers_of(endpoint, request),
             body=await bodies.read(request, endpoint),
         )
-        if inspect.iscoroutinefunction(endpoint.handle):
-            return await cast(Callable[[Call], Awaitable[Response]], endpoint.handle)(call)
-        answer = await self._threads.run(cast(Callable[[Call], Answer | Content], endpoint.handle), call)
+        with acting(principal.name, origin_of(request)):
+            if inspect.iscoroutinefunction(endpoint.handle):
+                return await cast(Callable[[Call], Awaitable[Response]], endpoint.handle)(call)
+            # A thread gets a copy of the context, and so knows who acts.
+            answer = await self._threads.run(cast(Callable[[Call], Answer | Content], endpoint.handle), call)
         if isinstance(answer, Content):
             return await content.respond(answer, request, self._threads)
         return _answered(answer, request)
@@ -86,13 +88,22 @@ class Dispatcher:
     def _admit(self, endpoint: Endpoint, request: Request) -> Principal:
         """Who asks, if they may. Who may not even read a job is told that there is none."""
         principal = self._access.principal(request)
-        job = request.path_params.get("job", "")
-        action = endpoint.action
-        if action is None or self._access.may(principal, action, job):
-            return principal
-        if job and (action is Action.READ or not self._access.may(principal, Action.READ, job)):
-            raise NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")
-        raise Forbidden(f"{principal.name or 'nobody'} has no right to {action} {job or 'the system'}")
+        if endpoint.action is not None:
+            path = request.path_params
+            self._access.require(principal, endpoint.action, path.get("job", ""), _missing(path))
+        elif endpoint.is_filtered:
+            self._access.require_something(principal)
+        else:
+            self._access.require_somebody(principal)
+        return principal
+
+
+def _missing(path: Mapping[str, str]) -> Missing:
+    """What is raised where there is nothing of that name."""
+    job = path.get("job", "")
+    if "number" in path:
+        return NoSuchBuild(f"there is no build {job}#{path['number']}; `distci build list {job}` shows those there are")
+    return NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")
 
 
 def _id_of(request: Request) -> str:
@@ -116,6 +127,8 @@ def _answered(answer: Answer, request: Request) -> Response:
 
 def query_of(endpoint: Endpoint, request: Request) -> Mapping[str, Any]:
     """The parameters of a query as an endpoint declares them; BadRequest names all that is wrong with them."""
+    if endpoint.takes_any_query:
+        return {}
     given: dict[str, str] = {}
     declared = {parameter.name: parameter for parameter in endpoint.parameters if parameter.place == "query"}
     wrong: list[str] = []

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from distci.frontend.access import Access, Action, Principal
+from distci.access import Action, Principal
+from distci.frontend.access import Access
 from distci.model import BuildId, Json, check_job_id
 
 if TYPE_CHECKING:
@@ -126,6 +127,10 @@ class Endpoint:
     is_body_optional: bool = False
     is_public: bool = False
     """Whether it is for those, too, of whom nobody knows who they are."""
+    is_filtered: bool = False
+    """Whether it shows just what they may read: then it is for those, too, as long as there is anything that everybody may."""
+    takes_any_query: bool = False
+    """Whether others than we say what is in its query."""
     needs_tree: bool = True
     """Whether it is refused at once while there is no session with the tree."""
     tag: str = ""
@@ -170,6 +175,11 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         "The name of an artifact, which is a path: `dist/hello.whl`.",
     ),
     "ticket": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "A ticket's id, or its token."),
+    "code": (
+        "distcil_[0-9A-Za-z]{49}",
+        {"type": "string", "pattern": "^distcil_[0-9A-Za-z]{49}$"},
+        "What `distci login` has printed.",
+    ),
     "worker": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "The name of a worker."),
 }
 """What the parameters of paths are: an expression that takes them out of a path, a schema, a description."""

@@ -1,20 +1,18 @@
-"""What keeps web pages of others from using a browser on this machine against us.
+"""What keeps web pages of others from using a browser against us.
 
 A listener on loopback is not reached from elsewhere, but by pages from elsewhere that a browser here shows: by a name of theirs that
-they let point at loopback, or by requests that they may send without asking. Hence names are checked, and so is where a change comes from.
+they let point at loopback, or by requests that they may send without asking, with the browser's cookies. Hence names are checked, and so is
+where a change comes from.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from distci.frontend.access import is_loopback
 from distci.frontend.problems import problem
+from distci.frontend.site import Site
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -25,11 +23,9 @@ HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], is_open: bool) -> None:
-        """``hosts`` are names that it is asked by besides those of loopback; with ``is_open`` it answers to no other."""
+    def __init__(self, app: ASGIApp, site: Site) -> None:
         self._app = app
-        self._hosts = frozenset(hosts)
-        self._is_open = is_open
+        self._site = site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,15 +43,18 @@ class Guard:
 
     def _refused(self, method: str, headers: Headers) -> Response | None:
         host = headers.get("host", "")
-        if self._is_open and not self._is_known(host):
+        if not self._site.knows(host):
             return problem(
                 421, "Invalid", f"this front end is not {host or 'nobody'}; ask it by the name that it listens on"
             )
+        if method in SAFE:
+            return None
         origin = headers.get("origin")
-        if method not in SAFE and origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and not self._site.is_own(origin, host):
             return problem(403, "Forbidden", f"a page of {origin} may change nothing here")
+        if origin is None and "cookie" in headers and "authorization" not in headers:
+            # A browser sends cookies by itself. It also says which page made it ask: what does not is none, or one that we cannot trust.
+            return problem(
+                403, "Forbidden", "with a cookie, say which page asks (Origin); programs show a token instead"
+            )
         return None
-
-    def _is_known(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
-        return is_loopback(name) or name in self._hosts

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from distci.access import Action
 from distci.documents.jobs import job_from_json, warnings_for
 from distci.errors import NoSuchJob, VersionConflict
 from distci.frontend import etags
-from distci.frontend.access import Action
 from distci.frontend.endpoint import CURSOR, REASON, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import number_of, page
 from distci.frontend.problems import BadRequest, PreconditionFailed
@@ -104,6 +104,7 @@ ENDPOINTS: Sequence[Endpoint] = (
             limit(LISTED),
             CURSOR,
         ),
+        is_filtered=True,
         needs_tree=False,
     ),
     Endpoint(

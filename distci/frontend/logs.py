@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 
-from distci.frontend.access import Action
+from distci.access import Action
 from distci.frontend.builds import BUILD
 from distci.frontend.endpoint import CURSOR, Answer, Call, Content, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import no_cursor, page, page_of

@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
+from distci.access import Action
 from distci.coordination.passing import PassingCoordination
 from distci.coordination.port import CommitResult, Coordination, Node, Operation, Stat, Unknown
 from distci.errors import Missing, Unavailable
@@ -266,9 +267,8 @@ def endpoints(exposition: Exposition) -> Sequence[Endpoint]:
             "get_metrics",
             "Read figures about the system and this front end",
             exposition.get,
-            None,
+            Action.READ,
             returns,
-            is_public=True,
             needs_tree=False,
             root="",
             tag="health",

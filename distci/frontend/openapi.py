@@ -26,6 +26,16 @@ HEADERS: Mapping[str, tuple[Mapping[str, Json], str]] = {
     "DistCI-Log-Offset": ({"type": "string"}, "Where in the log the first of all these bytes is."),
 }
 
+SECURITY: Mapping[str, Json] = {
+    "token": {"type": "http", "scheme": "bearer", "description": "A token of `distci token create`."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-distci-session",
+        "description": "What a browser has once somebody has logged in; without TLS, `distci-session-PORT`.",
+    },
+}
+
 IF_NONE_MATCH = Parameter(
     "If-None-Match", {"type": "string"}, "The ETag of what you have: 304 where it is unchanged.", place="header"
 )
@@ -46,7 +56,13 @@ def document(endpoints: Sequence[Endpoint], version: str) -> dict[str, Json]:
         },
         "servers": [{"url": "/"}],
         "paths": by_path,
-        "components": {"schemas": _schemas(), "headers": _headers(), "responses": {"problem": _problem()}},
+        "components": {
+            "schemas": _schemas(),
+            "headers": _headers(),
+            "responses": {"problem": _problem()},
+            "securitySchemes": SECURITY,
+        },
+        "security": [{name: []} for name in SECURITY],
     }
 
 
@@ -67,6 +83,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Json]:
     if endpoint.body:
         schema = {"$ref": SCHEMAS + endpoint.body}
         told["requestBody"] = {"required": not endpoint.is_body_optional, "content": {JSON: {"schema": schema}}}
+    if endpoint.is_public or endpoint.is_filtered:
+        told["security"] = [] if endpoint.is_public else [{}, *({name: []} for name in SECURITY)]
     if endpoint.action is not None:
         told["x-distci-right"] = str(endpoint.action)
     return told
@@ -94,6 +112,8 @@ def _response(returns: Returns) -> dict[str, Json]:
         told["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in returns.headers}
     if returns.schema == "problem":
         told["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": f"{SCHEMAS}problem"}}}
+    elif not returns.media_type:
+        pass
     elif returns.schema:
         told["content"] = {returns.media_type: {"schema": {"$ref": SCHEMAS + returns.schema}}}
     else:

@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
+from distci.access import Action
 from distci.app import DistCI
 from distci.builds import BuildView
 from distci.errors import Missing
-from distci.frontend.access import Action
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import page_of
 from distci.model import BuildId, Json
@@ -122,6 +122,7 @@ def endpoints(overview: Overview) -> Sequence[Endpoint]:
                 limit(LISTED, LISTED_MAX),
                 CURSOR,
             ),
+            is_filtered=True,
             tag="jobs",
         ),
     )

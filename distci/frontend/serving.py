@@ -13,10 +13,10 @@ import uvicorn
 
 from distci.app import DistCI
 from distci.errors import Invalid
-from distci.frontend.access import Access, is_loopback
 from distci.frontend.app import create
 from distci.frontend.content import CutShort
 from distci.frontend.metrics import Metrics
+from distci.frontend.site import is_loopback
 
 DRAIN_S = 0.7
 """How long requests may go on once it shall end. What takes longer is cut off, and goes on at another front end."""
@@ -30,24 +30,24 @@ BACKLOG = 1024
 class FrontEnd:
     """Serves a system's front end; a context manager. Leaving it drains."""
 
-    def __init__(
-        self, system: DistCI, listen: str, access: Access | None = None, metrics: Metrics | None = None
-    ) -> None:
+    def __init__(self, system: DistCI, listen: str, metrics: Metrics | None = None) -> None:
         """``listen`` is ``HOST:PORT``; port 0 takes one that is free.
 
-        Raises Invalid when that cannot be listened on: not an address, taken, or reachable from elsewhere with nothing to control access.
+        Raises Invalid when that cannot be listened on: not an address, or taken; and where a login provider would not know where to send people.
         """
         host, port = parse(listen)
-        if access is None and not is_loopback(host):
+        self.is_local = is_loopback(host)
+        """Whether nobody from elsewhere can reach it."""
+        if system.settings.oidc_issuer and not self.is_local and not system.settings.public_url:
             raise Invalid(
-                f"{listen} can be reached from elsewhere, and nothing controls access; listen on 127.0.0.1, with a proxy in front if need be"
+                "people who log in by a provider must find the way back; set public_url to where they find this"
             )
         self._socket = _listener(host, port)
-        self.address = f"http://{_shown(host)}:{self._socket.getsockname()[1]}"
+        self.address = address_of(host, self._socket.getsockname()[1])
         """Where it is found."""
         self._stopping = Event()
         config = uvicorn.Config(
-            create(system, access, metrics=metrics, stopping=self._stopping),
+            create(system, is_local=self.is_local, metrics=metrics, stopping=self._stopping),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -119,6 +119,12 @@ def parse(listen: str) -> tuple[str, int]:
     if not mark or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise Invalid(f"{listen!r} is nothing to listen on; write HOST:PORT, for example 127.0.0.1:8420")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def address_of(host: str, port: int) -> str:
+    """Where somebody on this machine finds what listens there."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{_shown(here)}:{port}"
 
 
 def _listener(host: str, port: int) -> socket.socket:

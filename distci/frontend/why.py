@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distci.frontend.access import Action
+from distci.access import Action
 from distci.frontend.builds import BUILD
 from distci.frontend.endpoint import Answer, Call, Endpoint, Returns
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distci.access import Action
 from distci.errors import NoSuchWorker
-from distci.frontend.access import Action
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
 from distci.frontend.paging import page
 from distci.protocol import members
@@ -26,7 +26,8 @@ def get_worker(call: Call) -> Answer:
 
 
 def drain_worker(call: Call) -> Answer:
-    members.drain(call.system.tickets, call.path["worker"])
+    with call.system.audit.note("worker.drain", call.path["worker"]):
+        members.drain(call.system.tickets, call.path["worker"])
     return Answer({"name": call.path["worker"], "is_draining": True})
 
 

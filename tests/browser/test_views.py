@@ -35,7 +35,7 @@ VIEWS = {
     "workers": ("/workers", "worker-1"),
     "tickets": ("/tickets", "the picture is no picture"),
     "ticket": ("/tickets/resize-cat.1", "distci ticket requeue"),
-    "nothing": ("/jobs/team/nothing", "there has never been a job"),
+    "nothing": ("/jobs/team/nothing", "there is no job"),
 }
 """Where each is, and what it says there."""
 

@@ -80,7 +80,8 @@ class TestFetching:
         # As it is: a client would tidy the path up before it asks.
         answer = raw(
             api.url,
-            f"GET /api/v1{BUILD}/artifacts/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(),
+            f"GET /api/v1{BUILD}/artifacts/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Authorization: Bearer {local.token}\r\n\r\n".encode(),
         )
         assert answer.split(b"\r\n")[0].split()[1] in (b"404", b"422"), answer
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from frontends import BUILD, Api, Stage, address_of, job, problem, shell
+from frontends import BUILD, SCOPES, Api, Stage, address_of, job, problem, shell
 from program import Home
 from waiting import wait_until
 
@@ -42,11 +42,15 @@ class TestListening:
                 assert "--listen 127.0.0.1:PORT" in ran.stderr
                 assert "Traceback" not in ran.stderr
 
-    @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:80", "example.org:80"])
-    def test_what_others_can_reach_is_refused_while_nothing_controls_access(self, home: Home, listen: str) -> None:
-        ran = home.run("frontend", "--listen", listen)
-        assert ran.returncode == 2
-        assert "can be reached from elsewhere, and nothing controls access" in ran.stderr
+    def test_one_that_others_can_reach_lets_nobody_in_and_prints_no_link_that_would(self, local: Stage) -> None:
+        api, process = local.front_end("--listen", "0.0.0.0:0")
+        assert "/login/" not in process.stdout
+        assert "distci login" in process.stdout
+        port = urlsplit(api.url).port
+        for host in (f"127.0.0.1:{port}", "ci.example.org"):
+            answer = requests.get(f"http://127.0.0.1:{port}/api/v1/jobs", headers={"Host": host}, timeout=30)
+            assert answer.status_code == 401
+        assert api.get("/jobs", headers={"Host": "ci.example.org"}).status_code == 200
 
     @pytest.mark.parametrize("listen", ["80", "localhost", ":80", "127.0.0.1:x", "127.0.0.1:70000"])
     def test_what_is_no_address_is_told(self, home: Home, listen: str) -> None:
@@ -56,7 +60,8 @@ class TestListening:
 
     def test_a_whole_system_has_one_and_says_where(self, home: Home) -> None:
         with home.running("up", until="Ctrl-C") as up:
-            api = Api(address_of(up))
+            scopes = [word for scope in SCOPES for word in ("--scope", scope.value)]
+            api = Api(address_of(up), home.ask("token", "create", "tests", *scopes).stdout.strip())
             api.put("/jobs/team/hello", json=job())
             api.post("/jobs/team/hello/-/builds")
             wait_until(lambda: api.get(BUILD).json()["is_archived"])
@@ -86,9 +91,12 @@ class TestEnding:
         parts = urlsplit(api.url)
         assert parts.port
         slow = []
+        head = f"Host: localhost\r\nAuthorization: Bearer {local.token}\r\n".encode()
         for request in (
-            b"GET /api/v1" + BUILD.encode() + b"/artifacts/big HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            b"PUT /api/v1/jobs/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
+            b"GET /api/v1" + BUILD.encode() + b"/artifacts/big HTTP/1.1\r\n" + head + b"\r\n",
+            b"PUT /api/v1/jobs/a HTTP/1.1\r\n"
+            + head
+            + b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
             b"GET",
         ):
             connection = socket.create_connection(("127.0.0.1", parts.port))
@@ -115,7 +123,9 @@ class TestEnding:
                 attempt += 1
                 try:
                     answer = requests.post(
-                        f"{api.url}/api/v1/jobs/team/hello/-/builds", headers={"Idempotency-Key": str(key)}, timeout=30
+                        f"{api.url}/api/v1/jobs/team/hello/-/builds",
+                        headers={"Idempotency-Key": str(key), **api.authorization},
+                        timeout=30,
                     )
                 except requests.ConnectionError:
                     continue
@@ -142,13 +152,16 @@ class TestMemory:
         parts = urlsplit(api.url)
         assert parts.port
         slow = []
+        head = f"Host: localhost\r\nAuthorization: Bearer {local.token}\r\n".encode()
         for _ in range(20):
             connection = socket.create_connection(("127.0.0.1", parts.port))
-            connection.sendall(b"GET /api/v1" + BUILD.encode() + b"/artifacts/big HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.sendall(b"GET /api/v1" + BUILD.encode() + b"/artifacts/big HTTP/1.1\r\n" + head + b"\r\n")
             assert connection.recv(10)
             slow.append(connection)
         received = 0
-        with requests.get(f"{api.url}/api/v1{BUILD}/artifacts/big", stream=True, timeout=60) as answer:
+        with requests.get(
+            f"{api.url}/api/v1{BUILD}/artifacts/big", stream=True, timeout=60, headers=api.authorization
+        ) as answer:
             for piece in answer.iter_content(1024 * 1024):
                 received += len(piece)
         assert received == SIZE_BYTES

@@ -25,6 +25,7 @@ from distci.access import (
     Visibility,
     Worker,
     decide,
+    disguised,
     may_give,
 )
 from distci.access.rights import check_name, check_subject, is_within, lineage
@@ -275,3 +276,23 @@ def test_an_owner_gives_tokens_of_their_project_alone() -> None:
     programs = Token("t", "l", frozenset({Action.ADMIN, Action.READ}), "team")
     assert isinstance(may_give(programs, told, {Action.READ}, "team"), Allowed)
     assert isinstance(may_give(programs, told, {Action.WRITE}, "team"), Denied)
+
+
+WITHIN = Grants(
+    roles={"team/secret": {ADA: Role.VIEWER}},
+    visibilities={"team": Visibility.PUBLIC, "team/secret": Visibility.PRIVATE, "team/inner": Visibility.INTERNAL},
+)
+
+
+@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("project", ["team/secret", "team/secret/deep/job", "team/inner/job", "other/job"])
+@pytest.mark.parametrize(
+    "principal", [NOBODY, Person("eve@example.org"), Worker("w", "w", frozenset({"shell"}), (), "lab")]
+)
+def test_what_is_hidden_is_told_as_what_is_not_there(principal: Principal, project: str, action: Action) -> None:
+    if not isinstance(decide(principal, WITHIN, action, project), Hidden):
+        assert disguised(principal, WITHIN, action, project) == decide(principal, WITHIN, action, project)
+        return
+    beside = "other/none" if project.startswith("other") else "team/none"
+    wanted, told = (disguised(principal, WITHIN, action, name) for name in (beside, project))
+    assert str(told).replace(project, beside) == str(wanted)

@@ -63,6 +63,7 @@ class TestPrecedence:
             "search_path": "/d",
             "listen": "127.0.0.1:1",
             "build_url": "e",
+            "public_url": "https://r",
             "actor": "f",
             "zookeeper_user": "g",
             "zookeeper_password": "h",
@@ -326,3 +327,10 @@ class TestDurations:
 
         assert problem.startswith("--session-timeout: ")
         assert "write for example 10s" in problem
+
+
+@pytest.mark.parametrize("url", ["ci.example.org", "ftp://ci", "https://", "https://user:sesame@ci", "https://ci/?a=b"])
+def test_where_people_find_it_is_a_web_address_without_a_password(url: str) -> None:
+    [problem] = Settings(data="/d", public_url=url).problems()
+    assert problem.startswith("public_url: must be a URL")
+    assert "sesame" not in problem

@@ -2,6 +2,7 @@
 import { html, render } from "./html.js";
 import { listen } from "./keyboard.js";
 import { match, useRoute } from "./router.js";
+import { Stranger, useSession, Who } from "./session.js";
 import { ThemeButton } from "./theme.js";
 import { Artifacts } from "./views/artifacts.js";
 import { Build } from "./views/build.js";
@@ -30,14 +31,15 @@ const SECTIONS = [["/", "Jobs"], ["/queue", "Queue"], ["/workers", "Workers"], [
 
 function Page() {
     const place = useRoute();
+    const session = useSession();
     const found = match(place.path, ROUTES);
     const isIn = (path) => (path === "/" ? place.path === "/" || place.path.startsWith("/jobs") : place.path.startsWith(path));
     const [View, parts] = found || [Nothing, []];
     return html`<a class="skip" href="#main">Skip to the content</a>
         <header><a class="brand" href="/"><img src="/static/icon.svg" alt="" width="24" height="24" /> DistCI</a>
         <nav aria-label="Sections">${SECTIONS.map(([path, name]) => html`<a href=${path} aria-current=${isIn(path) ? "page" : undefined}>${name}</a>`)}</nav>
-        <${ThemeButton} /></header>
-        <main id="main" tabindex="-1"><${View} key=${place.path} place=${place} parts=${parts} /></main>`;
+        <${Who} session=${session} place=${place} /><${ThemeButton} /></header>
+        <main id="main" tabindex="-1"><${Stranger} session=${session} place=${place} /><${View} key=${place.path} place=${place} parts=${parts} /></main>`;
 }
 
 function Nothing() {

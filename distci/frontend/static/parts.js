@@ -24,7 +24,8 @@ export function Ago({ at_ms, now_ms }) {
 
 /** What went wrong, said at once to those who do not see it. */
 export function Wrong({ problem }) {
-    if (!problem) return null;
+    // That nobody is logged in is said once, on top of the page.
+    if (!problem || problem.status === 401) return null;
     return html`<div class="wrong" role="alert"><p>${problem.message}</p>
         ${problem.problems?.length ? html`<ul>${problem.problems.map((line) => html`<li>${line}</li>`)}</ul>` : null}</div>`;
 }

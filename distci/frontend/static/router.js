@@ -25,7 +25,7 @@ export function useRoute() {
             const link = event.target.closest?.("a[href]");
             const isPlain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
             if (!link || !isPlain || event.defaultPrevented || link.target || link.hasAttribute("download")) return;
-            if (link.origin !== location.origin || link.pathname.startsWith("/api/")) return;
+            if (link.origin !== location.origin || /^\/(api|login)(\/|$)/.test(link.pathname)) return;
             // Within what is shown, the browser knows its way: it moves the focus, too.
             if (link.hash && link.pathname === location.pathname && link.search === location.search) return;
             event.preventDefault();

@@ -1,0 +1,460 @@
+"""Who gets in, who may do what at each endpoint, what is hidden, and what is put down of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from frontends import Api, Stage, job, problem
+from services.provider import CLIENT, SECRET, StandIn
+from waiting import wait_until
+
+from distci.access import Action, Person, Role, Visibility
+from distci.app import connect
+from distci.frontend.app import create
+
+TIME_MAX_S = 30
+KEPT_S = 5.0
+"""What is revoked must be refused everywhere within a second; a busy machine is slower."""
+
+READ, TRIGGER, WRITE, ADMIN = "read", "trigger", "write", "admin"
+ALL, KNOWN, FILTERED = "all", "known", "filtered"
+
+ROWS: Mapping[str, tuple[str, str]] = {
+    "list_jobs": (FILTERED, ""),
+    "list_overview": (FILTERED, ""),
+    "lint_job": (KNOWN, ""),
+    "get_job": ("job", READ),
+    "put_job": ("job", WRITE),
+    "delete_job": ("job", WRITE),
+    "list_versions": ("job", READ),
+    "diff_job": ("job", READ),
+    "rollback_job": ("job", WRITE),
+    "list_builds": ("job", READ),
+    "trigger_build": ("job", TRIGGER),
+    "get_build": ("job", READ),
+    "cancel_build": ("job", TRIGGER),
+    "retry_build": ("job", TRIGGER),
+    "list_tasks": ("job", READ),
+    "get_task": ("job", READ),
+    "read_log": ("job", READ),
+    "list_lines": ("job", READ),
+    "search_log": ("job", READ),
+    "list_artifacts": ("job", READ),
+    "read_artifact": ("job", READ),
+    "explain_build": ("job", READ),
+    "explain_task": ("job", READ),
+    "explain_ticket": ("system", READ),
+    "list_tickets": ("system", READ),
+    "get_ticket": ("system", READ),
+    "requeue_ticket": ("system", ADMIN),
+    "list_workers": ("system", READ),
+    "get_worker": ("system", READ),
+    "drain_worker": ("system", ADMIN),
+    "get_cluster": ("system", READ),
+    "list_queue": ("system", READ),
+    "get_metrics": ("system", READ),
+    "get_live": (ALL, ""),
+    "get_ready": (ALL, ""),
+    "get_session": (ALL, ""),
+    "begin_login": (ALL, ""),
+    "finish_login": (ALL, ""),
+    "use_login_link": (ALL, ""),
+    "log_out": (ALL, ""),
+    "get_description": (ALL, ""),
+    "get_reference": (ALL, ""),
+}
+"""What each endpoint of the description takes, on what. Whoever adds one says here who may ask it."""
+
+VIEWER, RUNNER, EDITOR = {READ}, {READ, TRIGGER}, {READ, TRIGGER, WRITE}
+OWNER = {READ, TRIGGER, WRITE, ADMIN}
+
+
+@dataclass(frozen=True)
+class Who:
+    """Somebody, and what they may do in projects and in the system as a whole, besides what visibility lets them."""
+
+    in_projects: frozenset[str] = frozenset()
+    in_system: frozenset[str] = frozenset()
+    sees_internal: bool = False
+    sees_all: bool = False
+    """Whether nothing is hidden from them: what they have no right to is forbidden."""
+    is_known: bool = True
+
+    def may(self, where: str, action: str, visibility: str) -> bool:
+        if where == "system":
+            return action in self.in_system
+        by_sight = action == READ and (visibility == "public" or (visibility == "internal" and self.sees_internal))
+        return by_sight or action in self.in_projects
+
+    def sees(self, visibility: str) -> bool:
+        return self.sees_all or self.may("job", READ, visibility)
+
+
+def person(in_projects: set[str] | None = None, in_system: set[str] | None = None) -> Who:
+    system = frozenset(in_system or set())
+    return Who(frozenset(in_projects or set()) | system, system, sees_internal=True)
+
+
+def token(*scopes: str) -> Who:
+    return Who(frozenset(scopes), frozenset(scopes), sees_all=True)
+
+
+PEOPLE: Mapping[str, Who] = {
+    "nobody": Who(is_known=False),
+    "stranger": person(),
+    "viewer": person(VIEWER),
+    "runner": person(RUNNER),
+    "editor": person(EDITOR),
+    "owner": person(OWNER),
+    "system-viewer": person(in_system=VIEWER),
+    "system-runner": person(in_system=RUNNER),
+    "system-editor": person(in_system=EDITOR),
+    "system-owner": person(in_system=OWNER),
+    "token-read": token(READ),
+    "token-trigger": token(TRIGGER),
+    "token-write": token(WRITE),
+    "token-admin": token(ADMIN),
+    "token-elsewhere": Who(),
+    "worker": Who(sees_all=True),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Api]]:
+    """A system with a project of each visibility, and everybody who is in the table."""
+    with ExitStack() as stack:
+        stage = Stage(stack, tmp_path_factory.mktemp("world"), None, None)
+        for visibility in Visibility:
+            stage.ci.access.set_visibility(visibility.value, visibility)
+            stage.ci.jobs.put(job(f"{visibility.value}/hello"))
+            for role in Role:
+                stage.ci.access.grant(f"{role.value}@example.org", role, visibility.value)
+        for role in Role:
+            stage.ci.access.grant(f"system-{role.value}@example.org", role)
+        api, _ = stage.front_end()
+        yield stage, api
+
+
+def shown_by(stage: Stage, api: Api, name: str) -> dict[str, str]:
+    """The headers by which somebody says who they are."""
+    if name == "nobody":
+        return {}
+    kind, _, scope = name.partition("-")
+    if name == "token-elsewhere":
+        made = stage.ci.access.create_token(name, [Action(scope) for scope in OWNER], project="other")
+    elif kind == "token":
+        made = stage.ci.access.create_token(name, [Action(scope)])
+    elif kind == "worker":
+        made = stage.ci.access.create_worker_token(name, ["shell"])
+    else:
+        return as_person(stage, api, f"{name}@example.org")
+    return {"Authorization": f"Bearer {made.text}"}
+
+
+def as_person(stage: Stage, api: Api, name: str) -> dict[str, str]:
+    cookie = f"distci-session-{urlsplit(api.url).port}={stage.ci.sessions.begin(Person(name))}"
+    return {"Cookie": cookie, "Origin": api.url}
+
+
+def operations(api: Api) -> Iterator[tuple[str, str, str]]:
+    for path, methods in api.description["paths"].items():
+        for method, operation in methods.items():
+            yield operation["operationId"], method.upper(), path
+
+
+def at(path: str, project: str) -> str:
+    given = {"job": f"{project}/hello", "number": "1", "task": "say", "artifact": "a", "ticket": "t", "worker": "w"}
+    given["code"] = "distcil_" + "0" * 49
+    return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)
+
+
+class TestTable:
+    def test_each_endpoint_of_the_description_has_a_row(self, tmp_path: Path) -> None:
+        with connect(tmp_path) as ci:
+            assert {endpoint.name for endpoint in create(ci).state.endpoints} == set(ROWS)
+
+    @pytest.mark.timeout(180)
+    @pytest.mark.parametrize("name", PEOPLE)
+    def test_each_endpoint_lets_in_whom_the_table_lets_in(self, name: str, world: tuple[Stage, Api]) -> None:
+        """By a query that no endpoint takes: whoever is let in hears of that, and nothing is done."""
+        stage, api = world
+        who, headers = PEOPLE[name], shown_by(stage, api, name)
+        others = []
+        with requests.Session() as session:
+            for operation, method, path in operations(api):
+                where, action = ROWS[operation]
+                for visibility in Visibility if where == "job" else ("",):
+                    address = f"{api.url}{at(path, visibility)}?nonsense=1"
+                    answer = session.request(
+                        method, address, headers=headers, timeout=TIME_MAX_S, allow_redirects=False
+                    )
+                    got = (answer.status_code, answer.json().get("error")) if answer.content else (0, "")
+                    wanted = expected(who, operation, where, action, visibility)
+                    if wanted is not None and got not in wanted:
+                        others.append(f"{operation} {visibility}: {got} instead of {wanted}: {answer.text}")
+                    if answer.status_code == 401:
+                        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert not others, "\n".join(others)
+
+
+def expected(who: Who, operation: str, where: str, action: str, visibility: str) -> Any:
+    admitted, unknown = [(400, "Invalid")], [(401, "NotAuthenticated")]
+    if operation in ("finish_login", "get_description", "get_reference"):
+        return None
+    if where in (ALL, FILTERED) or (where == KNOWN and who.is_known):
+        return admitted
+    if who.is_known and where != KNOWN and who.may(where, action, visibility):
+        return admitted
+    if not who.is_known:
+        return admitted if where == "job" and who.may(where, action, visibility) else unknown
+    if where == "system" or who.sees(visibility):
+        return [(403, "Forbidden")]
+    return [(404, "NoSuchJob"), (404, "NoSuchBuild")]
+
+
+class TestHidden:
+    def test_what_is_hidden_within_what_is_not_is_answered_as_if_it_were_not_there(self, local: Stage) -> None:
+        local.ci.access.set_visibility("team", Visibility.INTERNAL)
+        local.ci.access.set_visibility("team/secret", Visibility.PRIVATE)
+        local.ci.jobs.put(job("team/secret/hello"))
+        local.ci.builds.trigger("team/secret/hello")
+        api, _ = local.front_end()
+        headers = as_person(local, api, "stranger@example.org")
+        asked = 0
+        for operation, method, path in operations(api):
+            if ROWS[operation][0] != "job":
+                continue
+            query = "?text=x" if operation == "search_log" else ""
+            hidden, none = (
+                requests.request(method, api.url + at(path, project) + query, headers=headers, timeout=TIME_MAX_S)
+                for project in ("team/secret", "team/nobody")
+            )
+            assert hidden.status_code == none.status_code in (403, 404), operation
+            assert hidden.text.replace("team/secret", "team/nobody") == none.text, operation
+            asked += 1
+        assert asked > 15
+
+    def test_lists_hold_what_somebody_may_read(self, world: tuple[Stage, Api]) -> None:
+        stage, api = world
+
+        def listed(name: str) -> list[list[str]]:
+            headers = shown_by(stage, api, name)
+            paths = ("/jobs", "/overview")
+            pages = [requests.get(f"{api.url}/api/v1{path}", headers=headers, timeout=TIME_MAX_S) for path in paths]
+            return [[item["job"].partition("/")[0] for item in page.json()["items"]] for page in pages]
+
+        assert listed("nobody") == [["public"]] * 2
+        assert listed("token-elsewhere") == [["public"]] * 2
+        assert listed("stranger") == [["internal", "public"]] * 2
+        assert listed("viewer") == [["internal", "private", "public"]] * 2
+        assert listed("token-read") == [["internal", "private", "public"]] * 2
+
+    def test_where_nothing_is_public_a_list_is_refused_not_empty(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        for path in ("/jobs", "/overview"):
+            answer = requests.get(f"{api.url}/api/v1{path}", timeout=TIME_MAX_S)
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+class TestTokens:
+    def test_nobody_runs_anything_from_this_machine_without_one(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        for shown in ({}, {"Authorization": "Bearer "}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer x"}):
+            answer = requests.put(f"{api.url}/api/v1/jobs/a", json=job("a"), headers=shown, timeout=TIME_MAX_S)
+            problem(answer, 401, "NotAuthenticated")
+        assert list(local.ci.jobs.list()) == []
+
+    def test_one_that_is_revoked_is_refused_by_every_front_end(self, local: Stage) -> None:
+        fronts = [local.front_end()[0] for _ in range(2)]
+        made = local.ci.access.create_token("short", [Action.READ])
+        shown = {"Authorization": f"Bearer {made.text}"}
+        for api in fronts:
+            assert api.get("/jobs", headers=shown).status_code == 200
+        local.ci.access.revoke_token(made.record.id)
+        for api in fronts:
+            wait_until(lambda api=api: api.get("/jobs", headers=shown).status_code == 401, KEPT_S)  # type: ignore[misc]
+            assert "revoked" in api.get("/jobs", headers=shown).json()["detail"]
+
+    def test_who_did_what_from_where_is_put_down(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        api.put("/jobs/team/hello", json=job(), params={"reason": "new"})
+        api.post("/jobs/team/hello/-/builds", headers={"X-Forwarded-For": "203.0.113.9"})
+        problem(api.put("/jobs/team/hello", json=job(tasks=[])), 422, "InvalidJob")
+        local.ci.access.grant("ada@example.org", Role.RUNNER, "team")
+        ada = as_person(local, api, "ada@example.org")
+        session = requests.post(f"{api.url}/api/v1/jobs/team/hello/-/builds/1/cancel", headers=ada, timeout=TIME_MAX_S)
+        assert session.status_code == 200
+        assert local.ci.jobs.get("team/hello").actor.endswith("(tests)")
+
+        def entries() -> dict[str, Any]:
+            return {entry.what: entry for entry in reversed([*local.ci.audit.list()])}
+
+        wait_until(lambda: "build.cancel" in entries())
+        found = entries()
+        assert found["job.put"].who.endswith("(tests)")
+        assert (found["job.put"].origin, found["job.put"].reason) == ("127.0.0.1", "new")
+        assert found["build.trigger"].origin == "127.0.0.1 for 203.0.113.9"
+        assert (found["build.cancel"].who, found["build.cancel"].target) == ("ada@example.org", "team/hello#1")
+
+
+@pytest.fixture
+def browser() -> Iterator[requests.Session]:
+    """Keeps cookies, as browsers do, and goes where it is sent when it is told to."""
+    with requests.Session() as session:
+        yield session
+
+
+def go(browser: requests.Session, url: str, method: str = "GET", **headers: str) -> requests.Response:
+    return browser.request(method, url, headers=headers, timeout=TIME_MAX_S, allow_redirects=False)
+
+
+class TestLinks:
+    @pytest.mark.parametrize("command", ["frontend", "up"])
+    def test_the_link_that_is_printed_lets_one_person_in(
+        self, command: str, local: Stage, browser: requests.Session
+    ) -> None:
+        with local.home.running(command, *local.flags, until="Ctrl-C") as process:
+            found = re.search(r"(http://127\.0\.0\.1:\d+)/login/distcil_\w+", process.stdout)
+            assert found, process.stdout
+            link, url = found[0], found[1]
+            assert go(browser, link, "HEAD").headers["Location"] == "/"
+            assert not browser.cookies
+            entered = go(browser, link)
+            assert (entered.status_code, entered.headers["Location"]) == (303, "/")
+            cookie = entered.headers["Set-Cookie"]
+            assert "HttpOnly" in cookie
+            assert "SameSite=lax" in cookie
+            assert "Secure" not in cookie
+            who = go(browser, f"{url}/api/v1/session").json()
+            assert who["kind"] == "person"
+            assert go(browser, f"{url}/metrics").status_code == 200
+            with requests.Session() as other:
+                problem(go(other, link), 401, "NotAuthenticated")
+                assert go(other, f"{url}/api/v1/session").json() == {"kind": "nobody", "name": None, "login": None}
+
+    def test_a_later_one_is_printed_by_a_command(self, local: Stage, browser: requests.Session) -> None:
+        api, _ = local.front_end()
+        link = local.home.ask("login", *local.flags, "--at", api.url).stdout.strip()
+        assert go(browser, link).status_code == 303
+        assert go(browser, f"{api.url}/api/v1/cluster").status_code == 200
+
+    def test_who_logs_out_is_logged_out_everywhere(self, local: Stage, browser: requests.Session) -> None:
+        fronts = [local.front_end()[0] for _ in range(2)]
+        kept = as_person(local, fronts[1], "ada@example.org")
+        session = kept["Cookie"].partition("=")[2]
+        browser.cookies.set(f"distci-session-{urlsplit(fronts[0].url).port}", session)
+        local.ci.access.grant("ada@example.org", Role.VIEWER)
+
+        def status() -> int:
+            return requests.get(f"{fronts[1].url}/api/v1/jobs", headers=kept, timeout=TIME_MAX_S).status_code
+
+        wait_until(lambda: status() == 200, KEPT_S)
+        ended = go(browser, f"{fronts[0].url}/logout", "POST", Origin=fronts[0].url)
+        assert ended.json() == {"is_logged_out": True}
+        wait_until(lambda: status() == 401, KEPT_S)
+        wait_until(lambda: [entry for entry in local.ci.audit.list() if entry.what == "session.end"] != [])
+
+
+class TestPagesOfOthers:
+    def test_a_cookie_changes_something_only_for_our_own_pages(self, local: Stage) -> None:
+        local.ci.jobs.put(job())
+        local.ci.access.grant("ada@example.org", Role.OWNER)
+        api, _ = local.front_end()
+        ada = as_person(local, api, "ada@example.org")
+        start = f"{api.url}/api/v1/jobs/team/hello/-/builds"
+        for origin in (None, "null", "https://evil.example.org", "http://127.0.0.1:1", "http://[", ""):
+            headers = {**ada, "Origin": origin} if origin is not None else {"Cookie": ada["Cookie"]}
+            problem(requests.post(start, headers=headers, timeout=TIME_MAX_S), 403, "Forbidden")
+        assert local.ci.builds.last_number("team/hello") == 0
+        assert requests.post(start, headers=ada, timeout=TIME_MAX_S).status_code == 201
+
+    def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_alone(self, local: Stage, browser: requests.Session) -> None:
+        local.ci.jobs.put(job())
+        api, process = local.front_end(DISTCI_PUBLIC_URL="https://ci.example.org")
+        found = re.search(r"https://ci\.example\.org(/login/\S+)", process.stdout)
+        assert found, process.stdout
+        cookie = go(browser, api.url + found[1], Host="ci.example.org").headers["Set-Cookie"]
+        assert cookie.startswith("__Host-distci-session=")
+        assert "Secure" in cookie
+        headers = {"Cookie": cookie.partition(";")[0], "Origin": "https://ci.example.org"}
+        start = f"{api.url}/api/v1/jobs/team/hello/-/builds"
+        assert requests.post(start, headers=headers, timeout=TIME_MAX_S).status_code == 201
+        problem(requests.get(start, headers={"Host": "evil.example.org"}, timeout=TIME_MAX_S), 421, "Invalid")
+
+
+@pytest.fixture
+def provider() -> Iterator[StandIn]:
+    stand_in = StandIn()
+    yield stand_in
+    stand_in.close()
+
+
+class TestProvider:
+    @pytest.fixture
+    def settings(self, provider: StandIn) -> dict[str, str]:
+        return {
+            "DISTCI_OIDC_ISSUER": provider.url,
+            "DISTCI_OIDC_CLIENT_ID": CLIENT,
+            "DISTCI_OIDC_CLIENT_SECRET": SECRET,
+            "DISTCI_OIDC_ROLES": "ada@example.org=runner@team",
+        }
+
+    def test_people_log_in_by_it(self, local: Stage, settings: dict[str, str], browser: requests.Session) -> None:
+        local.ci.jobs.put(job())
+        api, _ = local.front_end(**settings)
+        assert go(browser, f"{api.url}/api/v1/session").json()["login"] == "/login"
+        begun = go(browser, f"{api.url}/login?then=/jobs/team/hello")
+        back = go(browser, begun.headers["Location"]).headers["Location"]
+        assert back.startswith(f"{api.url}/login/callback?")
+        entered = go(browser, f"{back}&session_state=whatever")
+        assert (entered.status_code, entered.headers["Location"]) == (303, "/jobs/team/hello")
+        assert go(browser, f"{api.url}/api/v1/session").json()["name"] == "ada@example.org"
+        start = f"{api.url}/api/v1/jobs/team/hello/-/builds"
+        assert go(browser, start, "POST", Origin=api.url).status_code == 201
+        assert go(browser, f"{api.url}/api/v1/jobs/team/hello", "DELETE", Origin=api.url).status_code == 403
+        wait_until(lambda: ("session.begin", "ada@example.org") in {(e.what, e.who) for e in local.ci.audit.list()})
+
+    def test_a_login_ends_in_the_browser_that_it_began_in(
+        self, local: Stage, settings: dict[str, str], browser: requests.Session
+    ) -> None:
+        api, _ = local.front_end(**settings)
+        begun = go(browser, f"{api.url}/login")
+        back = go(browser, begun.headers["Location"]).headers["Location"]
+        with requests.Session() as other:
+            problem(go(other, back), 401, "NotAuthenticated")
+            assert not other.cookies
+
+    def test_nobody_is_sent_elsewhere_after_it(
+        self, local: Stage, settings: dict[str, str], browser: requests.Session
+    ) -> None:
+        api, _ = local.front_end(**settings)
+        begun = go(browser, f"{api.url}/login?then=//evil.example.org")
+        back = go(browser, begun.headers["Location"]).headers["Location"]
+        assert go(browser, back).headers["Location"] == "/"
+
+    def test_a_provider_that_is_away_is_an_outage(
+        self, local: Stage, provider: StandIn, settings: dict[str, str], browser: requests.Session
+    ) -> None:
+        api, _ = local.front_end(**settings)
+        provider.answers.is_away = True
+        assert go(browser, f"{api.url}/login").status_code == 503
+
+    def test_without_one_the_way_in_is_told(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        assert "distci login" in problem(api.get("//login"), 404, "Missing")["detail"]
+
+    def test_one_that_others_can_reach_must_say_where_people_find_it(
+        self, local: Stage, settings: dict[str, str]
+    ) -> None:
+        local.home.environment |= settings
+        ran = local.home.run("frontend", *local.flags, "--listen", "0.0.0.0:0")
+        assert ran.returncode == 2
+        assert "public_url" in ran.stderr
