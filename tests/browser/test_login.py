@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from browser.looking import Site, looking, shell
+from looking import Site, looking, shell
 from playwright.sync_api import Browser, Page, expect
 
 from distci.access import Visibility
