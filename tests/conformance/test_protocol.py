@@ -1216,6 +1216,21 @@ def test_a_ticket_whose_woken_worker_died_goes_to_another_idle_one(bench: Bench)
     thread.join()
 
 
+def test_a_ticket_that_comes_back_wakes_two_and_is_left_to_nobody(bench: Bench) -> None:
+    # Given idle workers, of which some may be lost without anybody knowing
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(bench.worker("x").claims())
+    bench.lose(claim)
+    ghosts = [paths.idle(Offer(["x"]).name, f"ghost{number}") for number in range(3)]
+    bench.boss.tree.commit(*map(Create, ghosts))
+
+    bench.reclaim(claim)
+
+    [back] = bench.boss.queue()
+    assert (back.name.attempt, back.name.reserved) == (2, "")
+    assert sum(bench.boss.tree.coordination.exists(ghost) is not None for ghost in ghosts) == 1
+
+
 def test_nobody_is_woken_again_for_what_is_paused(bench: Bench) -> None:
     bench.boss.pause("x")
     bench.boss.post(Ticket("a", "x"))
