@@ -19,6 +19,7 @@ from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
 from distci.app import DistCI, connect
+from distci.chaos.pulse import BEAT_S, Pulse
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId, Result, TaskState
 from distci.process import Post, WorkerProcess
@@ -132,6 +133,25 @@ def test_c18_builds_end_once_though_servers_are_killed(ci: DistCI, ensemble: Zoo
     ) == BUILDS
     wait_until(lambda: list(ci.tickets.list()) == [])
     print(f"{len(builds)} builds had ended once each {took_s:.1f} s after the first kill of {who}")
+
+
+def test_a_pulse_beats_as_long_as_anybody_can_commit(ci: DistCI, ensemble: ZooKeeperServers) -> None:
+    with Pulse(ci.settings, ensemble) as pulse:
+
+        def beats_since(time_s: float) -> bool:
+            return any(began_s > time_s for began_s, _ in pulse.beats)
+
+        wait_until(lambda: beats_since(0.0))
+        ensemble.kill(0)
+        one_gone_s = monotonic()
+        wait_until(lambda: beats_since(one_gone_s))
+        ensemble.kill(1)
+        two_gone_s = monotonic()
+        Event().wait(5 * BEAT_S)
+        assert not beats_since(two_gone_s)
+        ensemble.start(0)
+        ensemble.start(1)
+        wait_until(lambda: beats_since(two_gone_s))
 
 
 def start_again(ci: DistCI, job: str) -> BuildId:
