@@ -28,7 +28,7 @@ from distci.protocol.claims import Claim
 from distci.protocol.members import Member, workers
 from distci.protocol.outcomes import persist
 from distci.protocol.records import Offer
-from distci.protocol.sweeps import Sweeper
+from distci.protocol.sweeps import LOOK_S, SWEEP_S, Sweeper
 from distci.rebuild import Rebuild
 from distci.secrets import Masker
 from distci.store.port import Store
@@ -38,8 +38,6 @@ GROUP = "distci.workers"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LABEL = re.compile(r"(?=.{1,128}\Z)[^\s=,~]+(=[^\s,~]*)?")
 """What tasks can ask for, as the schema of jobs has it."""
-SWEEP_S = 1.0
-"""How often claims without a heartbeat are looked for."""
 BEAT_S = 1.0
 """How often a process notes that it is well."""
 
@@ -215,16 +213,19 @@ class WorkerProcess:
         def candidates() -> Sequence[str]:
             return [view.name for view in workers(tickets) if CONTROL_KIND in view.offer.kinds]
 
-        self._repeat(Sweeper(tickets, name, candidates).sweep, "sweep")
+        self._repeat(Sweeper(tickets, name, candidates).look, "sweep", LOOK_S)
 
     def _rebuild(self) -> None:
         """What the tree has is swept meanwhile, however long the store takes to say what it lacks."""
-        self._repeat(Rebuild(self._lifecycle).once, "rebuild")
+        self._repeat(Rebuild(self._lifecycle).once, "rebuild", SWEEP_S)
 
-    def _repeat(self, step: Callable[[], object], what: str) -> None:
-        while not self._closing.wait(SWEEP_S):
+    def _repeat(self, step: Callable[[], object], what: str, pause_s: float) -> None:
+        wait_s = pause_s
+        while not self._closing.wait(wait_s):
+            wait_s = SWEEP_S
             try:
                 step()
+                wait_s = pause_s
             except Unavailable as error:
                 log.info("cannot %s yet: %s", what, error)
             except Exception:

@@ -1,65 +1,276 @@
-"""What faults cost: the time that each added to the work it hit, from the history alone."""
+"""What faults cost: how long what they hit had to wait, and what was thrown away, from the history alone."""
 
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
 
 from distci.chaos.faults import Hit
 from distci.chaos.history import Call, Commit, Put
-from distci.chaos.schedule import MEMBER_KINDS, Kind
+from distci.chaos.schedule import LINK_KINDS, MEMBER_KINDS, Kind
 from distci.chaos.ticket_rules import claims, moves
 from distci.protocol import paths
 from distci.recording import DONE
 
+TAKEN_OVER_S = 2.0
+"""So long after its session has ended a lost worker's work should be in other hands."""
+
+OUTAGE_MIN_S = 0.5
+"""Shorter times without any commit are not told from times in which nobody tried."""
+
+Beats = Sequence[tuple[float, float]]
+"""From when to when commits took that were made for no other purpose than to see whether anybody can."""
+
+
+class Sort(StrEnum):
+    """What a fault hits."""
+
+    KILL = "kills"
+    PAUSE = "pauses"
+    RESTART = "restarts"
+    LINK = "links"
+    SERVER = "servers"
+    STORE = "store"
+
+
+SORTS = {
+    Kind.KILL: Sort.KILL,
+    Kind.KILL_IN_COMMIT: Sort.KILL,
+    Kind.KILL_IN_WRITE: Sort.KILL,
+    Kind.PAUSE: Sort.PAUSE,
+    Kind.LONG_PAUSE: Sort.PAUSE,
+    Kind.RESTART: Sort.RESTART,
+    Kind.STORE_AWAY: Sort.STORE,
+    **dict.fromkeys((*LINK_KINDS, Kind.STORE_CUT, Kind.STORE_SILENCE), Sort.LINK),
+    **dict.fromkeys(MEMBER_KINDS, Sort.SERVER),
+}
+
+LIMITED = (Sort.KILL, Sort.PAUSE, Sort.LINK)
+"""After these others take over within a session and :data:`TAKEN_OVER_S`, or the worker comes back."""
+
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Seconds that faults added, over those that hit anything."""
+class Wait:
+    """What one fault did to one claim; of a server or the store, to all. Seconds."""
 
-    hits: int
+    fault: Kind
+    process: str
+    token: str
+    """Empty where it is about all."""
+    wait_s: float
+    """From the fault until somebody began anew, or went on; without ``outage_s``."""
+    outage_s: float = 0.0
+    """How much longer it was because nobody could commit, which other faults had brought about."""
+    thrown_away_s: float = 0.0
+    """For how long there had been work on what others began anew."""
+    taken_over_s: float | None = None
+    """From the fault until the ticket was in the queue again, with outages; None when its claim stood."""
+    meanwhile: Sequence[str] = ()
+    """What else went wrong between the fault and its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Seconds."""
+
     median_s: float
     worst_s: float
 
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Spread:
+        return cls(round(statistics.median(seconds), 3), round(max(seconds), 3))
 
-def cost(hits: Sequence[Hit], commits: Sequence[Commit], puts: Sequence[Put] = ()) -> Cost:
-    """``commits`` are those that took effect, ``puts`` those of workers."""
-    begun = {token: commit for token, (commit, _) in claims(commits).items()}
-    ended = {
-        move.whence.token: commit
-        for commit in commits
-        for move in moves(commit)
-        if move.whence and move.whence.folder == paths.RUNNING
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the faults of one sort cost all that they hit."""
+
+    hits: int
+    """Claims; of servers and the store: faults."""
+    wait: Spread
+    limit_s: float | None
+    """What a wait should not exceed; None where there is no such promise."""
+    over_limit: int
+    outage: Spread
+    thrown_away: Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the faults of one performance cost."""
+
+    by_sort: Mapping[Sort, Cost] = field(default_factory=dict)
+    """Of the sorts that hit anything."""
+    over_limit: Sequence[Wait] = ()
+    """The waits that exceed their limit."""
+
+
+def costs(
+    hits: Sequence[Hit],
+    took_effect: Sequence[Commit],
+    session_s: float,
+    tried: Sequence[Commit] = (),
+    puts: Sequence[Put] = (),
+    beats: Beats = (),
+) -> Costs:
+    """``tried`` are all commits, whatever came of them; ``puts`` the writes of workers to the store."""
+    limit_s = session_s + TAKEN_OVER_S
+    waits = defaultdict(list)
+    for wait in _Story(hits, took_effect, session_s, tried, puts, beats).waits():
+        waits[SORTS[wait.fault]].append(wait)
+    over = {sort: [wait for wait in waits[sort] if wait.wait_s > limit_s] for sort in LIMITED}
+    by_sort = {
+        sort: Cost(
+            hits=len(waits[sort]),
+            wait=Spread.of([wait.wait_s for wait in waits[sort]]),
+            limit_s=limit_s if sort in LIMITED else None,
+            over_limit=len(over.get(sort, ())),
+            outage=Spread.of([wait.outage_s for wait in waits[sort]]),
+            thrown_away=Spread.of([wait.thrown_away_s for wait in waits[sort]]),
+        )
+        for sort in Sort
+        if waits[sort]
     }
-    stored = [put for put in puts if put.outcome == DONE]
-    added = [seconds for hit in hits for seconds in _added(hit, commits, stored, begun, ended)]
-    return Cost(len(added), statistics.median(added), max(added)) if added else Cost(0, 0.0, 0.0)
+    return Costs(by_sort, [wait for sort in LIMITED for wait in over[sort]])
 
 
-def _added(
-    hit: Hit,
-    commits: Sequence[Commit],
-    stored: Sequence[Put],
-    begun: Mapping[str, Commit],
-    ended: Mapping[str, Commit],
-) -> Iterator[float]:
-    if hit.fault.kind in MEMBER_KINDS or hit.fault.kind is Kind.STORE_AWAY:
-        # How long nobody could commit, or store.
-        calls: Sequence[Call] = stored if hit.fault.kind is Kind.STORE_AWAY else commits
-        after = [call.ended_s for call in calls if call.started_s > hit.began_s]
-        if after:
-            yield min(after) - hit.began_s
-        return
-    for token, commit in begun.items():
-        end = ended.get(token)
-        if commit.process != hit.process or commit.started_s > hit.began_s or (end and end.started_s < hit.began_s):
-            continue
-        again = begun.get(paths.token(paths.ticket_of(token), paths.attempt_of(token) + 1))
-        if again is not None:
-            # What had been done for it, and the time until somebody began anew.
-            yield again.started_s - commit.started_s
-        elif hit.fault.kind in (Kind.PAUSE, Kind.LONG_PAUSE):
-            yield hit.ended_s - hit.began_s
-        else:
-            yield 0.0
+class _Story:
+    """All that is known of a performance, to find out what each fault did."""
+
+    def __init__(
+        self,
+        hits: Sequence[Hit],
+        took_effect: Sequence[Commit],
+        session_s: float,
+        tried: Sequence[Commit],
+        puts: Sequence[Put],
+        beats: Beats,
+    ) -> None:
+        self._hits = sorted(hits, key=lambda hit: hit.began_s)
+        self._took_effect = took_effect
+        self._session_s = session_s
+        self._tried = tried
+        self._stored = [put for put in puts if put.outcome == DONE]
+        self._commits = [*((commit.started_s, commit.ended_s) for commit in took_effect), *beats]
+        self._begun = {token: commit for token, (commit, _) in claims(took_effect).items()}
+        self._ended = {
+            move.whence.token: commit
+            for commit in took_effect
+            for move in moves(commit)
+            if move.whence and move.whence.folder == paths.RUNNING
+        }
+        self._outages = list(self._find_outages())
+
+    def waits(self) -> Iterator[Wait]:
+        for hit in self._hits:
+            if hit.fault.kind in MEMBER_KINDS:
+                yield from self._of_all(hit, self._commits)
+            elif hit.fault.kind is Kind.STORE_AWAY:
+                yield from self._of_all(hit, _times(self._stored))
+            else:
+                yield from (wait for token in self._held(hit) if (wait := self._of_claim(hit, token)))
+
+    def _of_all(self, hit: Hit, calls: Sequence[tuple[float, float]]) -> Iterator[Wait]:
+        """How long nobody could make such calls."""
+        after = _first_end(calls, hit.began_s)
+        if after is not None:
+            yield Wait(hit.fault.kind, hit.process, "", after - hit.began_s)
+
+    def _find_outages(self) -> Iterator[tuple[float, float]]:
+        """The times in which nobody could commit, in order, none meeting the next."""
+        until_s = 0.0
+        for hit in self._hits:
+            end_s = _first_end(self._commits, hit.began_s) if hit.fault.kind in MEMBER_KINDS else None
+            if end_s is not None and end_s - hit.began_s >= OUTAGE_MIN_S:
+                yield max(until_s, hit.began_s), max(until_s, end_s)
+                until_s = max(until_s, end_s)
+
+    def _held(self, hit: Hit) -> Sequence[str]:
+        """The claims that its victim held."""
+        return [
+            token
+            for token, begin in self._begun.items()
+            if begin.process == hit.process
+            and begin.started_s <= hit.began_s
+            and (token not in self._ended or self._ended[token].started_s >= hit.began_s)
+        ]
+
+    def _of_claim(self, hit: Hit, token: str) -> Wait | None:
+        again = self._begun.get(paths.token(paths.ticket_of(token), paths.attempt_of(token) + 1))
+        kind, process = hit.fault.kind, hit.process
+        if again is None or self._cause(token) is not hit:
+            stood_s = self._stood(hit, token)
+            return None if stood_s is None else Wait(kind, process, token, stood_s)
+        whole_s = again.started_s - hit.began_s
+        outage_s = sum(
+            max(0.0, min(end_s, again.started_s) - max(start_s, hit.began_s)) for start_s, end_s in self._outages
+        )
+        end = self._ended.get(token)
+        return Wait(
+            kind,
+            process,
+            token,
+            whole_s - outage_s,
+            outage_s,
+            hit.began_s - self._begun[token].started_s,
+            end.started_s - hit.began_s if end else None,
+            list(self._meanwhile(hit, again.started_s)),
+        )
+
+    def _cause(self, token: str) -> Hit:
+        """The fault that a claim was lost by: the first one that its worker was not seen to have survived."""
+        about = [hit for hit in self._hits if token in self._held(hit)]
+        for hit, following in pairwise(about):
+            if not self._did_something(hit.process, hit.ended_s, following.began_s):
+                return hit
+        return about[-1]
+
+    def _did_something(self, process: str, since_s: float, until_s: float) -> bool:
+        return any(
+            call.process == process and since_s < call.started_s and call.ended_s < until_s
+            for call in (*self._took_effect, *self._stored)
+        )
+
+    def _stood(self, hit: Hit, token: str) -> float | None:
+        """How long a fault held a claim up that stood; None for one that cannot have stood."""
+        match SORTS[hit.fault.kind]:
+            case Sort.KILL:
+                return None
+            case Sort.PAUSE:
+                return hit.ended_s - hit.began_s
+            case Sort.LINK if hit.fault.kind in LINK_KINDS:
+                end = self._ended.get(token)
+                asked = [
+                    commit.started_s
+                    for commit in self._tried
+                    if commit.process == hit.process
+                    and hit.began_s <= commit.started_s <= hit.ended_s
+                    and commit.deletes(paths.running(token))
+                ]
+                return end.ended_s - min(asked) if end and asked else 0.0
+            case Sort.LINK:
+                own = [put for put in self._stored if put.process == hit.process]
+                began_s = min((put.started_s for put in own if put.started_s >= hit.began_s), default=None)
+                after = _first_end(_times(own), hit.began_s)
+                return after - began_s if began_s is not None and after is not None else 0.0
+            case _:
+                return 0.0
+
+    def _meanwhile(self, hit: Hit, until_s: float) -> Iterator[str]:
+        """Other faults; of those that were over, the ones whose victim's session may have outlived them."""
+        for other in self._hits:
+            if other is not hit and other.began_s < until_s and other.ended_s + self._session_s > hit.began_s:
+                yield f"{other.fault.kind} of {other.process} at {other.began_s - hit.began_s:+.1f} s"
+
+
+def _times(calls: Sequence[Call]) -> Sequence[tuple[float, float]]:
+    return [(call.started_s, call.ended_s) for call in calls]
+
+
+def _first_end(calls: Sequence[tuple[float, float]], since_s: float) -> float | None:
+    """When the first of the calls that began later had succeeded."""
+    return min((end_s for start_s, end_s in calls if start_s > since_s), default=None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from distci.app import open_coordination
 from distci.chaos import sandbox
 from distci.chaos.checker import Evidence, check, settled_in_doubt
-from distci.chaos.cost import Cost, cost
+from distci.chaos.cost import Costs, costs
 from distci.chaos.ensemble import ZooKeeperServers
 from distci.chaos.findings import Violation, explain
 from distci.chaos.history import settled
@@ -75,7 +75,7 @@ class Report:
     """Scripts that were started again because their worker was lost."""
     unknown: int
     """Commits whose answer was lost, and whose process found out what had become of them."""
-    cost: Cost
+    costs: Costs
     calm_s: float
     took_s: float
     left_out: Sequence[str]
@@ -139,7 +139,8 @@ def _run_one(
         report = _report(seed, links.left_out, (), calm, calm)
         if not report.violations:
             # Otherwise there is no right answer to compare with.
-            report = _report(seed, links.left_out, planned, calm, hostile.perform(planned, duration_s))
+            hit = hostile.perform(planned, duration_s)
+            report = _report(seed, links.left_out, planned, calm, hit, theatre.session_s)
         is_kept |= bool(report.violations)
         return report
     finally:
@@ -150,7 +151,12 @@ def _run_one(
 
 
 def _report(
-    seed: int, left_out: Sequence[str], planned: Sequence[Fault], calm: Performance, hit: Performance
+    seed: int,
+    left_out: Sequence[str],
+    planned: Sequence[Fault],
+    calm: Performance,
+    hit: Performance,
+    session_s: float = 0.0,
 ) -> Report:
     evidence = Evidence(
         history=hit.history,
@@ -172,10 +178,13 @@ def _report(
         faults=Counter(str(each.fault.kind) for each in hit.hits),
         rerun=rerun_tokens(hit.marks),
         unknown=settled_in_doubt(hit.history),
-        cost=cost(
+        costs=costs(
             hit.hits,
             settled(hit.history.commits, hit.tree),
+            session_s,
+            hit.history.commits,
             [put for put in hit.history.puts if put.process != DRIVER],
+            hit.beats,
         ),
         calm_s=calm.took_s,
         took_s=hit.took_s,

@@ -11,11 +11,13 @@ from time import monotonic
 
 from distci.app import DistCI
 from distci.chaos import gathering
+from distci.chaos.cost import Beats
 from distci.chaos.ensemble import ZooKeeperServers
 from distci.chaos.faults import Faults, Hit
 from distci.chaos.history import History
 from distci.chaos.links import Lines
 from distci.chaos.output_rules import BuildOutput, Mark, check_left
+from distci.chaos.pulse import Pulse
 from distci.chaos.reference import Reference
 from distci.chaos.schedule import Fault
 from distci.chaos.workers import Fleet, Site
@@ -66,6 +68,7 @@ class Performance:
     survivors: Sequence[str]
     crashed: Sequence[str]
     hits: Sequence[Hit]
+    beats: Beats
 
 
 @dataclass(slots=True)
@@ -94,6 +97,7 @@ class Stage:
             fleet = stack.enter_context(
                 Fleet(self.settings, self.lines, self.site, self.launcher, self.environment, self.workers)
             )
+            pulse = stack.enter_context(Pulse(self.settings, self.ensemble))
             began_s = monotonic()
             with Faults(planned, fleet, self.ensemble) as faults:
                 look = partial(self._look, system, fleet, faults, len(planned))
@@ -115,6 +119,7 @@ class Stage:
                 survivors=[] if unfinished else gathering.survivors(self.site),
                 crashed=fleet.crashed,
                 hits=faults.hits,
+                beats=pulse.beats,
             )
 
     def _trigger_all(self, system: DistCI, began_s: float, pace_s: float, look: Callable[[], object]) -> None:

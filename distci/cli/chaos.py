@@ -19,6 +19,7 @@ from distci.cli.command import Command, Invocation, json_option
 from distci.cli.output import print_json, print_line, print_records, printable
 
 if TYPE_CHECKING:
+    from distci.chaos.cost import Cost, Sort, Spread, Wait
     from distci.chaos.run import Report
     from distci.chaos.stage import Progress
 
@@ -155,7 +156,8 @@ def _document(report: Report, back_ends: str) -> dict[str, object]:
         "faults": report.faults,
         "rerun": report.rerun,
         "unknown": report.unknown,
-        "added": report.cost,
+        "added": report.costs.by_sort,
+        "over_limit": report.costs.over_limit,
         "calm_s": round(report.calm_s, 3),
         "took_s": round(report.took_s, 3),
         "left_out": report.left_out,
@@ -167,7 +169,7 @@ def _document(report: Report, back_ends: str) -> dict[str, object]:
 def _print(reports: Sequence[Report]) -> None:
     print_records(
         reports,
-        ("SEED", "BUILDS", "TASKS", "FAULTS", "RE-RUN", "UNKNOWN", "ADDED MEDIAN", "WORST", "VIOLATIONS", "VERDICT"),
+        ("SEED", "BUILDS", "TASKS", "FAULTS", "RE-RUN", "UNKNOWN", "VIOLATIONS", "VERDICT"),
         lambda report: (
             report.seed,
             report.builds,
@@ -175,15 +177,49 @@ def _print(reports: Sequence[Report]) -> None:
             ", ".join(f"{count} {kind}" for kind, count in sorted(report.faults.items())),
             report.rerun,
             report.unknown,
-            f"{report.cost.median_s:.1f} s",
-            f"{report.cost.worst_s:.1f} s",
             len(report.violations),
             report.verdict,
         ),
         is_json=False,
     )
+    _print_costs(reports)
     for report in reports:
         for lines in report.explanations[:VIOLATIONS_SHOWN_MAX]:
             click.echo()
             for line in (f"seed {report.seed}: {lines[0]}", *lines[1:]):
                 print_line(line)
+
+
+def _print_costs(reports: Sequence[Report]) -> None:
+    found = [(report.seed, sort, cost) for report in reports for sort, cost in report.costs.by_sort.items()]
+    if not found:
+        return
+    click.echo()
+    print_records(
+        found,
+        ("SEED", "FAULTS OF", "HIT", "WAIT MEDIAN", "WORST", "LIMIT", "OVER", "OUTAGE WORST", "THROWN AWAY", "WORST"),
+        lambda row: _cost_row(*row),
+        is_json=False,
+    )
+    for report in reports:
+        for wait in report.costs.over_limit:
+            click.echo()
+            for line in _explain_wait(report.seed, wait):
+                print_line(line)
+
+
+def _cost_row(seed: int, sort: Sort, cost: Cost) -> Sequence[object]:
+    limit = "" if cost.limit_s is None else f"{cost.limit_s:.1f} s"
+    over = "" if cost.limit_s is None else cost.over_limit
+    return (seed, sort, cost.hits, *_both(cost.wait), limit, over, _both(cost.outage)[1], *_both(cost.thrown_away))
+
+
+def _both(spread: Spread) -> tuple[str, str]:
+    return f"{spread.median_s:.1f} s", f"{spread.worst_s:.1f} s"
+
+
+def _explain_wait(seed: int, wait: Wait) -> Sequence[str]:
+    taken_over = f", taken over after {wait.taken_over_s:.1f} s" if wait.taken_over_s is not None else ""
+    outage = f" and {wait.outage_s:.1f} s in which nobody could commit" if wait.outage_s else ""
+    line = f"seed {seed}: {wait.token} waited {wait.wait_s:.1f} s{outage} for the {wait.fault} of {wait.process}"
+    return [line + taken_over, *(f"  meanwhile: {other}" for other in wait.meanwhile)]

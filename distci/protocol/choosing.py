@@ -4,7 +4,7 @@ The lowest priority number first. A ticket gains one class for every 15 minutes 
 waiting was posted with, so that nothing starves; not beyond it, else whatever a project has had waiting for an hour would all
 go before another project's first ticket. Within the class projects take turns (:class:`Turns`), each with one claim however many
 tickets it has waiting. Within the project those go first that have gained most, so nothing that is posted more than 15 minutes
-later in the same class ever does; among them one of the oldest, at random: were everybody to try the
+later in the same class ever does; among them what comes back from a worker that was lost, then one of the oldest, at random: were everybody to try the
 very oldest, all but one would fail, and a failed claim costs the quorum a write like a good one (100 workers on the oldest ticket:
 87 transactions a ticket; at random among the first few: 2.4).
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from distci.protocol.paths import Name, project_tag
+from distci.protocol.paths import Name, comes_back, project_tag
 from distci.protocol.records import Ticket
 
 AGEING_MS = 15 * 60 * 1000
@@ -88,7 +88,7 @@ def choose(names: Iterable[Name], now_ms: int, random: Random, most: int, turns:
         left = most - len(chosen)
         if left:
             oldest = sorted(projects[project], key=lambda name: _age(name, now_ms))
-            longest = [name for name in oldest[:WINDOW] if urgency(name, now_ms) == urgency(oldest[0], now_ms)]
+            longest = [name for name in oldest[:WINDOW] if _age(name, now_ms)[:2] == _age(oldest[0], now_ms)[:2]]
             chosen += random.sample(longest, min(left, len(longest)))
     return chosen
 
@@ -118,5 +118,5 @@ def place(mine: Name, others: Iterable[Name], now_ms: int, weights: Weights) -> 
     return before + same + meanwhile
 
 
-def _age(name: Name, now_ms: int) -> tuple[int, int, str]:
-    return urgency(name, now_ms), name.time_ms, name.ticket
+def _age(name: Name, now_ms: int) -> tuple[int, bool, int, str]:
+    return urgency(name, now_ms), not comes_back(name.attempt), name.time_ms, name.ticket

@@ -112,6 +112,11 @@ def attempts_before(epoch_number: int) -> int:
     return (epoch_number - 1) * EPOCH_ATTEMPTS
 
 
+def comes_back(attempt: int) -> bool:
+    """Whether a ticket had been claimed before in its tree, and came to nothing."""
+    return (attempt - 1) % EPOCH_ATTEMPTS > 0
+
+
 def job(job_id: str) -> str:
     return f"{JOBS}/{_flat(job_id)}"
 

@@ -1,8 +1,9 @@
 """What any worker of the kind ``control`` does for the whole now and then: nobody is needed, and everybody may.
 
-Each folder of claims has one sweeper, the first by rendezvous hash over the live candidates; when two believe that it is theirs,
-the second one's transactions are refused, and nothing else happens. No two clocks are ever compared: ages are counted by the sweeper's own
-monotonic clock from when it first saw something, or by the tree's own times.
+Each folder of claims has one sweeper, the first by rendezvous hash over the live candidates, and the next two behind it, who know for
+how long a heartbeat has been missing when they become the first, and act a moment later when the first does not. When two believe that it
+is their turn, the second one's transactions are refused, and nothing else happens. No two clocks are ever compared: ages are counted by the
+sweeper's own monotonic clock from when it first saw something, or by the tree's own times.
 """
 
 from __future__ import annotations
@@ -18,8 +19,21 @@ from distci.protocol import paths, permits, transactions
 from distci.protocol.records import Running, Ticket
 from distci.protocol.tickets import DAY_S, Tickets
 
-GRACE_S = 2.0
-"""How long a claim may stand without a heartbeat before it is taken over: time for its worker to adopt it again."""
+GRACE_S = 1.0
+"""How long a claim may stand without a heartbeat before it is taken over: time for its worker to adopt it again. One that can reach
+the tree does so as soon as it has learnt that its session is over, and it tries to connect about once a second."""
+
+SWEEP_S = 1.0
+"""How often all is looked over."""
+
+LOOK_S = 0.2
+"""How often it is looked whether a worker has gone; if so, claims are looked over at once, and until all that it held is taken over."""
+
+WATCHERS = 3
+"""So many sweepers look for missing heartbeats in each folder of claims."""
+
+TURN_S = 0.25
+"""So much later than the one before it each of them takes a claim over: longer than a transaction lasts as a rule."""
 
 OVERDUE_GRACE_S = 30.0
 """How long a claim whose limit has passed is left alone: time for its worker to renew it when the tree has been away."""
@@ -60,14 +74,32 @@ class Sweeper:
         self._ends_ms: list[dict[str, float]] = [{} for _ in range(paths.CLAIM_BUCKETS)]
         self._waited: frozenset[str] = frozenset()
         self._monotonic = monotonic
+        self._live: frozenset[str] = frozenset()
+        self._swept_at = -SWEEP_S
+        self._misses_some = False
         self._empty: set[str] = set()
         self._looked_over_at = -EMPTY_S
+
+    def look(self) -> int:
+        """Sweep if that was last done a second ago, and look after claims if a worker has gone; how many tickets were moved.
+
+        To be called every :data:`LOOK_S`: then claims of a lost worker are taken over as soon as their time has come.
+        """
+        live = frozenset(self._coordination.children(paths.WORKERS))
+        if self._monotonic() - self._swept_at >= SWEEP_S:
+            self._swept_at = self._monotonic()
+            moved = self.sweep()
+        elif self._live - live or self._misses_some:
+            moved = self._look_after_claims(self._candidates(), is_sweep=False)
+        else:
+            moved = 0
+        self._live = live
+        return moved
 
     def sweep(self) -> int:
         """Look over all that falls to this worker; how many tickets were moved."""
         candidates = self._candidates()
-        mine = [item for item in range(paths.CLAIM_BUCKETS) if self._is_mine(f"claims {item}", candidates)]
-        moved = sum(self._sweep_claims(bucket) for bucket in mine)
+        moved = self._look_after_claims(candidates, is_sweep=True)
         if self._is_mine("parked", candidates):
             moved += self._unpark_due() + self._unpark_for_permits()
         if self._is_mine("once", candidates):
@@ -79,18 +111,40 @@ class Sweeper:
         return moved
 
     def _is_mine(self, what: str, candidates: Sequence[str]) -> bool:
-        best = max(candidates, key=lambda name: paths.digest(f"{what} {name}", 26), default=self._name)
-        return best == self._name
+        return self._place(what, candidates) == 0
 
-    def _sweep_claims(self, bucket: int) -> int:
-        # Running first, owners second: a claim makes both at once, so one seen running had its owner already.
-        running = self._coordination.children(f"{paths.RUNNING}/{bucket}")
-        owners = set(self._coordination.children(f"{paths.OWNERS}/{bucket}"))
+    def _place(self, what: str, candidates: Sequence[str]) -> int:
+        """How many others come first."""
+        mine = paths.digest(f"{what} {self._name}", 26)
+        return sum(paths.digest(f"{what} {name}", 26) > mine for name in candidates)
+
+    def _look_after_claims(self, candidates: Sequence[str], *, is_sweep: bool) -> int:
+        moved, self._misses_some = 0, False
+        for bucket in range(paths.CLAIM_BUCKETS):
+            place = self._place(f"claims {bucket}", candidates)
+            if place >= WATCHERS:
+                self._missing[bucket].of((), 0)
+                continue
+            # Running first, owners second: a claim makes both at once, so one seen running had its owner already.
+            running = self._coordination.children(f"{paths.RUNNING}/{bucket}")
+            owners = set(self._coordination.children(f"{paths.OWNERS}/{bucket}"))
+            moved += self._take_over(bucket, [token for token in running if token not in owners], place)
+            if is_sweep and place == 0:
+                moved += self._sweep_claims(bucket, running, owners)
+        return moved
+
+    def _take_over(self, bucket: int, missing: Sequence[str], place: int) -> int:
+        """Reclaim what has missed its heartbeat for so long that it is our turn."""
+        due = self._missing[bucket].of(missing, self._grace_s + place * TURN_S)
+        self._misses_some |= len(due) < len(missing)
+        return self._each(due, self._reclaim)
+
+    def _sweep_claims(self, bucket: int, running: Sequence[str], owners: Collection[str]) -> int:
+        """Set aside what stands in the wrong folder, and take over what does not get on."""
         astray = [token for token in running if paths.claim_bucket(token) != bucket]
         moved = self._each((f"{paths.RUNNING}/{bucket}/{token}" for token in astray), self._set_claim_aside)
-        missing = self._missing[bucket].of([token for token in running if token not in owners], self._grace_s)
-        overdue = self._overdue[bucket].of(self._late(bucket, owners.intersection(running)), self._overdue_grace_s)
-        return moved + self._each(missing, self._reclaim) + self._each(overdue, self._take_away)
+        overdue = self._overdue[bucket].of(self._late(bucket, set(running).intersection(owners)), self._overdue_grace_s)
+        return moved + self._each(overdue, self._take_away)
 
     def _each(self, items: Iterable[str], move: Callable[[str], bool]) -> int:
         """How many were moved. One that cannot be must not keep the others from it."""

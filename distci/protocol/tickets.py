@@ -147,8 +147,10 @@ class Tickets:
     ) -> Done:
         for is_first, is_last in ((True, False), (False, False), (False, True)):
             wakes = {} if is_last else self.waking.choose(stamped, afresh=not is_first)
+            back = [ticket for ticket in stamped if ticket.id in wakes and paths.comes_back(ticket.attempt)]
+            besides = self.waking.choose(back, besides=wakes.values())
             creates = [self._create(ticket, wakes) for ticket in stamped]
-            deletes = [Delete(path) for path in wakes.values()]
+            deletes = [Delete(path) for path in (*wakes.values(), *besides.values())]
             done = self.tree.commit(*operations, *creates, *deletes, hints=hints, epoch=epoch)
             first = len(operations) + len(creates)
             if not any(done.refused_at(first + index) for index in range(len(deletes))):
@@ -351,7 +353,8 @@ class Tickets:
     def _create(self, ticket: Ticket, wakes: Mapping[str, str]) -> Operation:
         worker = wakes.get(ticket.id, "").rpartition("/")[2]
         if worker:  # who shall find it where it looks first
-            return transactions.post(ticket, paths.front_row(ticket.pool), paths.worker_tag(worker))
+            tag = "" if paths.comes_back(ticket.attempt) else paths.worker_tag(worker)
+            return transactions.post(ticket, paths.front_row(ticket.pool), tag)
         return transactions.post(ticket, self._folder_for(ticket))
 
     def _folder_for(self, ticket: Ticket) -> str:

@@ -5,13 +5,14 @@ more. A poster that knew of no idle worker reads ``/idle`` once more *after* its
 second, each on its own session, so at least one of them sees the other, and no wake-up is lost. Busy workers watch nothing.
 
 The ticket's name says who was woken for it. Others leave it to that worker for a moment, so that the one who was woken finds its
-ticket, and nobody fails a claim over it.
+ticket, and nobody fails a claim over it. A ticket that comes back from a lost worker wakes two and is left to nobody: who was woken for it
+may have been lost with that worker, and be idle only for as long as its session is not over.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from threading import Lock
@@ -41,8 +42,10 @@ class Waking:
         self._lock = Lock()
         self._known: dict[str, tuple[float, set[str]]] = {}
 
-    def choose(self, tickets: Sequence[Ticket], afresh: bool = False) -> Mapping[str, str]:
-        """For each ticket that somebody idle can do, by its id, the idle node to delete; every worker at most once.
+    def choose(
+        self, tickets: Sequence[Ticket], afresh: bool = False, besides: Collection[str] = ()
+    ) -> Mapping[str, str]:
+        """For each ticket that somebody idle can do, by its id, the idle node to delete; every worker at most once, ``besides`` not at all.
 
         Where many are idle it goes by what it read within the last second, unless it shall read ``afresh``. Who is chosen may
         then be idle no more, and the transaction that wakes is refused; but only a fresh look finds nobody.
@@ -57,7 +60,7 @@ class Waking:
                 for offer, workers in idle
                 if offer.accepts(ticket.kind, ticket.labels)
                 for path in workers
-                if path not in chosen.values()
+                if path not in chosen.values() and path not in besides
             ]
             if candidates:
                 chosen[ticket.id] = self._random.choice(candidates)

@@ -54,6 +54,12 @@ def test_every_promise_is_kept_while_workers_and_servers_are_killed(back_ends: S
     assert (report["violations"], ended.returncode) == ([], 0), ended.stderr
     assert sum(report["faults"].values()) == len(report["schedule"]) == 8
     assert report["builds"] == 12
+    # And what it cost is told beside its limit
+    told = {sort: cost["limit_s"] for sort, cost in report["added"].items()}
+    limits = dict.fromkeys(("kills", "pauses", "links"), 1.0 + 2.0)
+    assert told == {sort: limits.get(sort) for sort in told}
+    assert ("servers" in told) is bool(back_ends)
+    assert all(wait["wait_s"] > 3.0 for wait in report["over_limit"])
 
 
 @pytest.mark.timeout(300)
@@ -63,7 +69,7 @@ def test_a_corner_of_the_configured_back_ends_is_used_and_removed(zookeeper_url:
     ended = chaos("--configured", *told, "--workers", "2", "--faults", "1", "--duration", "2", "--seed", "3..3")
 
     assert ended.returncode == 0, ended.stderr
-    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["SEED", "3"]
+    assert [line.split()[0] for line in ended.stdout.splitlines()[:2]] == ["SEED", "3"]
     above, _, root = zookeeper_url.rpartition("/")
     tree = open_coordination(Settings(coordination=above, session_timeout="2s"))
     assert not tree.children(f"/{root}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from distci.errors import ClaimLost, CoordinationUnavailable, Invalid, NoSuchTic
 from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, claiming, paths, permits
 from distci.protocol.members import workers
 from distci.protocol.records import Running
-from distci.protocol.sweeps import EMPTY_S, ONCE_DAYS
+from distci.protocol.sweeps import EMPTY_S, GRACE_S, LOOK_S, ONCE_DAYS, SWEEP_S, TURN_S, WATCHERS
 from distci.protocol.tickets import DAY_S, Step
 from distci.protocol.tree import Tree
 from distci.testing import CutCoordination, LossyCoordination
@@ -306,16 +307,110 @@ def test_a_claim_that_still_beats_is_not_taken_over(bench: Bench) -> None:
     assert bench.places() == [("running", "a.1")]
 
 
-def test_a_claim_without_heartbeat_is_left_alone_for_the_grace(bench: Bench) -> None:
-    clock = Clock()
-    sweeper = bench.sweeper(clock)
-    bench.boss.post(Ticket("a", "x"))
-    bench.lose(next(bench.worker("x").claims()))
-    sweeper.sweep()
-    clock.now += 1
-    assert sweeper.sweep() == 0
-    clock.now += 1.5
-    assert sweeper.sweep() == 1
+class TestClaimsWithoutHeartbeat:
+    """Whose turn it is to take them over, and when."""
+
+    def sweepers(self, bench: Bench, token: str, clock: Clock) -> list[Sweeper]:
+        """As many as look at a claim and one more, in the order of their turns."""
+        names = [f"s{number}" for number in range(WATCHERS + 1)]
+        self.live = sorted(
+            names, key=lambda name: paths.digest(f"claims {paths.claim_bucket(token)} {name}", 26), reverse=True
+        )
+        return [Sweeper(bench.boss, name, lambda: self.live, monotonic=clock) for name in self.live]
+
+    def lost(self, bench: Bench) -> Claim:
+        bench.boss.post(Ticket("a", "x"))
+        claim = next(bench.worker("x").claims())
+        bench.lose(claim)
+        return claim
+
+    def test_they_are_left_alone_for_the_grace(self, bench: Bench) -> None:
+        clock = Clock()
+        sweeper = bench.sweeper(clock)
+        self.lost(bench)
+
+        moved = [sweeper.sweep()]
+        clock.now += GRACE_S - 0.1
+        moved.append(sweeper.sweep())
+        clock.now += 0.2
+        moved.append(sweeper.sweep())
+
+        assert moved == [0, 0, 1]
+
+    def test_who_becomes_the_first_knows_how_long_they_have_been_missed(self, bench: Bench) -> None:
+        clock = Clock()
+        first, second, *_ = self.sweepers(bench, self.lost(bench).token, clock)
+        assert [first.sweep(), second.sweep()] == [0, 0]
+
+        # When the first one ends before it is time
+        del self.live[0]
+        clock.now += GRACE_S
+
+        assert second.sweep() == 1
+
+    def test_who_becomes_the_first_and_knows_nothing_of_them_holds_nobody_up(self, bench: Bench) -> None:
+        clock = Clock()
+        newcomer, first, *_ = self.sweepers(bench, self.lost(bench).token, clock)
+        assert first.sweep() == 0
+
+        clock.now += GRACE_S + TURN_S
+
+        assert [newcomer.sweep(), first.sweep()] == [0, 1]
+
+    def test_the_next_one_takes_them_over_a_moment_later_if_the_first_does_not(self, bench: Bench) -> None:
+        # Given a first one that stands still
+        clock = Clock()
+        _, second, third, fourth = self.sweepers(bench, self.lost(bench).token, clock)
+        assert [sweeper.sweep() for sweeper in (second, third, fourth)] == [0, 0, 0]
+
+        clock.now += GRACE_S
+        assert [sweeper.sweep() for sweeper in (second, third, fourth)] == [0, 0, 0]
+        clock.now += TURN_S
+
+        assert [sweeper.sweep() for sweeper in (fourth, third, second)] == [0, 0, 1]
+
+    def test_claims_of_a_worker_that_has_gone_are_missed_at_once_and_taken_over_when_it_is_time(
+        self, bench: Bench
+    ) -> None:
+        clock = Clock()
+        sweeper = bench.sweeper(clock)
+        bench.boss.post(Ticket("a", "x"))
+        member = bench.worker("x")
+        next(member.claims())
+        assert sweeper.look() == 0
+
+        # When its session ends just after all was swept
+        member.tickets.tree.coordination.close()
+        wait_until(lambda: bench.boss.tree.coordination.exists(paths.worker(member.name)) is None)
+
+        # Then nobody waits for the next sweep, neither to notice nor to act
+        moved = []
+        for seconds in (SWEEP_S / 2, GRACE_S / 2, GRACE_S / 2):
+            clock.now += seconds
+            moved.append(sweeper.look())
+        assert moved == [0, 0, 1]
+
+    def test_a_look_between_sweeps_reads_one_list_as_long_as_nobody_has_gone(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock()
+        sweeper = bench.sweeper(clock)
+        bench.worker("x")
+        sweeper.look()
+        asked: list[str] = []
+        line = bench.boss.tree.coordination
+
+        def ask(call: Callable[[str], Any], path: str) -> Any:
+            asked.append(path)
+            return call(path)
+
+        for verb in ("read", "children", "exists", "commit"):
+            monkeypatch.setattr(line, verb, partial(ask, getattr(line, verb)))
+
+        clock.now += LOOK_S
+        sweeper.look()
+
+        assert asked == [paths.WORKERS]
 
 
 def test_a_claim_whose_fate_nobody_knows_is_given_back_though_the_tree_goes_away_again(
@@ -1157,6 +1252,21 @@ def test_a_ticket_whose_woken_worker_died_goes_to_another_idle_one(bench: Bench)
     wait_until(is_swept_up, WAIT_S)
     member.drain()
     thread.join()
+
+
+def test_a_ticket_that_comes_back_wakes_two_and_is_left_to_nobody(bench: Bench) -> None:
+    # Given idle workers, of which some may be lost without anybody knowing
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(bench.worker("x").claims())
+    bench.lose(claim)
+    ghosts = [paths.idle(Offer(["x"]).name, f"ghost{number}") for number in range(3)]
+    bench.boss.tree.commit(*map(Create, ghosts))
+
+    bench.reclaim(claim)
+
+    [back] = bench.boss.queue()
+    assert (back.name.attempt, back.name.reserved) == (2, "")
+    assert sum(bench.boss.tree.coordination.exists(ghost) is not None for ghost in ghosts) == 1
 
 
 def test_nobody_is_woken_again_for_what_is_paused(bench: Bench) -> None:

@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from itertools import combinations
 from math import inf
+from typing import Any
 
 import pytest
 
 from distci.chaos.checker import Evidence, check
-from distci.chaos.cost import Cost, cost
+from distci.chaos.cost import Cost, Sort, Spread, Wait, costs
 from distci.chaos.faults import Hit
 from distci.chaos.findings import PROMISES, Violation, explain
 from distci.chaos.history import Commit, History, Put, read, settled
@@ -189,28 +190,119 @@ class TestChecker:
 
 
 class TestCost:
-    """The ticket is claimed at 2 and hit at 4."""
+    """The ticket is claimed at 2 and hit at 4, by default; sessions last for 2 seconds."""
 
-    def hit(self, kind: Kind, process: str = "w", ended_s: float = 4.5) -> Hit:
-        return Hit(Fault(0.0, kind, 0, 0.5), process, 4.0, ended_s)
+    TAKEN_OVER = (posted(1), claimed(2), taken_over(7, process="v"), claimed(7.5, AGAIN), finished(9, AGAIN))
 
-    def test_a_kill_costs_what_was_done_and_the_wait_for_the_next_attempt(self) -> None:
-        life = [posted(1), claimed(2), taken_over(8), claimed(9, AGAIN), finished(10, AGAIN)]
+    def hit(self, kind: Kind, process: str = "w", began_s: float = 4.0, ended_s: float = 4.5) -> Hit:
+        return Hit(Fault(0.0, kind, 0, 0.5), process, began_s, ended_s)
 
-        assert cost([self.hit(Kind.KILL)], life) == Cost(1, 7.0, 7.0)
+    def one(self, hits: Sequence[Hit], commits: Sequence[Commit], **more: Any) -> tuple[Sort, Cost]:
+        """What the faults of the only sort that hit anything cost."""
+        ((sort, cost),) = costs(hits, commits, 2.0, **more).by_sort.items()
+        return sort, cost
+
+    @pytest.mark.parametrize("kind", [Kind.KILL, Kind.KILL_IN_COMMIT, Kind.KILL_IN_WRITE])
+    def test_the_wait_for_the_next_attempt_and_what_was_thrown_away_are_told_apart(self, kind: Kind) -> None:
+        sort, cost = self.one([self.hit(kind)], self.TAKEN_OVER)
+
+        assert sort is Sort.KILL
+        assert (cost.hits, cost.wait, cost.thrown_away) == (1, Spread(3.5, 3.5), Spread(2.0, 2.0))
+        assert (cost.limit_s, cost.over_limit) == (4.0, 0)
+
+    def test_waits_over_the_limit_are_named_with_all_that_went_wrong_meanwhile(self) -> None:
+        life = [posted(1), claimed(2), taken_over(8, process="v"), claimed(9, AGAIN), finished(10, AGAIN)]
+        others = [
+            self.hit(Kind.KILL, "u", 3.0, 3.5),
+            self.hit(Kind.SILENCE, "v", 5.0, 6.0),
+            self.hit(Kind.KILL, "t", 9.5, 9.9),
+            self.hit(Kind.KILL, "s", 0.5, 1.0),
+        ]
+
+        found = costs([self.hit(Kind.KILL), *others], life, 2.0)
+
+        assert found.by_sort[Sort.KILL].over_limit == 1
+        assert found.over_limit == [
+            Wait(
+                Kind.KILL,
+                "w",
+                "a.1",
+                wait_s=5.0,
+                thrown_away_s=2.0,
+                taken_over_s=4.0,
+                meanwhile=["kill of u at -1.0 s", "silence of v at +1.0 s"],
+            )
+        ]
+
+    def test_the_time_in_which_nobody_could_commit_is_not_that_of_the_kill(self) -> None:
+        # Given a quorum that goes away at 4.5, and comes back at 6.5
+        life = [posted(1), claimed(2), taken_over(8, process="v"), claimed(9, AGAIN), finished(10, AGAIN)]
+        beats = [(3.0, 3.1), (4.2, 4.3), (6.2, 6.5), (6.6, 6.7)]
+        hits = [self.hit(Kind.KILL), self.hit(Kind.QUORUM_PAUSE, "zookeeper0", 4.5, 6.0)]
+
+        found = costs(hits, life, 2.0, beats=beats).by_sort
+
+        assert (found[Sort.KILL].wait, found[Sort.KILL].outage) == (Spread(3.0, 3.0), Spread(2.0, 2.0))
+        assert found[Sort.SERVER].wait == Spread(2.0, 2.0)
+
+    def test_times_without_a_quorum_that_meet_are_counted_once(self) -> None:
+        life = [posted(1), claimed(2), taken_over(8, process="v"), claimed(9, AGAIN), finished(10, AGAIN)]
+        hits = [
+            self.hit(Kind.KILL),
+            self.hit(Kind.MEMBER_PAUSE, "zookeeper0", 4.5, 6.0),
+            self.hit(Kind.LEADER_KILL, "zookeeper1", 5.0, 5.5),
+        ]
+
+        found = costs(hits, life, 2.0, beats=[(6.2, 6.5)]).by_sort
+
+        assert found[Sort.KILL].outage == Spread(2.0, 2.0)
+
+    def test_a_server_that_nobody_misses_takes_nothing_off_the_wait(self) -> None:
+        hits = [self.hit(Kind.KILL), self.hit(Kind.MEMBER_KILL, "zookeeper0", 4.5, 6.0)]
+
+        found = costs(hits, self.TAKEN_OVER, 2.0, beats=[(4.6, 4.7)]).by_sort
+
+        assert (found[Sort.KILL].wait, found[Sort.KILL].outage) == (Spread(3.5, 3.5), Spread(0.0, 0.0))
 
     def test_a_pause_costs_its_length_unless_others_took_over(self) -> None:
-        assert cost([self.hit(Kind.PAUSE)], [posted(1), claimed(2), finished(5)]) == Cost(1, 0.5, 0.5)
+        assert self.one([self.hit(Kind.PAUSE)], [posted(1), claimed(2), finished(5)])[1].wait == Spread(0.5, 0.5)
+        sort, cost = self.one([self.hit(Kind.LONG_PAUSE)], self.TAKEN_OVER)
+        assert (sort, cost.wait, cost.limit_s) == (Sort.PAUSE, Spread(3.5, 3.5), 4.0)
+
+    def test_a_fault_that_the_worker_survived_is_not_what_its_claim_was_lost_by(self) -> None:
+        # Given a worker that was paused for a moment at 2.6, and killed at 4
+        hits = [self.hit(Kind.PAUSE, began_s=2.6, ended_s=2.8), self.hit(Kind.KILL)]
+        sign = commit(3.0, Check("/control"))
+
+        survived = costs(hits, [posted(1), claimed(2), sign, *self.TAKEN_OVER[2:]], 2.0).by_sort
+        unknown = costs(hits, self.TAKEN_OVER, 2.0).by_sort
+
+        assert (survived[Sort.PAUSE].wait, survived[Sort.KILL].wait) == (Spread(0.2, 0.2), Spread(3.5, 3.5))
+        assert (unknown[Sort.PAUSE].wait, Sort.KILL in unknown) == (Spread(4.9, 4.9), False)
+
+    def test_a_cut_costs_what_the_end_had_to_wait_for_unless_others_took_over(self) -> None:
+        cut = self.hit(Kind.CUT, ended_s=6.0)
+        vain = finished(5, outcome="CoordinationUnavailable")
+        life = [posted(1), claimed(2), finished(6.5)]
+
+        assert self.one([cut], life, tried=[*life, vain]) == (
+            Sort.LINK,
+            Cost(1, Spread(2.0, 2.0), 4.0, 0, Spread(0.0, 0.0), Spread(0.0, 0.0)),
+        )
+        assert self.one([cut], life, tried=life)[1].wait == Spread(0.0, 0.0)
+        assert self.one([cut], self.TAKEN_OVER)[1].wait == Spread(3.5, 3.5)
 
     def test_who_held_nothing_costs_nothing(self) -> None:
         life = [posted(1), claimed(2), finished(3)]
 
-        assert cost([self.hit(Kind.KILL), self.hit(Kind.KILL, "other")], life) == Cost(0, 0.0, 0.0)
+        assert not costs([self.hit(Kind.KILL), self.hit(Kind.KILL, "other")], life, 2.0).by_sort
 
     def test_a_server_costs_the_time_in_which_nobody_could_commit(self) -> None:
         hits = [self.hit(kind, "zookeeper0") for kind in MEMBER_KINDS]
 
-        assert cost(hits, [posted(1), claimed(2), finished(6)]) == Cost(len(hits), 2.5, 2.5)
+        sort, cost = self.one(hits, [posted(1), claimed(2), finished(6)])
+
+        assert (sort, cost.hits, cost.wait, cost.limit_s) == (Sort.SERVER, len(hits), Spread(2.5, 2.5), None)
 
     def test_a_store_that_is_away_costs_the_time_in_which_no_worker_could_store(self) -> None:
         puts = [
@@ -220,7 +312,9 @@ class TestCost:
             )
         ]
 
-        assert cost([self.hit(Kind.STORE_AWAY, "store")], [posted(1), claimed(2)], puts) == Cost(1, 3.0, 3.0)
+        sort, cost = self.one([self.hit(Kind.STORE_AWAY, "store")], [posted(1), claimed(2)], puts=puts)
+
+        assert (sort, cost.hits, cost.wait) == (Sort.STORE, 1, Spread(3.0, 3.0))
 
 
 def test_an_explanation_has_the_calls_in_order_and_the_promise() -> None:

@@ -45,6 +45,17 @@ def test_nothing_is_chosen_where_nothing_waits() -> None:
     assert choose([], NOW_MS, Random(0), 3, Turns()) == ()
 
 
+@pytest.mark.parametrize("first", [1, paths.attempts_before(2) + 1])
+def test_what_comes_back_from_a_lost_worker_goes_before_the_rest_of_its_project(first: int) -> None:
+    waiting = [paths.Name(5, "a", NOW_MS - 2 * WINDOW + number, f"a{number}", first) for number in range(2 * WINDOW)]
+    back = paths.Name(5, "a", NOW_MS, "back", first + 1)
+    urgent = paths.Name(4, "a", NOW_MS, "urgent", first)
+    claimer = Claimer([*waiting, back, urgent])
+
+    assert claimer.claim_many(2) == [urgent, back]
+    assert place(back, [*waiting, urgent], NOW_MS, {}) == 2
+
+
 @pytest.mark.parametrize("hours", [0, 1, 5])
 @pytest.mark.parametrize("served", [0, 7])
 @pytest.mark.parametrize("seed", range(5))

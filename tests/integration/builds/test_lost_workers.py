@@ -34,7 +34,7 @@ from distci.errors import ClaimLost, NoSuchBuild, StoreUnavailable
 from distci.isolation.host import HostIsolation
 from distci.model import Outcome, Result, TaskState
 from distci.process import WorkerProcess
-from distci.protocol import Member, Offer, members, paths
+from distci.protocol import Member, Offer, Sweeper, members, paths, sweeps
 from distci.protocol.members import drain, workers
 from distci.store import keys
 from distci.store.directory import DirectoryStore
@@ -126,6 +126,37 @@ class TestLostWorkers:
         assert view.result is Result.PASSED
         assert paths.ticket_of(token) == paths.ticket_of(claimed[0])
         assert b"".join(ci.builds.log(build, "say")) == f"attempt 2 {token}\n".encode()
+
+    def test_that_a_worker_has_gone_is_seen_between_two_sweeps(
+        self,
+        ci: DistCI,
+        another: Callable[[], DistCI],
+        employ: Callable[..., WorkerProcess],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # Given a process that sweeps once an hour, and has seen the worker that holds a claim
+        monkeypatch.setattr(sweeps, "SWEEP_S", 3600.0)
+        looks = 0
+        look = Sweeper.look
+
+        def counted(sweeper: Sweeper) -> int:
+            nonlocal looks
+            looks += 1
+            return look(sweeper)
+
+        monkeypatch.setattr(Sweeper, "look", counted)
+        ci.jobs.put(job_of(shell("say", "echo hello")))
+        ci.builds.trigger("team/job")
+        with employ(ci.lifecycle, kinds=["control"]):
+            with another() as victim, by_hand(victim.tickets, "shell") as claim:
+                token = claim().token
+                seen = looks
+                wait_until(lambda: looks >= seen + 2)
+
+            # When that worker goes, its claim is taken over
+            wait_until(lambda: not running(ci, token))
+
+        assert [view.token for view in ci.tickets.list()] == [paths.token(paths.ticket_of(token), 2)]
 
     def test_d13_a_worker_that_comes_back_late_changes_nothing(
         self, ci: DistCI, another: Callable[[], DistCI], employ: Callable[..., WorkerProcess]
