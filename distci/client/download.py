@@ -39,7 +39,8 @@ class Download(io.RawIOBase):
         self._held = memoryview(b"")
         self._answer: requests.Response | None = None
         self._pieces: Iterator[bytes] = iter(())
-        self._open()
+        if end is None or start < end:
+            self._open()
 
     def readable(self) -> bool:
         return True

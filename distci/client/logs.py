@@ -45,7 +45,7 @@ class RemoteLog:
         self._attempt = self.token or None
 
     def read(self, start: int = 0) -> Iterator[bytes]:
-        return self._from(start).pieces() if start < self.size_bytes else iter(())
+        return self._from(start).pieces()
 
     def stream(self, start: int = 0) -> BinaryIO:
         return self._from(start).buffered()
@@ -72,9 +72,12 @@ class RemoteLog:
             cursor = f"{place.line}:{place.offset}"
             asked = {"attempt": self._attempt, "text": text, "ignore_case": ignore_case, "cursor": cursor}
             page = self._link.get(f"{self._path}/search", limit=LINES_PAGE, **asked)
-            yield from (from_json(Line, item) for item in page["items"])
+            for line in (from_json(Line, item) for item in page["items"]):
+                if line.offset - start.offset >= bytes_max:
+                    yield Place(line.line, line.offset)
+                    return
+                yield line
             place = Place(*map(int, page["next"].split(":"))) if page["next"] else None
 
     def _from(self, start: int) -> Download:
-        end = max(start, self.size_bytes)
-        return Download(self._link, self._path, start, end, is_fixed=False, attempt=self._attempt)
+        return Download(self._link, self._path, start, self.size_bytes, is_fixed=False, attempt=self._attempt)

@@ -26,6 +26,9 @@ class RemoteStatus:
     def kinds(self) -> Sequence[str]:
         return tuple(self._link.get("/kinds")["kinds"])
 
+    def has_workers(self) -> bool:
+        return bool(self._link.get("/workers", limit=1)["items"])
+
     def queue(self, after: str = "") -> Iterator[tuple[str, Waiting]]:
         for item in self._link.items("/queue", cursor=after or None, limit=PAGE):
             yield item["where"], from_json(Waiting, item)

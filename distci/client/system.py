@@ -7,7 +7,9 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from distci.client.access import RemoteAccess
 from distci.client.artifacts import RemoteArtifacts
+from distci.client.audit import RemoteAudit
 from distci.client.builds import RemoteBuilds
 from distci.client.jobs import RemoteJobs
 from distci.client.link import Link
@@ -72,6 +74,8 @@ class Client:
         self.tickets = RemoteTickets(link)
         self.status = RemoteStatus(link)
         self.why = RemoteWhy(link)
+        self.access = RemoteAccess(link)
+        self.audit = RemoteAudit(link)
 
     def close(self) -> None:
         """Let go of connections. Nothing that was accepted depends on them."""
