@@ -51,7 +51,7 @@ OPTIONS = {"s3": ("endpoint_url", "access_key", "secret_key", "region"), "rados"
 """What may stand after the ``?`` of a URL, by scheme; of other schemes nothing may."""
 CREDENTIALS = ("zookeeper_user", "zookeeper_password", "zookeeper_ca", "zookeeper_certificate", "zookeeper_key")
 """Settings that say who we are, whichever back ends are named."""
-REMOTE = ("token", "token_file", "ca", "allow_http")
+REMOTE = ("token", "token_file", "ca", "allow_http", "patience")
 """Settings that say how we come to a front end, whichever is named."""
 NEEDS = (
     ("zookeeper_user", "zookeeper_password"),
@@ -143,6 +143,8 @@ class Settings:
     """The claim that has a person's groups."""
     oidc_roles: str = ""
     """Roles besides those on record: ``group:ci-admins=owner; *@example.org=viewer@team``."""
+    patience: str = "60s"
+    """How long a call to a front end goes on asking while nobody answers."""
     history: str = ""
     """File that every commit and every write to the store is put down in, for ``distci chaos``; empty: none is."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -155,6 +157,10 @@ class Settings:
     @property
     def session_timeout_s(self) -> float:
         return _seconds(self.session_timeout)
+
+    @property
+    def patience_s(self) -> float:
+        return _seconds(self.patience)
 
     @property
     def coordination_address(self) -> Address:
@@ -182,10 +188,11 @@ class Settings:
             url = getattr(self, name)
             if url:
                 found += [f"{self.origin(name)}: {problem}" for problem in _url_problems(url, known)]
-        try:
-            _seconds(self.session_timeout)
-        except ValueError as error:
-            found.append(f"{self.origin('session_timeout')}: {error}")
+        for name in ("session_timeout", "patience"):
+            try:
+                _seconds(getattr(self, name))
+            except ValueError as error:
+                found.append(f"{self.origin(name)}: {error}")
         if self.public_url and not WEB_URL.fullmatch(self.public_url):
             found.append(
                 f"{self.origin('public_url')}: must be a URL that begins with https:// or http://, without user and password"

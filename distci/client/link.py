@@ -62,7 +62,7 @@ class Asked:
 class Link:
     """The way to one front end, or to several behind one address. Any thread may use it."""
 
-    def __init__(self, settings: Settings, patience: Callable[[], Patience] = Patience) -> None:
+    def __init__(self, settings: Settings, patience: Callable[[], Patience]) -> None:
         """``settings`` are those of a front end; ``token`` is in them, or can be read."""
         self.patience = patience
         self._url = settings.url.rstrip("/")

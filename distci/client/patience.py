@@ -6,9 +6,6 @@ import random as random_module
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 60.0
-"""How long a call goes on asking. A front end is back within seconds, a tree that lost its leader within a minute."""
-
 PAUSE_MIN_S, PAUSE_MAX_S = 0.2, 10.0
 
 
@@ -20,7 +17,7 @@ class Patience:
 
     def __init__(
         self,
-        patience_s: float = PATIENCE_S,
+        patience_s: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         random: Callable[[float, float], float] = random_module.uniform,

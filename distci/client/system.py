@@ -14,7 +14,7 @@ from distci.client.builds import RemoteBuilds
 from distci.client.jobs import RemoteJobs
 from distci.client.link import Link
 from distci.client.logs import RemoteLogs
-from distci.client.patience import PATIENCE_S, Patience
+from distci.client.patience import Patience
 from distci.client.status import RemoteStatus
 from distci.client.tickets import RemoteTickets
 from distci.client.why import RemoteWhy
@@ -47,6 +47,7 @@ def connect(
     if settings is None:
         flags = {
             "url": url,
+            "patience": None if patience_s is None else f"{patience_s:f}s",
             "token": token or None,
             "ca": os.fspath(ca) or None,
             "allow_http": YES if allow_http else None,
@@ -56,17 +57,17 @@ def connect(
             settings = load(None, {name: os.environ[name] for name in taken if name in os.environ}, flags)
         else:
             settings = load(find_file(os.environ), os.environ, flags)
-    return Client(settings, patience_s)
+    return Client(settings)
 
 
 class Client:
     """One system through a front end: what :class:`~distci.app.DistCI` has, for whoever is to do without its back ends. Any thread may use it."""
 
-    def __init__(self, settings: Settings, patience_s: float | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         if not settings.url:
             raise InvalidSettings("these settings name no front end:", [f"url: is missing; set {PREFIX}URL or give it"])
         self.settings = settings
-        self._link = link = Link(settings, partial(Patience, PATIENCE_S if patience_s is None else patience_s))
+        self._link = link = Link(settings, partial(Patience, settings.patience_s))
         self.jobs = RemoteJobs(link)
         self.builds = RemoteBuilds(link)
         self.artifacts = RemoteArtifacts(link)
