@@ -12,7 +12,7 @@ from socket import gethostname
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from distci.errors import CoordinationUnavailable
+from distci.errors import CoordinationUnavailable, InvalidSettings
 from distci.settings import CREDENTIALS, PREFIX, Settings, find_file, load
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ def connect(
             settings = load(None, {name: os.environ[name] for name in taken if name in os.environ}, flags)
         else:
             settings = load(find_file(os.environ), os.environ, flags)
+    if settings.url:
+        raise InvalidSettings(
+            "these settings name a front end, not back ends:",
+            [f"{settings.origin('url')}: use distci.client.connect(), or leave it out"],
+        )
     return DistCI(settings)
 
 

@@ -111,30 +111,36 @@ class Artifacts:
             raise NoSuchArtifact(f"{build}, task {task}, published no artifact {name!r}") from error
 
     def download(self, build: BuildId, task: str, token: str, artifact: Artifact, destination: Path) -> Path:
-        """Write an artifact below a directory, under its name, and give back where it is.
-
-        The file is there whole and as it was published, or not at all: :class:`~distci.errors.Damaged` when the bytes
-        are others. A name that leads out of the directory, be it through a symbolic link, raises
-        :class:`~distci.errors.InvalidPath`. A file of that name is replaced.
-        """
-        parent, _, name = check_path(artifact.name).rpartition("/")
-        path = destination / os.fsdecode(encode(artifact.name))
-        destination.mkdir(parents=True, exist_ok=True)
-        try:
-            with Tree(destination.resolve()) as tree, self.open(build, task, token, artifact.name) as stream:
-                folder = tree.make_folder(parent)
-                with _replacing(folder, encode(name)) as file:
-                    _copy_checked(stream, file, artifact)
-        except OSError as error:
-            # What the system names is a file with a name of ours, or none at all.
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        return path
+        """Write an artifact below a directory, as :func:`save` does it; NoSuchArtifact where there is none."""
+        with self.open(build, task, token, artifact.name) as stream:
+            return save(stream, artifact, destination)
 
     def _upload(self, root: Path, name: str, source: str, key: str) -> Artifact:
         with _opened(root, name, source) as file:
             is_small = file.left_bytes <= _CHUNK_BYTES
             self._store.put(key, file.read() if is_small else cast(BinaryIO, file))
             return Artifact(name, file.read_bytes, file.sha256)
+
+
+def save(stream: BinaryIO, artifact: Artifact, destination: Path) -> Path:
+    """Write the bytes of an artifact below a directory, under its name, and give back where they are.
+
+    The file is there whole and as it was published, or not at all: :class:`~distci.errors.Damaged` when the bytes
+    are others. A name that leads out of the directory, be it through a symbolic link, raises
+    :class:`~distci.errors.InvalidPath`. A file of that name is replaced.
+    """
+    parent, _, name = check_path(artifact.name).rpartition("/")
+    path = destination / os.fsdecode(encode(artifact.name))
+    destination.mkdir(parents=True, exist_ok=True)
+    try:
+        with Tree(destination.resolve()) as tree:
+            folder = tree.make_folder(parent)
+            with _replacing(folder, encode(name)) as file:
+                _copy_checked(stream, file, artifact)
+    except OSError as error:
+        # What the system names is a file with a name of ours, or none at all.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return path
 
 
 def is_match(name: str, pattern: str) -> bool:

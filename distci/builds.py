@@ -7,7 +7,7 @@ looking in that order (and once more in the tree) never misses one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import NoReturn
@@ -24,7 +24,7 @@ from distci.errors import (
     NoSuchTask,
     VersionConflict,
 )
-from distci.jobs import Jobs
+from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle, LiveBuild, task_ticket_id
 from distci.model import BuildId, Json, Result, TaskState, Trigger
 from distci.protocol import paths, transactions
@@ -139,10 +139,7 @@ class Builds:
         trigger = Trigger("manual", actor or self._actor, parameters or {}, commit=commit, ref=ref)
         version = self._jobs.get(job)
         plan.expand(version.definition(), BuildId(job, 1), version.version, trigger)
-        if not cause:
-            return self._lifecycle.create(version, trigger)
-        served = f"{job} {cause}"
-        return self._once(served, lambda also: self._lifecycle.create(version, trigger, also, served))
+        return self._created(version, trigger, cause)
 
     def get(self, build: BuildId | str) -> BuildView:
         """A build as it stands; NoSuchBuild when there is none of that number.
@@ -208,11 +205,11 @@ class Builds:
                 ) from None
             raise IllegalTransition(f"{wanted} has ended as {view.state}; there is nothing to cancel") from None
 
-    def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "") -> BuildId:
+    def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "", cause: str = "") -> BuildId:
         """Run a build that is over once more, as a new build of the same job version, parameters and commits.
 
         With ``only_failed``, tasks that passed are taken over, and only the others run. IllegalTransition while it runs, or
-        when nothing failed.
+        when nothing failed. ``cause`` is as for :meth:`trigger`.
         """
         old = self.get(build)
         if not old.is_archived:
@@ -231,7 +228,7 @@ class Builds:
             retry_of=old.id,
             only=only,
         )
-        return self._lifecycle.create(self._jobs.get(old.id.job, old.config), trigger)
+        return self._created(self._jobs.get(old.id.job, old.config), trigger, cause)
 
     def log(self, build: BuildId | str, task: str, start: int = 0) -> Iterator[bytes]:
         """The console log of a task's latest attempt from byte ``start`` on, as far as it is stored now.
@@ -253,21 +250,17 @@ class Builds:
         [b'', b'hello\\n']
         """
         stop = stop or Event()
-        read: dict[tuple[str, str], int] = {}
-        while True:
-            view = self.get(build)
-            for task in view.tasks:
-                if not task.token or task.origin or (tasks and task.name not in tasks):
-                    continue
-                if (task.name, task.token) not in read:
-                    yield LogPiece(task.name, task.token, 0, b"")
-                offset = read.get((task.name, task.token), 0)
-                for data in console.read_log(self._store, keys.log(view.id, task.name, task.token), offset):
-                    yield LogPiece(task.name, task.token, offset, data)
-                    offset += len(data)
-                read[task.name, task.token] = offset
-            if view.result is not None or stop.wait(POLL_S):
-                return
+
+        def printed(view: BuildView, task: TaskView, start: int) -> Iterator[bytes]:
+            return console.read_log(self._store, keys.log(view.id, task.name, task.token), start)
+
+        return pieces(lambda: self.get(build), printed, lambda _: stop.wait(POLL_S), tasks)
+
+    def _created(self, version: JobVersion, trigger: Trigger, cause: str) -> BuildId:
+        if not cause:
+            return self._lifecycle.create(version, trigger)
+        served = f"{version.job} {cause}"
+        return self._once(served, lambda also: self._lifecycle.create(version, trigger, also, served))
 
     def _once(self, cause: str, create: Callable[[Callable[[BuildId], Sequence[Operation]]], BuildId]) -> BuildId:
         """Create a build for a cause, or find the one that was created for it."""
@@ -304,7 +297,7 @@ class Builds:
             return None
         state = live.result or _unfinished(live)
         record = self._lifecycle.record(live)
-        return _view(live.build, str(state), live.result, record, list(self._live_tasks(live, record)), False)
+        return _view(live.build, str(state), live.result, record, tuple(self._live_tasks(live, record)), False)
 
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
         claims = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
@@ -331,9 +324,43 @@ class Builds:
             record = read_json(self._store.get(key), key)
         except NoSuchObject:
             return None
-        tasks = [_task_view(task) for task in record["tasks"]]
+        tasks = tuple(map(_task_view, record["tasks"]))
         result = Result(record["result"])
         return _view(build, str(result), result, record, tasks, True)
+
+
+def pieces(
+    look: Callable[[], BuildView],
+    printed: Callable[[BuildView, TaskView, int], Iterable[bytes]],
+    is_enough: Callable[[bool], bool],
+    tasks: Sequence[str] = (),
+) -> Iterator[LogPiece]:
+    """All that a build's tasks print until it has its result: ``printed`` gives the bytes of an attempt's log from one on.
+
+    ``is_enough`` waits before the next look, and says whether there shall be none; it is told whether this one brought anything.
+    """
+    read: dict[tuple[str, str], int] = {}
+    whole: set[tuple[str, str]] = set()
+    while True:
+        view = look()
+        is_news = False
+        for task in view.tasks:
+            attempt = (task.name, task.token)
+            if not task.token or task.origin or (tasks and task.name not in tasks) or attempt in whole:
+                continue
+            if attempt not in read:
+                is_news = True
+                yield LogPiece(*attempt, 0, b"")
+            offset = read.get(attempt, 0)
+            for data in printed(view, task, offset):
+                is_news = True
+                yield LogPiece(*attempt, offset, data)
+                offset += len(data)
+            read[attempt] = offset
+            if task.state.is_final:
+                whole.add(attempt)
+        if view.result is not None or is_enough(is_news):
+            return
 
 
 def _unfinished(live: LiveBuild) -> str:

@@ -63,6 +63,9 @@ class Place:
     offset: int = 0
 
 
+BEGINNING = Place()
+
+
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     key: str
@@ -194,7 +197,7 @@ class Log:
                 yield line.shown()
 
     def search(
-        self, text: str, *, ignore_case: bool = False, start: Place = Place(), bytes_max: int = SEARCHED_BYTES_MAX
+        self, text: str, *, ignore_case: bool = False, start: Place = BEGINNING, bytes_max: int = SEARCHED_BYTES_MAX
     ) -> Iterator[Line | Place]:
         """The lines from ``start`` on that hold some text; last of all the place to go on from, if ``bytes_max`` ended it.
 

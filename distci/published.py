@@ -6,13 +6,15 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from distci.artifacts import Artifact, Artifacts, is_match
 from distci.builds import Builds, BuildView
 from distci.errors import NoSuchArtifact
 from distci.model import BuildId
 from distci.store.port import Store
+
+Named = TypeVar("Named")
 
 NAMES_SHOWN_MAX = 20
 """How many names an error message lists."""
@@ -51,7 +53,7 @@ class Published:
     def find(self, build: BuildId | str, name: str) -> Source:
         """The artifact of that name and who published it; NoSuchBuild, and NoSuchArtifact with the names that there are."""
         view = self._builds.get(build)
-        (source,) = _chosen(view.id, self._sources(view), [name], operator.eq)
+        (source,) = chosen(view.id, self._sources(view), [name], operator.eq)
         return source
 
     def open(self, build: BuildId | str, name: str, start: int = 0) -> BinaryIO:
@@ -74,10 +76,9 @@ class Published:
         """
         view = self._builds.get(build)
         sources = self._sources(view)
-        chosen = _chosen(view.id, sources, names, is_match) if names else [*sources.values()]
         return [
             self._artifacts.download(source.build, source.task, source.token, source.artifact, destination)
-            for source in chosen
+            for source in (chosen(view.id, sources, names) if names else sources.values())
         ]
 
     def _sources(self, view: BuildView) -> Mapping[str, Source]:
@@ -94,17 +95,17 @@ class Published:
                 yield Source(build, task.name, task.token, artifact)
 
 
-def _chosen(
-    build: BuildId, sources: Mapping[str, Source], wanted: Iterable[str], takes: Callable[[str, str], bool]
-) -> Sequence[Source]:
-    """The sources that somebody asks for; NoSuchArtifact when one of the wishes comes to nothing."""
-    chosen: dict[str, Source] = {}
+def chosen(
+    build: BuildId, known: Mapping[str, Named], wanted: Iterable[str], takes: Callable[[str, str], bool] = is_match
+) -> Sequence[Named]:
+    """What somebody asks for of what is known by name; NoSuchArtifact when one of the wishes comes to nothing."""
+    found: dict[str, Named] = {}
     for wish in wanted:
-        taken = {name: source for name, source in sources.items() if takes(name, wish)}
+        taken = {name: value for name, value in known.items() if takes(name, wish)}
         if not taken:
-            raise NoSuchArtifact(f"{build} published no artifact {wish!r}; {_inventory([*sources])}")
-        chosen |= taken
-    return [*chosen.values()]
+            raise NoSuchArtifact(f"{build} published no artifact {wish!r}; {_inventory([*known])}")
+        found |= taken
+    return [*found.values()]
 
 
 def _inventory(names: Sequence[str]) -> str:

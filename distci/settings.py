@@ -21,6 +21,12 @@
     oidc_client_secret = "..."
     oidc_roles = "group:ci-admins=owner; *@example.org=viewer@team"
 
+Or, where somebody works through a front end instead of on the back ends::
+
+    url = "https://ci.example.org"
+    token_file = "/home/ada/.config/distci/token"
+    ca = "/etc/ssl/our-ca.pem"
+
 Every setting has a variable, ``DISTCI_COORDINATION`` and so on. Nothing else in DistCI reads the environment.
 """
 
@@ -31,6 +37,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -44,6 +51,8 @@ OPTIONS = {"s3": ("endpoint_url", "access_key", "secret_key", "region"), "rados"
 """What may stand after the ``?`` of a URL, by scheme; of other schemes nothing may."""
 CREDENTIALS = ("zookeeper_user", "zookeeper_password", "zookeeper_ca", "zookeeper_certificate", "zookeeper_key")
 """Settings that say who we are, whichever back ends are named."""
+REMOTE = ("token", "token_file", "ca", "allow_http", "patience")
+"""Settings that say how we come to a front end, whichever is named."""
 NEEDS = (
     ("zookeeper_user", "zookeeper_password"),
     ("zookeeper_password", "zookeeper_user"),
@@ -63,7 +72,9 @@ ISSUER = re.compile(
     r"https://[^\s/?#@]+(?:/[^\s?#]*)?|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?(?:/[^\s?#]*)?"
 )
 PASSWORD = re.compile(r"[!-~]+")
-"""What ZooKeeper understands the same way whatever the locale that it was started in."""
+"""What ZooKeeper understands the same way whatever the locale that it was started in, and what may stand in a header."""
+YES, NO = "yes", "no"
+LOOPBACK_NAME = "localhost"
 LISTEN = "127.0.0.1:8420"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -100,6 +111,16 @@ class Settings:
     """Where people find a front end."""
     actor: str = ""
     """Who is asking, for the record."""
+    url: str = ""
+    """The front end to work through, instead of on the back ends: ``https://host``, or ``http://`` on this machine; empty: none."""
+    token: str = field(default="", repr=False)
+    """What says there who we are."""
+    token_file: str = ""
+    """File that has it where ``token`` is empty, alone in its first line."""
+    ca: str = ""
+    """PEM file of the authority that signs that front end's certificate, where it is none of those that are known everywhere."""
+    allow_http: str = NO
+    """``yes``: by ``http://`` to other machines, too. Whoever is between reads the token."""
     zookeeper_user: str = ""
     """Whom the nodes in ZooKeeper belong to, and nobody else may read or write; empty: all may."""
     zookeeper_password: str = field(default="", repr=False)
@@ -122,6 +143,8 @@ class Settings:
     """The claim that has a person's groups."""
     oidc_roles: str = ""
     """Roles besides those on record: ``group:ci-admins=owner; *@example.org=viewer@team``."""
+    patience: str = "60s"
+    """How long a call to a front end goes on asking while nobody answers."""
     history: str = ""
     """File that every commit and every write to the store is put down in, for ``distci chaos``; empty: none is."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -136,8 +159,20 @@ class Settings:
         return _seconds(self.session_timeout)
 
     @property
+    def patience_s(self) -> float:
+        return _seconds(self.patience)
+
+    @property
     def coordination_address(self) -> Address:
         return address(self.coordination or f"sqlite://{quote(str(self.data_folder / 'coordination.sqlite'))}")
+
+    @property
+    def url_host(self) -> str:
+        """The machine that ``url`` is of; empty where it is no URL."""
+        try:
+            return urlsplit(self.url).hostname or ""
+        except ValueError:
+            return ""
 
     @property
     def store_address(self) -> Address:
@@ -146,38 +181,58 @@ class Settings:
     def problems(self) -> list[str]:
         """All that is wrong, each with the place where it was said; empty when the settings can be used."""
         found = []
-        if not self.data:
-            found.append(f"{self._origin('data')}: no data folder; give --data DIR or set {PREFIX}DATA")
+        if not self.data and not self.url:
+            found.append(f"{self.origin('data')}: no data folder; give --data DIR or set {PREFIX}DATA")
         schemes = {"coordination": COORDINATION_SCHEMES, "store": STORE_SCHEMES}
         for name, known in schemes.items():
             url = getattr(self, name)
             if url:
-                found += [f"{self._origin(name)}: {problem}" for problem in _url_problems(url, known)]
-        try:
-            _seconds(self.session_timeout)
-        except ValueError as error:
-            found.append(f"{self._origin('session_timeout')}: {error}")
+                found += [f"{self.origin(name)}: {problem}" for problem in _url_problems(url, known)]
+        for name in ("session_timeout", "patience"):
+            try:
+                _seconds(getattr(self, name))
+            except ValueError as error:
+                found.append(f"{self.origin(name)}: {error}")
         if self.public_url and not WEB_URL.fullmatch(self.public_url):
             found.append(
-                f"{self._origin('public_url')}: must be a URL that begins with https:// or http://, without user and password"
+                f"{self.origin('public_url')}: must be a URL that begins with https:// or http://, without user and password"
             )
         if self.oidc_issuer and not ISSUER.fullmatch(self.oidc_issuer):
-            found.append(f"{self._origin('oidc_issuer')}: must begin with https://, or with http:// on this machine")
-        return found + self._credential_problems()
+            found.append(f"{self.origin('oidc_issuer')}: must begin with https://, or with http:// on this machine")
+        return found + self._credential_problems() + self._remote_problems()
+
+    def _remote_problems(self) -> list[str]:
+        """Never with a URL, which may have a password in it, nor with a token."""
+        found = []
+        if self.url and not WEB_URL.fullmatch(self.url):
+            found.append(
+                f"{self.origin('url')}: must be a URL that begins with https://, without user, password, ? and #"
+            )
+        elif self.url.startswith("http:") and self.allow_http != YES and not is_loopback(self.url_host):
+            found.append(
+                f"{self.origin('url')}: by http:// everybody between here and {self.url_host} can read the token and change what is sent; "
+                f"write https://, or say allow_http = {YES} ({PREFIX}ALLOW_HTTP) where that does not matter"
+            )
+        if self.allow_http not in (YES, NO):
+            found.append(f"{self.origin('allow_http')}: must be {YES} or {NO}")
+        if self.token and not PASSWORD.fullmatch(self.token):
+            found.append(f"{self.origin('token')}: must be printable ASCII without spaces")
+        return found
 
     def _credential_problems(self) -> list[str]:
         """Never with a value, which may be a password in the wrong place."""
         found = []
         if self.zookeeper_user and not USER.fullmatch(self.zookeeper_user):
-            found.append(f"{self._origin('zookeeper_user')}: must be up to 64 letters, digits, '.', '_', '@', '-'")
+            found.append(f"{self.origin('zookeeper_user')}: must be up to 64 letters, digits, '.', '_', '@', '-'")
         if self.zookeeper_password and not PASSWORD.fullmatch(self.zookeeper_password):
-            found.append(f"{self._origin('zookeeper_password')}: must be printable ASCII without spaces")
+            found.append(f"{self.origin('zookeeper_password')}: must be printable ASCII without spaces")
         for name, needed in NEEDS:
             if getattr(self, name) and not getattr(self, needed):
-                found.append(f"{self._origin(name)}: needs {needed} besides")
+                found.append(f"{self.origin(name)}: needs {needed} besides")
         return found
 
-    def _origin(self, name: str) -> str:
+    def origin(self, name: str) -> str:
+        """Where a setting was said."""
         return self.origins.get(name, name)
 
 
@@ -216,6 +271,20 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     return settings
 
 
+def token_of(settings: Settings) -> str:
+    """The token to show to a front end, from the settings or from their file; empty for none. InvalidSettings names a file that has none."""
+    if settings.token or not settings.token_file:
+        return settings.token
+    place = f"{settings.origin('token_file')}: {settings.token_file}"
+    try:
+        token = Path(settings.token_file).expanduser().read_text().partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSettings("there is no token:", [f"{place}: {getattr(error, 'strerror', 'not a text')}"]) from error
+    if not PASSWORD.fullmatch(token):
+        raise InvalidSettings("there is no token:", [f"{place}: its first line must be a token and nothing else"])
+    return token
+
+
 def find_file(environment: Mapping[str, str]) -> Path | None:
     """The settings file of a user or a machine: ``DISTCI_CONFIG``, the user's own, or the system's; None where there is none."""
     if environment.get("DISTCI_CONFIG"):
@@ -228,6 +297,16 @@ def address(url: str) -> Address:
     """Take a URL apart. Hosts of ``zookeeper://`` may be many, with commas between."""
     parts = urlsplit(url, allow_fragments=False)
     return Address(parts.scheme, parts.netloc, unquote(parts.path), dict(parse_qsl(parts.query)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody from elsewhere can reach a listener on that host."""
+    if host == LOOPBACK_NAME:
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _defaults(environment: Mapping[str, str]) -> dict[str, str]:

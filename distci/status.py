@@ -98,6 +98,22 @@ class Status:
                 holds.setdefault(view.worker, []).append(token)
         return [_serving(view, holds.get(view.name, ())) for view in members.workers(self._tickets)]
 
+    def kinds(self) -> Sequence[str]:
+        """The kinds of tickets that a live worker serves or that wait.
+
+        >>> "shell" in ci.status.kinds()
+        True
+        """
+        return sorted(waits.kinds(waits.read(self._tickets)))
+
+    def has_workers(self) -> bool:
+        """Whether any worker lives.
+
+        >>> ci.status.has_workers()
+        True
+        """
+        return any(members.workers(self._tickets))
+
     def queue(self, after: str = "") -> Iterator[tuple[str, Waiting]]:
         """The tickets that wait, each with the reason, and with where it is found; those alone that come after one."""
         situation: Situation | None = None

@@ -12,7 +12,7 @@ from distci.builds import Builds
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Json
-from distci.protocol import Ticket, Tickets
+from distci.protocol import Ticket, Tickets, members
 from distci.store.port import Store
 
 
@@ -67,9 +67,9 @@ class AuditedBuilds(Builds):
         with self._audit.note("build.cancel", str(build), reason=reason):
             super().cancel(build, reason)
 
-    def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "") -> BuildId:
-        with self._audit.note("build.retry", str(build), actor=actor, only_failed=only_failed) as remark:
-            fresh = super().retry(build, only_failed=only_failed, actor=actor)
+    def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "", cause: str = "") -> BuildId:
+        with self._audit.note("build.retry", str(build), actor=actor, reason=cause, only_failed=only_failed) as remark:
+            fresh = super().retry(build, only_failed=only_failed, actor=actor, cause=cause)
             remark.target = f"{build} as {fresh}"
             return fresh
 
@@ -90,3 +90,8 @@ class AuditedTickets(Tickets):
     def requeue(self, ticket: str) -> Ticket:
         with self.audit.note("ticket.requeue", ticket):
             return super().requeue(ticket)
+
+    def drain(self, worker: str) -> None:
+        """Let a worker finish what it holds and take nothing more; NoSuchWorker when none of that name lives."""
+        with self.audit.note("worker.drain", worker):
+            members.drain(self, worker)

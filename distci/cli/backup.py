@@ -23,17 +23,17 @@ TELL_S = 0.2
     cls=Command,
     examples=("distci backup file:///mnt/backup/distci", "distci backup s3://backups/distci --json"),
 )
-@click.argument("url")
+@click.argument("other", metavar="URL")
 @json_option
 @click.pass_obj
-def backup(invocation: Invocation, url: str) -> None:
+def backup(invocation: Invocation, other: str) -> None:
     """Copy the whole store to another one, while builds run or not; again to the same one, only what is new.
 
     The copy may be broken off and begun again. Every object is compared by its digest. The coordination tree need not be copied.
     """
     from distci.app import open_store
 
-    copy(invocation, open_store(invocation.settings()), other_store(invocation, url))
+    copy(invocation, open_store(invocation.settings()), other_store(invocation, other))
 
 
 def other_store(invocation: Invocation, url: str) -> Store:

@@ -11,11 +11,12 @@ import click
 from distci.cli import following
 from distci.cli.command import Group, Invocation, json_option, parameter_option
 from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
+from distci.errors import Denied
 from distci.model import BuildId
 
 if TYPE_CHECKING:
-    from distci.app import DistCI
     from distci.builds import BuildView
+    from distci.cli.command import System
 
 LISTED = 20
 
@@ -202,7 +203,7 @@ def wait_(invocation: Invocation, wanted: BuildId, timeout: str | None) -> int:
         return following.wait(system, wanted, timeout_s=timeout_s, is_json=invocation.is_json)
 
 
-def _go_on(system: DistCI, invocation: Invocation, started: BuildId, *, wait: bool, follow: bool) -> int:
+def _go_on(system: System, invocation: Invocation, started: BuildId, *, wait: bool, follow: bool) -> int:
     """What comes after a build was started: its name alone, or its end."""
     _warn_if_nobody_serves(system)
     if wait or follow:
@@ -213,10 +214,13 @@ def _go_on(system: DistCI, invocation: Invocation, started: BuildId, *, wait: bo
     return 0
 
 
-def _warn_if_nobody_serves(system: DistCI) -> None:
-    from distci.protocol.members import workers
-
-    if not any(workers(system.tickets)):
+def _warn_if_nobody_serves(system: System) -> None:
+    try:
+        is_served = system.status.has_workers()
+    except Denied:
+        # Who may start builds of a project need not be allowed to look at the whole system.
+        return
+    if not is_served:
         click.echo("distci: no worker is live; `distci up` or `distci worker run KIND` starts one", err=True)
 
 

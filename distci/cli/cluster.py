@@ -47,12 +47,10 @@ def status(invocation: Invocation) -> None:
 @click.pass_obj
 def pause(invocation: Invocation, kinds: tuple[str, ...]) -> None:
     """Let nobody claim tickets of these kinds, * for all, until resumed; what runs goes on."""
-    from distci.protocol import waits
-
     with invocation.connect() as system:
         system.tickets.pause(*kinds)
-        known = waits.kinds(waits.read(system.tickets))
-    unknown = sorted({*kinds} - known - {"*"})
+        known = system.status.kinds()
+    unknown = sorted({*kinds} - {*known} - {"*"})
     for kind in unknown:
         _warn_of_unknown(kind, known)
     if invocation.is_json:
@@ -85,7 +83,7 @@ def rebuild(invocation: Invocation) -> None:
 
     Workers of the kind control do so by themselves when they find an empty tree.
     """
-    with invocation.connect() as system, system.audit.note("cluster.rebuild"):
+    with invocation.connect_directly() as system, system.audit.note("cluster.rebuild"):
         done = system.rebuild.run()
     if invocation.is_json:
         print_json(done)
@@ -103,7 +101,7 @@ def upgrade(invocation: Invocation) -> None:
     """Put the newest format of the coordination tree in force that this version speaks, once all live workers speak it."""
     from distci.protocol.members import upgrade as put_in_force
 
-    with invocation.connect() as system:
+    with invocation.connect_directly() as system:
         with system.audit.note("cluster.upgrade"):
             put_in_force(system.tickets)
         in_force = system.tickets.tree.format

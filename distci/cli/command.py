@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from distci.errors import Invalid
+
 if TYPE_CHECKING:
     from distci.app import Around, DistCI
+    from distci.client import Client
     from distci.settings import Settings
 
+    System = DistCI | Client
+    """What most commands work on: type checkers hold both to what is used of them."""
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+BACK_ENDS_FLAGS = ("coordination", "store", "data")
 
 SENTENCE_MAX = 200
 """Most letters of a command's first sentence beside its name; a longer one is cut."""
@@ -33,18 +41,48 @@ class Invocation:
     verbosity: int = 0
     is_json: bool = False
 
-    def settings(self) -> Settings:
-        """Settings from file, environment and flags; InvalidSettings names all that is wrong with them."""
-        from distci import settings
+    def connect(self) -> System:
+        """The system to work on, through a front end where a URL names one. Close it when done."""
+        from distci.app import DistCI
 
-        loaded = settings.load(self._file(), os.environ, self.flags)
-        return loaded if loaded.actor else replace(loaded, actor=_user())
+        settings = self._load()
+        if not settings.url:
+            return DistCI(settings)
+        from distci.client import Client
 
-    def connect(self, around: Around | None = None) -> DistCI:
-        """The system to work on, with something in front of its tree and store if need be. Close it when done."""
+        return Client(settings)
+
+    def connect_directly(self, around: Around | None = None) -> DistCI:
+        """The system on its back ends, with something in front of its tree and store if need be; Invalid where a front end is named."""
         from distci.app import DistCI
 
         return DistCI(self.settings(), around)
+
+    def settings(self) -> Settings:
+        """Settings of back ends; Invalid where a front end is named, InvalidSettings names all that is wrong with them."""
+        loaded = self._load()
+        if loaded.url:
+            command = click.get_current_context().command_path
+            raise Invalid(
+                f"`{command}` works on the back ends themselves, not through a front end; leave out {loaded.origin('url')}, or name them: "
+                "--coordination, --store, --data"
+            )
+        return loaded
+
+    def settings_without_system(self) -> Settings:
+        """The same for what brings back ends of its own, and so needs neither them nor a front end."""
+        return self._load(url="")
+
+    def _load(self, **more: str) -> Settings:
+        """Settings from file, environment and flags. Whoever names back ends by a flag means them, whatever else names a front end."""
+        from distci import settings
+
+        named = [f"--{name}" for name in BACK_ENDS_FLAGS if self.flags.get(name)]
+        if named and self.flags.get("url"):
+            raise Invalid(f"--url names a front end, {' and '.join(named)} back ends; leave out one or the other")
+        flags = {**self.flags, **({"url": ""} if named else {}), **more}
+        loaded = settings.load(self._file(), os.environ, flags)
+        return loaded if loaded.actor else replace(loaded, actor=_user())
 
     def _file(self) -> Path | None:
         from distci import settings
@@ -55,7 +93,7 @@ class Invocation:
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Keep the value of an option that many commands share; the one closest to the command's own name counts."""
     invocation = context.ensure_object(Invocation)
-    if parameter.name in ("coordination", "store", "data"):
+    if parameter.name in ("url", *BACK_ENDS_FLAGS):
         if value is not None:
             invocation.flags[parameter.name] = value
     elif value:
@@ -75,7 +113,12 @@ BACK_ENDS = (
     ),
     _shared("--store", metavar="URL", help="The object store: file://, s3:// or rados://.  [DISTCI_STORE]"),
 )
-SYSTEM = (*BACK_ENDS, DATA, CONFIG, VERBOSITY)
+URL = _shared(
+    "--url",
+    metavar="URL",
+    help="A front end to work through instead: https://.  [DISTCI_URL; DISTCI_TOKEN or DISTCI_TOKEN_FILE]",
+)
+SYSTEM = (*BACK_ENDS, DATA, URL, CONFIG, VERBOSITY)
 SHARED = frozenset(SYSTEM)
 
 json_option = click.option(

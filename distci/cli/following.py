@@ -19,8 +19,8 @@ from distci.model import BuildId, Result
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from distci.app import DistCI
     from distci.builds import BuildView, TaskView
+    from distci.cli.command import System
     from distci.why import Reason
 
 EXIT_CODES = {Result.PASSED: 0, Result.FAILED: 1, Result.CANCELLED: 3}
@@ -38,7 +38,7 @@ HELD_UP = ("planning", "blocked", "ready")
 
 
 def wait(
-    system: DistCI, build: BuildId, *, follow: bool = False, timeout_s: float | None = None, is_json: bool = False
+    system: System, build: BuildId, *, follow: bool = False, timeout_s: float | None = None, is_json: bool = False
 ) -> int:
     """Wait for a build, with its logs if wanted, and print how it ended; the exit code."""
     try:
@@ -94,7 +94,7 @@ def time_of(task: TaskView) -> str:
     return duration(last["ended_ms"] - last["started_ms"])
 
 
-def print_logs(system: DistCI, build: BuildId, tasks: Sequence[str] = (), *, is_json: bool = False) -> None:
+def print_logs(system: System, build: BuildId, tasks: Sequence[str] = (), *, is_json: bool = False) -> None:
     """All that the build's tasks print, until it has its result."""
     printer: LogPrinter | None = None
     with Quiet(system, build, is_told=not is_json) as quiet:
@@ -116,7 +116,7 @@ class Quiet:
     is_line_open = False
     """Whether what was printed last goes on in its line, which the one on the terminal would take away."""
 
-    def __init__(self, system: DistCI, build: BuildId, *, is_told: bool) -> None:
+    def __init__(self, system: System, build: BuildId, *, is_told: bool) -> None:
         self._system = system
         self._build = build
         self._is_told = is_told

@@ -28,6 +28,6 @@ def frontend(invocation: Invocation, listen: str | None) -> None:
     logs.begin(invocation.verbosity, is_service=True)
     invocation.flags["listen"] = listen
     metrics = Metrics()
-    with invocation.connect(metrics.around) as system:
+    with invocation.connect_directly(metrics.around) as system:
         front_end = FrontEnd(system, system.settings.listen, metrics=metrics)
         serving.serve_http(front_end, invitation(system, front_end))

@@ -27,7 +27,7 @@ def login(invocation: Invocation, at: str | None) -> None:
 
     Whoever may run this on the back ends may do everything. Others log in by a provider (the settings oidc_...).
     """
-    with invocation.connect() as system:
+    with invocation.connect_directly() as system:
         link = link_to(system, at or system.settings.public_url or _here(system.settings.listen))
     if invocation.is_json:
         print_json({"link": link})

@@ -13,11 +13,11 @@ from distci.cli.output import print_line
     cls=Command,
     examples=("distci restore file:///mnt/backup/distci", "distci cluster rebuild"),
 )
-@click.argument("url")
+@click.argument("other", metavar="URL")
 @click.option("--force", is_flag=True, help="Also into a store that is not empty: what differs there is replaced.")
 @json_option
 @click.pass_obj
-def restore(invocation: Invocation, url: str, force: bool) -> None:
+def restore(invocation: Invocation, other: str, force: bool) -> None:
     """Copy what distci backup has copied to URL into the store, which must be empty. Then have the tree rebuilt.
 
     It may be broken off; to begin again, say --force.
@@ -28,6 +28,6 @@ def restore(invocation: Invocation, url: str, force: bool) -> None:
     target = open_store(invocation.settings())
     if not force:
         check_empty(target)
-    copy(invocation, other_store(invocation, url), target)
+    copy(invocation, other_store(invocation, other), target)
     if not invocation.is_json:
         print_line("now put back what the coordination tree lacks: distci cluster rebuild")

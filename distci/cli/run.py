@@ -127,7 +127,7 @@ def _folder(invocation: Invocation, keep: bool) -> Iterator[Path]:
 
 def _settings(invocation: Invocation, folder: Path) -> Settings:
     """What is configured, except for the back ends."""
-    return replace(invocation.settings(), coordination="", store="", data=str(folder))
+    return replace(invocation.settings_without_system(), coordination="", store="", data=str(folder))
 
 
 def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ def up(
     invocation.flags["listen"] = listen
     with ExitStack() as stack:
         if is_dumb:
-            system, http = stack.enter_context(invocation.connect()), ""
+            system, http = stack.enter_context(invocation.connect_directly()), ""
         else:
             system, http = _front_end(invocation, stack)
         process = serving.worker_process(system, kinds, slots, labels=labels, secrets=secrets)
@@ -64,7 +64,7 @@ def _front_end(invocation: Invocation, stack: ExitStack) -> tuple[DistCI, str]:
     from distci.frontend.serving import FrontEnd
 
     metrics = Metrics()
-    system = stack.enter_context(invocation.connect(metrics.around))
+    system = stack.enter_context(invocation.connect_directly(metrics.around))
     front_end = stack.enter_context(FrontEnd(system, system.settings.listen, metrics=metrics))
     return system, f"\n  HTTP          {front_end.address}/api/v1/\n  log in        {invitation(system, front_end)}"
 

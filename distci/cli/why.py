@@ -11,7 +11,7 @@ from distci.cli.command import Command, Invocation, json_option
 from distci.cli.output import duration, print_json, print_line
 
 if TYPE_CHECKING:
-    from distci.app import DistCI
+    from distci.cli.command import System
     from distci.why import Reason
 
 
@@ -38,7 +38,7 @@ def why(invocation: Invocation, subject: str, task: str | None) -> None:
             _print(reason)
 
 
-def _reasons(system: DistCI, subject: str, task: str | None) -> list[Reason]:
+def _reasons(system: System, subject: str, task: str | None) -> list[Reason]:
     if task is not None:
         return [system.why.task(subject, task)]
     return system.why.build(subject) if "#" in subject else [system.why.ticket(subject)]

@@ -60,7 +60,7 @@ def run(
     logs.begin(invocation.verbosity, is_service=True)
     labels = tuple(dict.fromkeys((*labels, *only)))
     secrets = serving.read_secrets(secret_file)
-    with invocation.connect() as system:
+    with invocation.connect_directly() as system:
         process = serving.worker_process(system, kinds, slots, name=name, labels=labels, only=only, secrets=secrets)
         serving.serve(process, _welcome(process.names))
 
@@ -131,8 +131,6 @@ def check(invocation: Invocation, within_s: float) -> None:
 @click.pass_obj
 def drain(invocation: Invocation, name: str) -> None:
     """Let a worker finish what it holds and take nothing more."""
-    from distci.protocol.members import drain as ask_to_drain
-
-    with invocation.connect() as system, system.audit.note("worker.drain", name):
-        ask_to_drain(system.tickets, name)
+    with invocation.connect() as system:
+        system.tickets.drain(name)
     print_json({"name": name, "is_draining": True}) if invocation.is_json else print_line(f"{name} is draining")

@@ -17,8 +17,10 @@ from starlette.routing import Route
 from distci.app import DistCI
 from distci.frontend import (
     artifacts,
+    audit,
     builds,
     cluster,
+    grants,
     health,
     jobs,
     login,
@@ -28,6 +30,7 @@ from distci.frontend import (
     problems,
     reference,
     tickets,
+    tokens,
     why,
     workers,
 )
@@ -50,6 +53,9 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     tickets.ENDPOINTS,
     workers.ENDPOINTS,
     cluster.ENDPOINTS,
+    tokens.ENDPOINTS,
+    grants.ENDPOINTS,
+    audit.ENDPOINTS,
 )
 """Those that need nothing but the system. Of two paths that a request might mean, the one that comes first is meant."""
 

@@ -55,7 +55,8 @@ def cancel_build(call: Call) -> Answer:
 
 def retry_build(call: Call) -> Answer:
     only_failed = (call.body or {}).get("only_failed", False)
-    return _started(call.system.builds.retry(call.build, only_failed=only_failed, actor=call.actor))
+    cause = call.headers.get("idempotency-key", "")
+    return _started(call.system.builds.retry(call.build, only_failed=only_failed, actor=call.actor, cause=cause))
 
 
 def list_tasks(call: Call) -> Answer:
@@ -132,6 +133,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         retry_build,
         Action.TRIGGER,
         STARTED,
+        (IDEMPOTENCY_KEY,),
         body="retry",
         is_body_optional=True,
     ),

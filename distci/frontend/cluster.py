@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from distci.access import Action
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
 from distci.frontend.paging import page
+from distci.views import to_json
 
 QUEUE_LISTED, QUEUE_LISTED_MAX = 50, 200
 
@@ -17,7 +18,21 @@ def get_cluster(call: Call) -> Answer:
 
 def list_queue(call: Call) -> Answer:
     waiting = call.system.status.queue(call.query["cursor"] or "")
-    return page(call, waiting, lambda item: item[0], lambda item: item[1])
+    return page(call, waiting, lambda item: item[0], lambda item: {"where": item[0], **to_json(item[1])})
+
+
+def list_kinds(call: Call) -> Answer:
+    return Answer({"kinds": call.system.status.kinds()})
+
+
+def pause(call: Call) -> Answer:
+    call.system.tickets.pause(*call.body["kinds"])
+    return Answer({"paused": sorted({*call.body["kinds"]})})
+
+
+def weigh(call: Call) -> Answer:
+    call.system.tickets.weigh(call.body["project"], call.body["weight"])
+    return Answer(call.body)
 
 
 ENDPOINTS: Sequence[Endpoint] = (
@@ -39,5 +54,35 @@ ENDPOINTS: Sequence[Endpoint] = (
         Action.READ,
         {200: Returns("A page of waiting tickets.", "waiting-page", headers=("ETag", "Link"))},
         (limit(QUEUE_LISTED, QUEUE_LISTED_MAX), CURSOR),
+    ),
+    Endpoint(
+        "GET",
+        "/kinds",
+        "list_kinds",
+        "List the kinds of tickets that somebody serves or that wait",
+        list_kinds,
+        Action.READ,
+        {200: Returns("The kinds.", "kinds", headers=("ETag",))},
+        tag="workers",
+    ),
+    Endpoint(
+        "PUT",
+        "/cluster/paused",
+        "pause_kinds",
+        "Let nobody claim tickets of these kinds, `*` for all; of no others",
+        pause,
+        Action.ADMIN,
+        {200: Returns("What is paused from now on; with no kinds, nothing.", "paused")},
+        body="pause",
+    ),
+    Endpoint(
+        "PUT",
+        "/cluster/weights",
+        "weigh_project",
+        "Give a project so many claims for each one of another",
+        weigh,
+        Action.ADMIN,
+        {200: Returns("Its weight from now on.", "weight")},
+        body="weight",
     ),
 )

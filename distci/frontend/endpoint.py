@@ -180,6 +180,11 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         {"type": "string", "pattern": "^distcil_[0-9A-Za-z]{49}$"},
         "What `distci login` has printed.",
     ),
+    "token": (
+        "[0-9a-f]{1,64}",
+        {"type": "string", "pattern": "^[0-9a-f]{1,64}$"},
+        "A token's id, or the beginning of it.",
+    ),
     "worker": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "The name of a worker."),
 }
 """What the parameters of paths are: an expression that takes them out of a path, a schema, a description."""

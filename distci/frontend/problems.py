@@ -1,41 +1,22 @@
-"""Every error as one JSON shape, the problem details of RFC 9457, with the status code of its class.
-
-``error`` is the name of the class in :mod:`distci.errors`, by which a client knows what to do; ``problems`` are all that is wrong with
-what was sent, each with its place.
-"""
+"""Every error as a response: the problem details that :mod:`distci.documents.problems` has, with the status code of its class."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from distci import errors
-from distci.model import Json
+from distci.documents.problems import document, status_of
 from distci.views import to_bytes
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
 
 log = logging.getLogger(__name__)
-
-STATUSES: Sequence[tuple[type[errors.DistCIError], int]] = (
-    (errors.WrongFormat, 503),
-    (errors.InvalidDocument, 500),
-    (errors.Invalid, 422),
-    (errors.NotAuthenticated, 401),
-    (errors.Denied, 403),
-    (errors.Missing, 404),
-    (errors.Conflict, 409),
-    (errors.ClaimLost, 409),
-    (errors.Unavailable, 503),
-    (errors.Damaged, 500),
-)
-"""By class, the more special ones first. A document that cannot be read is a stored one here: those that were sent are a BadRequest."""
 
 
 class BadRequest(errors.WithProblems):
@@ -66,21 +47,12 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A response that says what is wrong."""
-    title = HTTPStatus(status).phrase
-    document: dict[str, Json] = {
-        "type": f"urn:distci:error:{error}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "error": error,
-        "problems": [*problems],
-    }
     extra = {"Cache-Control": "no-store", **(headers or {})}
     if status == 503:
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))
     if status == 401:
         extra.setdefault("WWW-Authenticate", "Bearer")
-    return Response(to_bytes(document), status, extra, MEDIA_TYPE)
+    return Response(to_bytes(document(status, error, detail, problems)), status, extra, MEDIA_TYPE)
 
 
 def of(error: Exception) -> Response:
@@ -93,10 +65,6 @@ def of(error: Exception) -> Response:
         return _of_ours(error)
     log.error("a request came to an unexpected error", exc_info=error)
     return problem(500, "Unexpected", f"unexpected {type(error).__name__}; the log of the front end has more")
-
-
-def status_of(error: errors.DistCIError) -> int:
-    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
 
 
 def _of_ours(error: errors.DistCIError) -> Response:

@@ -16,7 +16,7 @@ from distci.errors import Invalid
 from distci.frontend.app import create
 from distci.frontend.content import CutShort
 from distci.frontend.metrics import Metrics
-from distci.frontend.site import is_loopback
+from distci.settings import is_loopback
 
 DRAIN_S = 0.7
 """How long requests may go on once it shall end. What takes longer is cut off, and goes on at another front end."""

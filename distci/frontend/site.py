@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-LOOPBACK_NAME = "localhost"
+from distci.settings import is_loopback
+
 SESSION, LOGIN = "session", "login"
 """What cookies are for."""
 
@@ -84,13 +84,3 @@ def _parts(url: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         return urlsplit("")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody from elsewhere can reach a listener on that host."""
-    if host == LOOPBACK_NAME:
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

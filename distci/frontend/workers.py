@@ -8,7 +8,6 @@ from distci.access import Action
 from distci.errors import NoSuchWorker
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
 from distci.frontend.paging import page
-from distci.protocol import members
 
 
 def list_workers(call: Call) -> Answer:
@@ -26,8 +25,7 @@ def get_worker(call: Call) -> Answer:
 
 
 def drain_worker(call: Call) -> Answer:
-    with call.system.audit.note("worker.drain", call.path["worker"]):
-        members.drain(call.system.tickets, call.path["worker"])
+    call.system.tickets.drain(call.path["worker"])
     return Answer({"name": call.path["worker"], "is_draining": True})
 
 

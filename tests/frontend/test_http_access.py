@@ -60,6 +60,18 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "drain_worker": ("system", ADMIN),
     "get_cluster": ("system", READ),
     "list_queue": ("system", READ),
+    "list_kinds": ("system", READ),
+    "pause_kinds": ("system", ADMIN),
+    "weigh_project": ("system", ADMIN),
+    "list_tokens": ("system", ADMIN),
+    "create_token": ("system", ADMIN),
+    "revoke_token": ("system", ADMIN),
+    "list_roles": ("system", ADMIN),
+    "grant_role": ("system", ADMIN),
+    "revoke_role": ("system", ADMIN),
+    "list_visibilities": ("system", ADMIN),
+    "set_visibility": ("system", ADMIN),
+    "list_audit": ("system", ADMIN),
     "get_metrics": ("system", READ),
     "get_live": (ALL, ""),
     "get_ready": (ALL, ""),
@@ -172,6 +184,7 @@ def operations(api: Api) -> Iterator[tuple[str, str, str]]:
 
 def at(path: str, project: str) -> str:
     given = {"job": f"{project}/hello", "number": "1", "task": "say", "artifact": "a", "ticket": "t", "worker": "w"}
+    given["token"] = "0"
     given["code"] = "distcil_" + "0" * 49
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)
 

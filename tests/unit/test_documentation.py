@@ -22,6 +22,7 @@ import pytest
 
 import distci
 from distci import plan
+from distci.access import Action
 from distci.app import DistCI, connect, open_isolation
 from distci.cli import cli
 from distci.cli.command import Command
@@ -165,22 +166,27 @@ def run_examples(examples: Sequence[doctest.DocTest], names: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.read_text()], ids=lambda page: page.name)
-def test_the_python_of_a_page_does_what_it_shows(page: Path, served: DistCI) -> None:
-    folder = Path(served.settings.data)
+def test_the_python_of_a_page_does_what_it_shows(page: Path, served: DistCI, front_end: FrontEnd) -> None:
     examples = doctest.DocTestParser().get_doctest(page.read_text(), {}, page.name, str(page), 0)
-    assert run_examples([examples], {"folder": folder})
+    assert run_examples([examples], names(served, front_end))
+
+
+def names(served: DistCI, front_end: FrontEnd) -> dict[str, Any]:
+    """What examples go by."""
+    token = served.access.create_token("docs", [action for action in Action if action is not Action.WORK]).text
+    return {"ci": served, "folder": Path(served.settings.data), "url": front_end.address, "token": token}
 
 
 FIRST = ("distci.jobs.Jobs.put", "distci.builds.Builds.trigger", "distci.builds.Builds.wait")
 """Docstrings whose examples make what the other examples look at."""
 
 
-def test_the_examples_of_docstrings_do_what_they_show(served: DistCI, tmp_path: Path) -> None:
+def test_the_examples_of_docstrings_do_what_they_show(served: DistCI, front_end: FrontEnd, tmp_path: Path) -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
     modules = [distci, *map(importlib.import_module, module_names())]
     found = {example.name: example for module in modules for example in finder.find(module) if example.examples}
     ordered = [*(found.pop(name) for name in FIRST), *found.values()]
-    assert run_examples(ordered, {"ci": served, "folder": tmp_path / "empty"}) > len(FIRST)
+    assert run_examples(ordered, names(served, front_end) | {"folder": tmp_path / "empty"}) > len(FIRST)
 
 
 def module_names() -> list[str]:

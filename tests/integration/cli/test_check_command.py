@@ -11,8 +11,11 @@ from services import STORES
 
 
 class TestCheck:
+    @pytest.mark.parametrize("busy", ["beside it"], indirect=True)
     def test_a_fit_system(self, busy: Home) -> None:
         checked = busy.ask("check")
+
+        assert busy.json("check")
 
         assert checked.exit_code == 0
         assert "problem" not in checked.stdout

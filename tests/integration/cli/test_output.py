@@ -24,7 +24,6 @@ class TestJson:
             "build log team/bytes#1",
             "artifact list team/hello#1",
             "worker list",
-            "check",
         ],
     )
     def test_what_is_printed_is_an_object_a_line(self, busy: Home, command: str) -> None:

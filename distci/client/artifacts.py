@@ -1,0 +1,42 @@
+"""Artifacts through a front end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from distci.artifacts import Artifact, save
+from distci.client.address import build_of, of_artifact, of_build
+from distci.client.download import Download
+from distci.client.link import Link
+from distci.model import BuildId
+from distci.published import chosen
+from distci.views import from_json
+
+PAGE = 1000
+
+
+class RemoteArtifacts:
+    """As :class:`distci.published.Published`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def list(self, build: BuildId | str) -> Sequence[Artifact]:
+        path = of_build(build_of(build), "artifacts")
+        return [from_json(Artifact, item) for item in self._link.items(path, limit=PAGE)]
+
+    def open(self, build: BuildId | str, name: str, start: int = 0) -> BinaryIO:
+        return Download(self._link, of_artifact(build_of(build), name), start).buffered()
+
+    def download(self, build: BuildId | str, destination: Path, names: Sequence[str] = ()) -> Sequence[Path]:
+        known = {artifact.name: artifact for artifact in self.list(build)}
+        return [
+            self._saved(build_of(build), artifact, destination)
+            for artifact in (chosen(build_of(build), known, names) if names else known.values())
+        ]
+
+    def _saved(self, build: BuildId, artifact: Artifact, destination: Path) -> Path:
+        with self.open(build, artifact.name) as stream:
+            return save(stream, artifact, destination)

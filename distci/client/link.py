@@ -1,0 +1,272 @@
+"""One request to a front end and what becomes of it: who asks, what may be repeated, which error an answer means.
+
+Whatever is away is asked again with patience, but only where that is safe. A change whose answer was lost may have been made: it is repeated
+only if making it twice is making it once; else the caller is told that nobody knows. That it failed is never said of it.
+
+The token goes to the front end that was named and nowhere else: redirections are not followed, and it is in no message.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3.exceptions
+
+from distci.client.patience import Patience
+from distci.documents.problems import error_of
+from distci.errors import DistCIError, Invalid, InvalidDocument, InvalidSettings, Unavailable
+from distci.model import Json
+from distci.settings import Settings, is_loopback, token_of
+
+ROOT = "/api/v1"
+CONNECT_S = 10.0
+ANSWER_S = 30.0
+"""Longer than a front end waits for tree, store and threads together."""
+
+UNCHANGED, NO_SUCH_BYTES, TOO_MANY = 304, 416, 429
+AWAY = (502, 503, 504)
+
+Look = Callable[[], Json]
+"""Finds out what became of a change whose answer was lost: what would have been answered; None where it was not made, or nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, as often as it is sent."""
+
+    method: str
+    path: str
+    """Below :data:`ROOT`, quoted."""
+    query: Mapping[str, Any] = field(default_factory=dict)
+    """None is left out."""
+    body: Json = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_repeatable: bool = True
+    """Whether it may be sent once more when it may have been served already."""
+    is_streamed: bool = False
+
+    @property
+    def is_change(self) -> bool:
+        return self.method not in ("GET", "HEAD")
+
+
+class Link:
+    """The way to one front end, or to several behind one address. Any thread may use it."""
+
+    def __init__(self, settings: Settings, patience: Callable[[], Patience]) -> None:
+        """``settings`` are those of a front end; ``token`` is in them, or can be read."""
+        self.patience = patience
+        self._url = settings.url.rstrip("/")
+        self._verify: str | bool = settings.ca or True
+        self._session = requests.Session()
+        self._session.auth = _Bearer(token_of(settings))
+        self._session.headers["Accept-Encoding"] = "identity"  # what is counted are bytes of logs and files
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        # What is on this machine is not reached by a proxy, which would read the token.
+        self._session.trust_env = not is_loopback(settings.url_host)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def get(self, path: str, **query: Any) -> Json:
+        """The JSON of an answer."""
+        return self._json(self._ask(Asked("GET", path, query)))
+
+    def get_unless(self, path: str, etag: str) -> tuple[Json, str]:
+        """The same with its ETag; None when that is still ``etag``."""
+        headers = {"If-None-Match": etag} if etag else {}
+        answer = self._ask(Asked("GET", path, headers=headers))
+        return (None, etag) if answer.status_code == UNCHANGED else (self._json(answer), answer.headers.get("ETag", ""))
+
+    def items(self, path: str, **query: Any) -> Iterator[Json]:
+        """The items of all pages, each fetched when it is needed."""
+        page = self.get(path, **query)
+        while True:
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            page = self.get(path, **query | {"cursor": page["next"]})
+
+    def head(self, path: str, **query: Any) -> Mapping[str, str]:
+        """The headers that a GET would be answered with."""
+        try:
+            return self._ask(Asked("HEAD", path, query)).headers
+        except Unavailable:
+            raise
+        except DistCIError:
+            # The answer has no body that says which.
+            self.get(path, **query)
+            raise
+
+    def stream(self, path: str, headers: Mapping[str, str], **query: Any) -> requests.Response:
+        """An answer whose body has not been read; close it."""
+        return self._ask(Asked("GET", path, query, headers=headers, is_streamed=True))
+
+    def change(
+        self,
+        method: str,
+        path: str,
+        body: Json = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        is_repeatable: bool = True,
+        look: Look | None = None,
+        **query: Any,
+    ) -> Json:
+        """The JSON that a change is answered with.
+
+        After a lost answer it is asked again if it is repeatable, and ``look`` is asked when that is refused, or would not be right. Unavailable
+        when it is not known whether the change was made.
+        """
+        try:
+            return self._json(self._ask(Asked(method, path, query, body, headers or {}, is_repeatable)))
+        except _Unsure as unsure:
+            error = unsure.error
+        found = None
+        with suppress(DistCIError):
+            found = look() if look else None
+        if found is None:
+            raise error
+        return found
+
+    def _ask(self, asked: Asked) -> requests.Response:
+        """The answer, if it is no error. Of a change that may have been made before it was refused or lost, _Unsure."""
+        patience = self.patience()
+        may_be_done = False
+        while True:
+            at_least_s = 0.0
+            try:
+                answer = self._send(asked, patience)
+            except requests.RequestException as error:
+                trouble = self._away(error)
+                may_be_done |= _may_have_arrived(error)
+            else:
+                if answer.status_code < 300 or answer.status_code in (UNCHANGED, NO_SUCH_BYTES):
+                    return answer
+                refused = self._refused(asked, answer)
+                if not isinstance(refused, Unavailable):
+                    raise _Unsure(refused) if may_be_done and asked.is_change else refused
+                trouble = refused
+                at_least_s = _retry_after_s(answer)
+                may_be_done |= answer.status_code != TOO_MANY
+            if (asked.is_repeatable or not may_be_done) and patience.again(at_least_s):
+                continue
+            if may_be_done and asked.is_change:
+                raise _Unsure(type(trouble)(f"{trouble}; it is not known whether it was done"))
+            raise trouble
+
+    def _send(self, asked: Asked, patience: Patience) -> requests.Response:
+        return self._session.request(
+            asked.method,
+            f"{self._url}{ROOT}{asked.path}",
+            params={name: _in_query(value) for name, value in asked.query.items() if value is not None},
+            json=asked.body,
+            headers=asked.headers,
+            timeout=(CONNECT_S, max(1.0, min(ANSWER_S, patience.left_s))),
+            allow_redirects=False,
+            stream=asked.is_streamed,
+            verify=self._verify,
+        )
+
+    def _refused(self, asked: Asked, answer: requests.Response) -> DistCIError:
+        if answer.is_redirect:
+            return Invalid(
+                f"{self._url} sends us on to {answer.headers['Location']}; name that as the URL, if it is right"
+            )
+        place = f"{self._url}: {asked.method} {asked.path}"
+        error = error_of(
+            answer.status_code, _read(answer), f"{place} was answered with {answer.status_code} {answer.reason}"
+        )
+        is_away = answer.status_code in AWAY and not isinstance(error, Unavailable | Invalid)
+        return Unavailable(str(error)) if is_away or answer.status_code == TOO_MANY else error
+
+    def _away(self, error: requests.RequestException) -> Unavailable:
+        """What it means that there was no answer. InvalidSettings for a certificate that is not trusted."""
+        if isinstance(error, ValueError):
+            raise Invalid(f"{self._url} cannot be asked: {type(error).__name__}") from error
+        for cause in _causes(error):
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise InvalidSettings(
+                    f"{self._url} cannot be trusted:",
+                    [f"its certificate: {cause.verify_message}; a private authority is named by ca (DISTCI_CA)"],
+                ) from error
+        said = [cause.strerror for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
+        silence = "no answer in time" if isinstance(error, requests.Timeout) else "the connection broke"
+        return Unavailable(f"{self._url} does not answer ({said[-1] if said else silence})")
+
+    def _json(self, answer: requests.Response) -> Json:
+        found = _read(answer)
+        if found is None:
+            kind = answer.headers.get("Content-Type", "nothing")
+            raise InvalidDocument(
+                f"{self._url} answers with {kind} where JSON was expected; is it a front end of DistCI?"
+            )
+        return found
+
+
+class _Unsure(Exception):
+    """A change may have been made."""
+
+    def __init__(self, error: DistCIError) -> None:
+        self.error = error
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Shows a token. With it, what ``~/.netrc`` has for the host is left alone."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _in_query(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read(answer: requests.Response) -> Json:
+    """The JSON of an answer; None where it is something else."""
+    if "json" not in answer.headers.get("Content-Type", ""):
+        return None
+    try:
+        return json.loads(answer.content)
+    except ValueError:
+        return None
+
+
+def _retry_after_s(answer: requests.Response) -> float:
+    """How long the front end, or a proxy before it, wants to be left alone: as seconds or as a date (RFC 9110, 10.2.3)."""
+    said = answer.headers.get("Retry-After", "").strip()
+    if said.isascii() and said.isdigit():
+        return float(said)
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _may_have_arrived(error: requests.RequestException) -> bool:
+    """Whether the request may have been served: not if there was never a connection for it."""
+    never = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+    return not any(isinstance(cause, never) for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came of; requests and urllib3 have that in their arguments, too."""
+    found: list[BaseException] = [error]
+    for cause in found:
+        yield cause
+        inner = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
+        found += [each for each in inner if isinstance(each, BaseException) and each not in found]

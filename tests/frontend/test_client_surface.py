@@ -1,0 +1,336 @@
+"""The library and its client side by side: whatever the one has, the other has too, with the same arguments, answers and errors."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from frontends import Stage, job, shell
+from waiting import wait_until
+
+from distci.access import Action, Person, Role, Visibility
+from distci.app import DistCI
+from distci.client import Client, connect
+from distci.errors import DistCIError
+from distci.logs import Place
+from distci.model import BuildId
+from distci.protocol import Member, Offer
+from distci.views import to_json
+
+ON_THE_TREE = "work is claimed on the tree; who posts some of their own has workers there"
+OF_A_FRONT_END = "decides whom a front end lets in, on the back ends"
+BACK_ENDS = "what a front end stands before"
+ABSENT: Mapping[str, str] = {
+    "store": BACK_ENDS,
+    "coordination": BACK_ENDS,
+    "lifecycle": "how builds are kept on the back ends",
+    "rebuild": "brings back a lost tree, from beside it",
+    "signing": OF_A_FRONT_END,
+    "sessions": OF_A_FRONT_END,
+    "login_links": "whoever may make them may do everything",
+    "oidc_login": OF_A_FRONT_END,
+    "jobs.downstream": "for who ends builds",
+    "artifacts.find": "what a front end reads by",
+    "artifacts.stream": "what a front end reads by",
+    "access.authenticate": OF_A_FRONT_END,
+    "access.decide": OF_A_FRONT_END,
+    "access.require": OF_A_FRONT_END,
+    "access.grants": OF_A_FRONT_END,
+    "audit.change": "what is done through a front end, that puts down",
+    "audit.note": "what is done through a front end, that puts down",
+    "audit.close": "there is nothing to be written here",
+    **{
+        f"tickets.{name}": ON_THE_TREE
+        for name in (
+            *("abandoned", "audit", "clock", "commit", "control", "new_nonce", "next_attempt", "post", "random"),
+            *("running_tokens", "dead_tokens", "set_aside", "stamped", "tree", "unparking", "view_running"),
+            *("waiting_for_permits", "waking", "walk", "withdrawal", "withdrawal_by_id", "heartbeats", "queue"),
+        )
+    },
+}
+"""What the client is without, and why."""
+
+Row = Callable[[Any, str], object]
+
+BUILD = "team/hello#1"
+ROWS: Mapping[str, Row] = {
+    "jobs.put": lambda ci, own: ci.jobs.put(job(f"{own}/put"), reason="new"),
+    "jobs.get": lambda ci, own: (ci.jobs.get("team/hello"), ci.jobs.get("team/hello", 1)),
+    "jobs.list": lambda ci, own: ([*ci.jobs.list("team/")], [*ci.jobs.list("team/", "team/fall", 1)]),
+    "jobs.history": lambda ci, own: ([*ci.jobs.history("team/hello")], [*ci.jobs.history("team/hello", 2)]),
+    "jobs.diff": lambda ci, own: ci.jobs.diff("team/hello", 1, 2),
+    "jobs.rollback": lambda ci, own: ci.jobs.rollback(saved(ci, own, "back", 2), 1),
+    "jobs.delete": lambda ci, own: ci.jobs.delete(saved(ci, own, "gone"), expected=1, reason="old"),
+    "builds.trigger": lambda ci, own: ended(
+        ci, ci.builds.trigger(saved(ci, own, "trigger"), {"A": "b"}, cause="delivery")
+    ),
+    "builds.get": lambda ci, own: ci.builds.get(BUILD),
+    "builds.last_number": lambda ci, own: ci.builds.last_number("team/hello"),
+    "builds.list": lambda ci, own: ([*ci.builds.list("team/hello")], [*ci.builds.list("team/hello", 1, 2)]),
+    "builds.wait": lambda ci, own: (ci.builds.wait(BUILD), ci.builds.wait("team/held#1", 0.1)),
+    "builds.cancel": lambda ci, own: cancelled(ci, own),
+    "builds.retry": lambda ci, own: ended(ci, ci.builds.retry(BUILD, cause=own)).job,
+    "builds.log": lambda ci, own: [b"".join(ci.builds.log(BUILD, "say", start)) for start in (0, 3, 99)],
+    "builds.follow": lambda ci, own: joined(ci.builds.follow(BUILD)),
+    "artifacts.list": lambda ci, own: ci.artifacts.list(BUILD),
+    "artifacts.open": lambda ci, own: [ci.artifacts.open(BUILD, "greeting.txt", start).read() for start in (0, 2, 99)],
+    "artifacts.download": lambda ci, own: fetched(ci),
+    "logs.open": lambda ci, own: log_of(ci),
+    "status.cluster": lambda ci, own: ci.status.cluster(),
+    "status.workers": lambda ci, own: [worker for worker in ci.status.workers() if worker.name == "worker"],
+    "status.kinds": lambda ci, own: ci.status.kinds(),
+    "status.has_workers": lambda ci, own: ci.status.has_workers(),
+    "status.queue": lambda ci, own: after_first(ci.status.queue),
+    "why.build": lambda ci, own: (ci.why.build(BUILD), ci.why.build("team/held#1")),
+    "why.task": lambda ci, own: ci.why.task("team/fall#1", "say"),
+    "why.ticket": lambda ci, own: ci.why.ticket(waiting(ci)),
+    "tickets.list": lambda ci, own: [*ci.tickets.list()],
+    "tickets.show": lambda ci, own: ci.tickets.show(waiting(ci)),
+    "tickets.requeue": lambda ci, own: ci.tickets.requeue(waiting(ci)),
+    "tickets.pause": lambda ci, own: (ci.tickets.pause("none"), ci.status.cluster().paused, ci.tickets.pause()),
+    "tickets.weigh": lambda ci, own: (ci.tickets.weigh(own, 3), ci.status.cluster().weights, ci.tickets.weigh(own, 1)),
+    "tickets.drain": lambda ci, own: drained(ci, f"{own}-idle"),
+    "access.create_token": lambda ci, own: (
+        ci.access.create_token(own, [Action.READ], person=Person("ada@example.org"), project=own).record
+    ),
+    "access.create_worker_token": lambda ci, own: ci.access.create_worker_token(own, ["shell"], ["gpu=*"]).record,
+    "access.tokens": lambda ci, own: [record.id for record in ci.access.tokens()],
+    "access.last_uses": lambda ci, own: {*ci.access.last_uses()} - {"", own},
+    "access.revoke_token": lambda ci, own: revoked(ci, own),
+    "access.roles": lambda ci, own: ci.access.roles(),
+    "access.visibilities": lambda ci, own: ci.access.visibilities(),
+    "access.grant": lambda ci, own: ci.access.grant("bob@example.org", Role.VIEWER, own, reason="new").is_told,
+    "access.revoke_role": lambda ci, own: ci.access.revoke_role("bob@example.org", own, reason="old").is_told,
+    "access.set_visibility": lambda ci, own: (
+        ci.access.set_visibility(own, Visibility.PUBLIC).is_told,
+        ci.access.visibilities()[own],
+        ci.access.set_visibility(own, None).is_told,
+    ),
+    "audit.list": lambda ci, own: [entry.nonce for entry in ci.audit.list(0, 3)],
+}
+"""A use of each method; what it changes lies within a project of its own."""
+
+REFUSED: Mapping[str, Row] = {
+    "a job that is not there": lambda ci, own: ci.jobs.get("team/none"),
+    "a version that is not there": lambda ci, own: ci.jobs.get("team/hello", 9),
+    "what cannot be a job": lambda ci, own: ci.jobs.get("../etc"),
+    "a job with much that is wrong": lambda ci, own: ci.jobs.put({"job": f"{own}/wrong", "tasks": [{"name": 1}]}),
+    "a job that is none": lambda ci, own: ci.jobs.put({"tasks": []}),
+    "a change of another version": lambda ci, own: ci.jobs.put(job("team/hello"), expected=7),
+    "a job that should be new": lambda ci, own: ci.jobs.put(job("team/hello"), expected=0),
+    "the deletion of another version": lambda ci, own: ci.jobs.delete("team/hello", expected=7),
+    "a build of a job that is not there": lambda ci, own: ci.builds.trigger("team/none"),
+    "a parameter that is not declared": lambda ci, own: ci.builds.trigger("team/hello", {"B": "c"}),
+    "a build that is not there": lambda ci, own: ci.builds.get("team/hello#99"),
+    "what cannot be a build": lambda ci, own: ci.builds.get("team/hello"),
+    "waiting for a build that is not there": lambda ci, own: ci.builds.wait("team/hello#99"),
+    "the log of a task that is not there": lambda ci, own: ci.builds.log(BUILD, "none"),
+    "an attempt that is not there": lambda ci, own: ci.logs.open(BUILD, "say", "none.1"),
+    "cancelling what is over": lambda ci, own: ci.builds.cancel(BUILD),
+    "repeating what did not fail": lambda ci, own: ci.builds.retry(BUILD, only_failed=True),
+    "an artifact that is not there": lambda ci, own: ci.artifacts.open(BUILD, "none"),
+    "a pattern that fits nothing": lambda ci, own: ci.artifacts.download(BUILD, Path("none"), ["none*"]),
+    "a ticket that is not there": lambda ci, own: ci.tickets.show("none"),
+    "a ticket that was not set aside": lambda ci, own: ci.tickets.requeue(waiting(ci)),
+    "a weight that is none": lambda ci, own: ci.tickets.weigh(own, 1000),
+    "a worker that is not there": lambda ci, own: ci.tickets.drain("none"),
+    "the reason of what is not there": lambda ci, own: ci.why.ticket("none"),
+    "a token that is not there": lambda ci, own: ci.access.revoke_token("0123"),
+    "what cannot be a token": lambda ci, own: ci.access.revoke_token("none of these"),
+    "a token for nothing": lambda ci, own: ci.access.create_token(own, []),
+    "a role of nobody": lambda ci, own: ci.access.grant("bob bob", Role.VIEWER),
+}
+
+SIDES = ("left", "right")
+VOLATILE = re.compile(r'"(\w+_ms|\w+_s|digest|id|actor|created_by|text)": ("[^"]*"|[0-9.]+|null)')
+
+
+def saved(ci: Any, own: str, name: str, versions: int = 1) -> str:
+    """A job within a project, of so many versions."""
+    for version in range(versions):
+        ci.jobs.put(job(f"{own}/{name}", description=str(version), parameters={"A": {"default": "a"}}))
+    return f"{own}/{name}"
+
+
+def ended(ci: Any, build: BuildId) -> BuildId:
+    """A build that changes nothing any more in what others look at."""
+    assert ci.builds.wait(build, 60).state == "passed"
+    return build
+
+
+def cancelled(ci: Any, own: str) -> list[object]:
+    build = ci.builds.trigger(held(ci, own), cause=own)
+    ci.builds.cancel(build, "wrong branch")
+    view = ci.builds.wait(build, 60)
+    return [view.state, view.reason]
+
+
+def held(ci: Any, project: str) -> str:
+    """A job that nobody here can run."""
+    ci.jobs.put(job(f"{project}/held", shell("true", labels=["gpu=*"])))
+    return f"{project}/held"
+
+
+def waiting(ci: Any) -> str:
+    """The ticket of the task that nobody here can run."""
+    tokens: list[str] = [view.token for view in ci.tickets.list() if view.place == "waiting"]
+    return tokens[0]
+
+
+def drained(ci: Any, name: str) -> list[bool]:
+    ci.tickets.drain(name)
+    return [worker.is_draining for worker in ci.status.workers() if worker.name == name]
+
+
+def joined(pieces: Any) -> Mapping[str, bytes]:
+    found: dict[str, bytes] = {}
+    for piece in pieces:
+        found[piece.task] = found.get(piece.task, b"") + piece.data
+    return found
+
+
+def after_first(queue: Any) -> list[Any]:
+    everything = [*queue()]
+    assert len(everything) > 1
+    return [everything, [*queue(everything[0][0])]]
+
+
+def fetched(ci: Any) -> list[tuple[str, bytes]]:
+    with TemporaryDirectory() as folder:
+        paths = [path for names in ((), ["gr*.txt"]) for path in ci.artifacts.download(BUILD, Path(folder), names)]
+        return [(path.name, path.read_bytes()) for path in paths]
+
+
+def log_of(ci: Any) -> list[object]:
+    log = ci.logs.open("team/long#1", "say")
+    pages = [[line.line for line in log.lines(first)] for first in (1, 2990, 3001)]
+    searched = [*log.search("7", bytes_max=5000)]
+    return [
+        (log.token, log.is_complete, log.size_bytes, log.count_lines(), log.tail(2)),
+        (b"".join(log.read(13_000)), log.stream(13_000).read(5), log.stream(99_999).read()),
+        (pages, [line.line for line in log.search("line 29")], searched[:3]),
+        # A front end may have looked further, and found the next one.
+        isinstance(searched[-1], Place),
+        [line.line for line in islice(log.search("LINE 2999", ignore_case=True, start=Place(11, 79)), 2)],
+    ]
+
+
+def revoked(ci: Any, own: str) -> list[object]:
+    made = [ci.access.create_token(own, [Action.READ]) for _ in range(2)]
+    told = [ci.access.revoke_token(made[0].text).is_told, ci.access.revoke_token(made[1].record.id[:10]).is_told]
+    ended = {record.id for record in ci.access.tokens() if record.revoked_s}
+    return [told, {each.record.id for each in made} <= ended]
+
+
+def public(thing: object) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+def parts(ci: DistCI) -> Iterator[tuple[str, object]]:
+    """What a system has, its parts' own included."""
+    for name in sorted(public(ci)):
+        value = getattr(ci, name)
+        yield name, value
+        if name not in ABSENT and not callable(value) and name != "settings":
+            yield from ((f"{name}.{inner}", getattr(value, inner)) for inner in sorted(public(value)))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Client]]:
+    """A system where much has been done, by the library and through a front end."""
+    with ExitStack() as stack:
+        stage = Stage(stack, tmp_path_factory.mktemp("both"), None, None)
+        ci = stage.ci
+        keep = {"name": "keep", "type": "publish-artifacts", "paths": ["*.txt"]}
+        ci.jobs.put(job(description="first"), reason="first")
+        ci.jobs.put(job("team/hello", shell("echo hello | tee greeting.txt"), keep), reason="second")
+        ci.jobs.put(job("team/fall", shell("exit 7")))
+        ci.jobs.put(job("team/long", shell("for n in $(seq 3000); do echo line $n; done")))
+        stack.enter_context(stage.workers())
+        for name in ("team/hello", "team/fall", "team/long"):
+            stage.end(ci.builds.trigger(name))
+        for name in ("team", "other"):
+            build = ci.builds.trigger(held(ci, name))
+            wait_until_ready(ci, str(build))
+        for side in SIDES:
+            stack.enter_context(Member(ci.tickets, Offer(["none"]), name=f"{side}-idle"))
+        ci.access.set_visibility("team", Visibility.INTERNAL)
+        ci.access.grant("ada@example.org", Role.OWNER)
+        api, _ = stage.front_end()
+        client = stack.enter_context(connect(api.url, token=stage.token))
+        stack.callback(stage._call_off)
+        yield stage, client
+
+
+def wait_until_ready(ci: DistCI, build: str) -> None:
+    wait_until(lambda: [task.state for task in ci.builds.get(build).tasks] == ["ready"])
+
+
+def of_each(both: tuple[Stage, Client], row: Row) -> list[str]:
+    """What each side answers with, but for what differs each time."""
+    answers = []
+    wait_until(lambda: both[0].ci.status.cluster().running == 0)
+    for side, system in zip(SIDES, (both[0].ci, both[1]), strict=True):
+        try:
+            answer = repr(to_json(row(system, side)))
+        except DistCIError as error:
+            answer = f"{type(error).__name__} {error}"
+        text = answer.replace("'", '"').replace(side, "side")
+        answers.append(VOLATILE.sub(r'"\1": _', text))
+    return answers
+
+
+class TestSurface:
+    def test_whatever_the_library_has_the_client_has(self, both: tuple[Stage, Client]) -> None:
+        stage, client = both
+        others = []
+        for name, value in parts(stage.ci):
+            if name in ABSENT:
+                continue
+            try:
+                ours: Any = client
+                for part in name.split("."):
+                    ours = getattr(ours, part)
+            except AttributeError:
+                others.append(f"{name} is missing")
+                continue
+            if callable(value) and inspect.signature(value).parameters != inspect.signature(ours).parameters:
+                others.append(f"{name}{inspect.signature(value)} is {inspect.signature(ours)}")
+        assert not others, "\n".join(others)
+
+    def test_what_it_is_without_is_there_in_the_library(self, both: tuple[Stage, Client]) -> None:
+        assert {*ABSENT} <= {name for name, _ in parts(both[0].ci)}
+
+    def test_so_has_a_log(self, both: tuple[Stage, Client]) -> None:
+        one, other = (system.logs.open(BUILD, "say") for system in (both[0].ci, both[1]))
+
+        assert public(one) == public(other)
+        for name in public(one):
+            value = getattr(one, name)
+            if callable(value):
+                assert inspect.signature(value).parameters == inspect.signature(getattr(other, name)).parameters, name
+
+    def test_each_method_has_a_row(self, both: tuple[Stage, Client]) -> None:
+        methods = {name for name, value in parts(both[0].ci) if callable(value) and "." in name}
+
+        assert methods - {*ABSENT} == {*ROWS}
+
+    @pytest.mark.parametrize("name", ROWS)
+    def test_both_answer_the_same(self, name: str, both: tuple[Stage, Client]) -> None:
+        one, other = of_each(both, ROWS[name])
+
+        assert one == other
+
+    @pytest.mark.parametrize("name", REFUSED)
+    def test_both_refuse_in_the_same_words(self, name: str, both: tuple[Stage, Client]) -> None:
+        one, other = of_each(both, REFUSED[name])
+
+        assert re.match(r"[A-Z]\w+ ", one)
+        assert one == other

@@ -1,0 +1,181 @@
+"""The program through a front end: whom it asks, what it shows there, what it cannot do there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from frontends import Stage, job
+from integration.cli.homes import HELLO
+from program import TIME_MAX_S, Home
+
+from distci.access import Action
+
+SECRET = "distci_" + "0" * 49
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Stage]:
+    """A system on embedded back ends."""
+    with ExitStack() as stack:
+        yield Stage(stack, tmp_path, None, None)
+
+
+@pytest.fixture
+def remote(local: Stage) -> Home:
+    """A user who has a front end of ``local``, and no back end."""
+    api, _ = local.front_end()
+    local.home.environment |= {"DISTCI_URL": api.url, "DISTCI_TOKEN": local.token}
+    return local.home
+
+
+class TestWhom:
+    def test_a_flag_names_it(self, local: Stage, home: Home) -> None:
+        api, _ = local.front_end()
+        home.environment["DISTCI_TOKEN"] = local.token
+        local.ci.jobs.put(job())
+
+        assert home.json("job", "list", "--url", api.url) == [{"job": "team/hello"}]
+
+    def test_who_names_back_ends_means_them(self, remote: Home) -> None:
+        remote.ask("job", "put", remote.file(HELLO), "--data", "elsewhere")
+
+        assert remote.ask("job", "list").stdout == ""
+        assert remote.ask("job", "list", "--data", "elsewhere").stdout == "team/hello\n"
+        both = remote.ask("job", "list", "--data", "elsewhere", "--url", "https://ci.example.org")
+        assert both.exit_code == 2
+        assert "leave out one or the other" in both.stderr
+
+    def test_the_token_may_be_in_a_file(self, local: Stage, remote: Home) -> None:
+        del remote.environment["DISTCI_TOKEN"]
+        unknown = remote.ask("job", "list")
+        remote.environment["DISTCI_TOKEN_FILE"] = remote.file(f"{local.token}\n", "token")
+
+        assert unknown.exit_code == 6
+        assert remote.ask("job", "list").exit_code == 0
+
+    @pytest.mark.parametrize("text", ["", "two words", "Authorization: Bearer x"])
+    def test_a_file_without_a_token_is_named_and_not_shown(self, remote: Home, text: str) -> None:
+        del remote.environment["DISTCI_TOKEN"]
+        remote.environment["DISTCI_TOKEN_FILE"] = file = remote.file(text, "token")
+
+        asked = remote.ask("job", "list")
+
+        assert asked.exit_code == 2
+        assert file in asked.stderr
+        assert not text or text not in asked.stderr
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("http://ci.example.org", "write https://"),
+            (f"https://ada:{SECRET}@ci.example.org", "without user, password"),
+            ("ci.example.org", "begins with https://"),
+            ("https://ci.example.org/#jobs", "? and #"),
+        ],
+    )
+    def test_another_url_is_refused(self, home: Home, url: str, said: str) -> None:
+        asked = home.ask("job", "list", "--url", url)
+
+        assert asked.exit_code == 2
+        assert said in asked.stderr
+        assert SECRET not in asked.stderr
+
+
+class TestDirectly:
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "worker run shell",
+            "worker check",
+            "up",
+            "frontend",
+            "cluster rebuild",
+            "cluster upgrade",
+            "login",
+            "backup file:///tmp/none",
+            "restore file:///tmp/none",
+            "check",
+            "bench store",
+        ],
+    )
+    def test_what_works_on_back_ends_says_so(self, remote: Home, command: str) -> None:
+        asked = remote.ask(*command.split())
+
+        assert asked.exit_code == 2
+        assert asked.stderr.count("\n") == 1
+        assert "works on the back ends themselves" in asked.stderr
+        assert "DISTCI_URL" in asked.stderr
+
+    def test_a_job_that_is_run_here_needs_neither(self, remote: Home) -> None:
+        assert remote.ask("run", remote.file(HELLO)).exit_code == 0
+
+
+class TestRights:
+    def test_who_may_start_builds_of_a_project_needs_no_right_to_look_at_the_system(
+        self, local: Stage, remote: Home
+    ) -> None:
+        local.ci.jobs.put(job())
+        scopes = [Action.READ, Action.TRIGGER]
+        remote.environment["DISTCI_TOKEN"] = local.ci.access.create_token("team", scopes, project="team").text
+
+        triggered = remote.ask("build", "trigger", "team/hello")
+
+        assert (triggered.exit_code, triggered.stdout, triggered.stderr) == (0, "team/hello#1\n", "")
+        assert remote.ask("job", "put", remote.file(HELLO)).exit_code == 6
+
+    def test_tokens_roles_and_the_audit_go_through_it(self, local: Stage, remote: Home) -> None:
+        made = remote.json("token", "create", "reader", "--scope", "read", "--project", "team")[0]
+        remote.ask("access", "grant", "ada@example.org", "owner", "--project", "team")
+        remote.ask("access", "show", "internal", "--project", "team")
+        revoked = remote.ask("token", "revoke", made["token"], "--reason", "was in a log")
+
+        assert revoked.stdout == f"{made['id']} is revoked\n"
+        listed = {item["id"]: item["state"] for item in remote.json("token", "list")}
+        assert listed[made["id"]] == "revoked"
+        assert remote.json("access", "list") == [
+            {"subject": "ada@example.org", "role": "owner", "project": "team"},
+            {"project": "team", "visibility": "internal"},
+        ]
+        done = {entry["what"]: entry for entry in remote.json("audit", "list", "--since", "1h")}
+        assert {"token.create", "access.grant", "access.show", "token.revoke"} <= {*done}
+        assert done["access.grant"]["who"].endswith("(tests)")
+
+    def test_nobody_gives_what_they_do_not_have(self, local: Stage, remote: Home) -> None:
+        remote.environment["DISTCI_TOKEN"] = local.ci.access.create_token("admin", [Action.ADMIN]).text
+
+        assert remote.ask("token", "create", "more", "--scope", "admin").exit_code == 0
+        refused = remote.ask("token", "create", "more", "--scope", "write")
+
+        assert refused.exit_code == 6
+        assert "has no scope write" in refused.stderr
+
+
+def test_an_error_may_be_json(home: Home) -> None:
+    home.environment |= {"DISTCI_URL": "http://127.0.0.1:1", "DISTCI_TOKEN": SECRET, "DISTCI_PATIENCE": "1s"}
+
+    asked = home.ask("job", "list", "--json")
+
+    error = json.loads(asked.stderr)
+    assert (error["error"], error["exit_code"]) == ("Unavailable", 4)
+    assert error["message"] == "http://127.0.0.1:1 does not answer (Connection refused)"
+
+
+def test_no_back_end_is_loaded_for_it(remote: Home) -> None:
+    slow = ("kazoo", "boto3", "sqlite3", "starlette")
+    code = f"import sys, atexit; atexit.register(lambda: print([m for m in {slow} if m in sys.modules])); from distci.cli import main; main()"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "job", "list"],
+        env=remote.environment,
+        capture_output=True,
+        text=True,
+        timeout=TIME_MAX_S,
+    )
+
+    assert (ran.stdout, ran.stderr) == ("[]\n", "")
