@@ -278,6 +278,7 @@ class Lifecycle:
                     continue  # the number belongs to a build of before the tree was lost
                 if self.read(live.build) is None:
                     self.restore(live)  # over already; or lost with the tree, and overlooked by those who rebuild it
+                log.info("accepted", extra={"build": str(live.build), "ticket": control_ticket(live.build, "plan").id})
                 return live.build
             if isinstance(settled, Done) and isinstance(settled.result, Refused) and settled.result.index > 1:
                 raise VersionConflict(f"a build of {job.job} was refused: what it builds on has changed")

@@ -21,6 +21,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Protocol, TypeVar
 
+from distci import tracing
 from distci.artifacts import Artifacts, Publication
 from distci.builds import Builds
 from distci.console import LogWriter
@@ -556,17 +557,21 @@ def serve(member: Member, serve_claim: Callable[[Claim], Claim | None]) -> None:
 
 def _serve_one(member: Member, claim: Claim | None, serve_claim: Callable[[Claim], Claim | None]) -> None:
     while claim is not None:
-        token = claim.token
-        try:
-            with claim, _resting_after_failure(member):
-                claim = serve_claim(claim)
-        except ClaimLost as error:
-            log.warning("%s", error)
-            return
-        except Exception:
-            # Whatever went wrong, it concerns this ticket; it has been put back, and this worker lives on.
-            log.exception("claim %s came to nothing", token)
-            return
+        ticket = claim.ticket
+        of_build = {name: str(ticket.body[name]) for name in ("build", "task") if name in ticket.body}
+        with tracing.doing(ticket.traceparent, ticket=claim.token, kind=ticket.kind, worker=member.name, **of_build):
+            try:
+                log.info("claimed")
+                with claim, _resting_after_failure(member):
+                    claim = serve_claim(claim)
+                log.info("done")
+            except ClaimLost as error:
+                log.warning("%s", error)
+                return
+            except Exception:
+                # Whatever went wrong, it concerns this ticket; it has been put back, and this worker lives on.
+                log.exception("claim %s came to nothing", ticket.token)
+                return
 
 
 @contextmanager

@@ -36,12 +36,16 @@ KINDS = ("control", "shell", "publish-artifacts")
 class Api:
     """A client of one front end. Each answer is held to the API's own description: its status, its type, its schema."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token: str = "", trusting: Path | None = None) -> None:
+        """``trusting`` is the file of the authority that has signed what is shown by TLS."""
         self.url = url
         self.authorization = {"Authorization": f"Bearer {token}"} if token else {}
         """The header that says who asks."""
         self._session = requests.Session()
         self._session.headers.update(self.authorization)
+        # Nothing that the environment names: neither whom to trust nor a proxy.
+        self._session.trust_env = False
+        self._session.verify = str(trusting) if trusting else True
         self.description = self._session.get(f"{url}/api/v1/openapi.json", timeout=CALL_TIME_MAX_S).json()
         self._operations = [
             (method.upper(), _expression(path, operation), operation)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -72,9 +73,9 @@ class Process:
     """A running program, whose output goes to files."""
 
     def __init__(self, home: Home, arguments: Sequence[str]) -> None:
-        number = len([*home.folder.glob("process-*.out")])
-        self._out = home.folder / f"process-{number}.out"
-        self._err = home.folder / f"process-{number}.err"
+        name = f"process-{uuid.uuid4().hex[:8]}"
+        self._out = home.folder / f"{name}.out"
+        self._err = home.folder / f"{name}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
                 [PROGRAM, *arguments],

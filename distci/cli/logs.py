@@ -30,6 +30,12 @@ def _event_formatter() -> logging.Formatter:
     """key=value on a terminal, JSON where a program reads."""
     import structlog
 
+    from distci import tracing
+
+    def doing(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """With what it was done for, of which the event itself may know better."""
+        return {**tracing.ids(), **event}
+
     first = ["timestamp", "level", "logger", "event"]
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if sys.stderr.isatty():
@@ -39,6 +45,7 @@ def _event_formatter() -> logging.Formatter:
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
+            doing,
             structlog.processors.TimeStamper(fmt="iso"),
         ],
         processors=[

@@ -59,6 +59,5 @@ async def read_bytes(request: Request, most: int) -> bytes:
 
 
 def _too_large(most: int) -> BadRequest:
-    if not most:
-        return BadRequest("no body is wanted here", status=413, headers={"Connection": "close"})
-    return BadRequest(f"the body has more than {most} bytes", status=413, headers={"Connection": "close"})
+    """The connection stays, and the rest of the body is dropped as it comes: closed in the midst of it, it would be reset, and the answer lost on its way."""
+    return BadRequest(f"the body has more than {most} bytes" if most else "no body is wanted here", status=413)

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
+from distci import tracing
 from distci.access import NOBODY, Principal, acting
 from distci.app import DistCI
 from distci.coordination.port import SessionState
@@ -46,15 +47,17 @@ class Dispatcher:
     async def serve(self, endpoint: Endpoint, request: Request) -> Response:
         """The response of an endpoint, or the problem that the request came to."""
         began = time.perf_counter()
+        request_id = _id_of(request)
+        tracing.note(request.headers.get("traceparent", ""), request=request_id, **_about(request.path_params))
         try:
             response = await self._serve(endpoint, request)
         except Exception as error:
             response = problems.of(error)
         seconds = time.perf_counter() - began
         self._metrics.requested(endpoint.name, response.status_code, seconds)
-        response.headers["X-Request-ID"] = request_id = _id_of(request)
+        response.headers["X-Request-ID"] = request_id
         if not endpoint.is_public:
-            told = {"request": request_id, "method": request.method, "path": request.url.path}
+            told = {"method": request.method, "path": request.url.path}
             log.info("served", extra=told | {"status": response.status_code, "seconds": round(seconds, 4)})
         return response
 
@@ -104,6 +107,14 @@ def _missing(path: Mapping[str, str]) -> Missing:
     if "number" in path:
         return NoSuchBuild(f"there is no build {job}#{path['number']}; `distci build list {job}` shows those there are")
     return NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")
+
+
+def _about(path: Mapping[str, str]) -> Mapping[str, str]:
+    """What a request is about, for the logs."""
+    found = {name: path[name] for name in ("job", "task", "ticket", "worker") if name in path}
+    if "number" in path:
+        found["build"] = f"{found.pop('job')}#{path['number']}"
+    return found
 
 
 def _id_of(request: Request) -> str:

@@ -168,7 +168,10 @@ class Standing:
     def collect(self) -> Iterator[Metric]:
         """Unavailable when the tree is."""
         situation = waits.read(self._tickets)
-        waiting: Counter[str] = Counter()
+        # That none waits or runs is told as 0, apart from that nobody knows: else what scales workers by it would end them in an outage.
+        waiting = Counter(dict.fromkeys(waits.kinds(situation) | {*situation.running_kinds}, 0))
+        running = Counter(waiting)
+        running.update(situation.running_kinds)
         oldest_ms: dict[str, int] = {}
         for queued in situation.queue:
             waiting[queued.kind] += 1
@@ -178,11 +181,11 @@ class Standing:
         parked = {name: len(line.waiting) for name, line in situation.lines.items()}
         yield _gauge("distci_tickets_waiting", "Tickets that wait to be claimed.", "kind", waiting)
         yield _gauge("distci_tickets_oldest_seconds", "How long the oldest of them has waited.", "kind", ages_s)
+        yield _gauge("distci_tickets_running", "Tickets that are claimed.", "kind", running)
         yield _gauge("distci_tickets_parked", "Tickets in line for a permit.", "permit", parked)
         yield _gauge("distci_workers", "Live workers that serve a kind.", "kind", serving)
         lost = sum(waits.without_heartbeat(token, situation) for token in situation.running)
         for name, told, value in (
-            ("distci_tickets_running", "Tickets that are claimed.", len(situation.running)),
             ("distci_tickets_without_heartbeat", "Claimed tickets whose worker is gone.", lost),
             ("distci_tickets_set_aside", "Tickets that were set aside.", len(self._tickets.dead_tokens())),
             ("distci_slots", "How much all live workers can do at once.", sum(w.slots for w in situation.workers)),

@@ -69,6 +69,8 @@ class Ticket:
     attempt: int = 1
     posted_ms: int = 0
     """When it was first posted, by the clock of who posted it; kept when it is claimed again."""
+    traceparent: str = ""
+    """The trace that it is part of (:mod:`distci.tracing`); by default that of whoever posts it."""
 
     def __post_init__(self) -> None:
         if not TICKET_ID.fullmatch(self.id):
@@ -126,6 +128,7 @@ class Ticket:
             "guard": self.guard,
             "permits": [[permit.name, permit.limit] for permit in self.permits],
             "limit_s": self.limit_s,
+            "traceparent": self.traceparent,
         }
         document.update({key: value for key, value in optional.items() if value})
         if self.priority != 5:
@@ -166,6 +169,7 @@ class Ticket:
                 limit_s=float(document.get("limit_s", 0)),
                 attempt=int(document["attempt"]),
                 posted_ms=int(document["posted_ms"]),
+                traceparent=_text(document.get("traceparent", "")),
             )
         except (KeyError, TypeError, ValueError, Invalid) as error:
             raise InvalidDocument(f"{where}: not a ticket: {error}") from error

@@ -15,6 +15,7 @@ from itertools import chain
 from random import Random
 from threading import Event, Lock
 
+from distci import tracing
 from distci.coordination.port import Coordination, Delete, Operation, Write
 from distci.errors import Conflict, CoordinationUnavailable, Invalid, InvalidDocument, NoSuchTicket, Unavailable
 from distci.model import Json
@@ -168,7 +169,13 @@ class Tickets:
             return ticket
         before = paths.attempts_before(epoch)
         posted_ms = int(self.clock() * 1000)
-        return replace(ticket, posted_ms=posted_ms, attempt=before + ticket.attempt, attempts=before + ticket.attempts)
+        return replace(
+            ticket,
+            posted_ms=posted_ms,
+            attempt=before + ticket.attempt,
+            attempts=before + ticket.attempts,
+            traceparent=ticket.traceparent or tracing.traceparent(),
+        )
 
     def list(self) -> Iterator[TicketView]:
         """Every live ticket: waiting, running, parked, dead; what cannot be read is shown as such.

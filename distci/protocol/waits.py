@@ -36,6 +36,8 @@ class Situation:
     workers: Sequence[WorkerView]
     running: Mapping[str, str]
     """The workers that hold claims, by token."""
+    running_kinds: Sequence[str]
+    """The kinds of their tickets, one for each."""
     heartbeats: frozenset[str]
     """Tokens of the claims whose worker lives."""
     control: Control
@@ -59,12 +61,14 @@ class Wait:
 def read(tickets: Tickets) -> Situation:
     """A picture of the tree: a few listings, and a read for each worker, claim and ticket that waits for a permit."""
     tree = tickets.tree
-    claims = [tickets.view_running(token) for token in tickets.running_tokens()]
+    seen = [tickets.view_running(token) for token in tickets.running_tokens()]
+    claims = {view.token: (view.worker, view.ticket.kind) for view in seen if view.ticket}
     return Situation(
         now_ms=int(tickets.clock() * 1000),
         queue=list(tickets.queue()),
         workers=list(workers(tickets)),
-        running={view.token: view.worker for view in claims if view.ticket},
+        running={token: worker for token, (worker, _) in claims.items()},
+        running_kinds=[kind for _, kind in claims.values()],
         heartbeats=frozenset(tickets.heartbeats()),
         control=tickets.control(),
         lines={

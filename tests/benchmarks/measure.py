@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import statistics
@@ -16,14 +17,19 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import requests
 from services import s3
 from services.ceph import Ceph, Gateway
+from services.daemon import accepts, free_port
+from services.nginx import Nginx
 from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
 import distci
 from distci import bench
+from distci.access import Action
 from distci.app import open_coordination
+from distci.bench.measuring import raw_pairs_per_s
 from distci.jobs import Jobs
 from distci.model import Result
 from distci.protocol.members import workers
@@ -40,6 +46,10 @@ JOBS_LISTED = 100
 WRITERS = 16
 LISTS = 11
 IDLE_S = 45.0
+CLIENTS = 16
+TRIGGERS = 960
+LARGE_GIB = 5
+MIB = 1024 * 1024
 
 
 def main(parts: Sequence[str]) -> int:
@@ -50,6 +60,8 @@ def main(parts: Sequence[str]) -> int:
         "scale": scale,
         "jobs": jobs,
         "idle": idle,
+        "frontend": frontend,
+        "download": download,
     }
     if unknown := [part for part in parts if part not in known]:
         print(f"no part {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
@@ -283,9 +295,111 @@ def _wait_until_quiet(servers: ZooKeeperServers) -> None:
     wait_until(is_quiet)
 
 
-def _resident_mib(process: subprocess.Popen[bytes]) -> float:
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+def _resident_mib(process: subprocess.Popen[bytes], which: str = "VmRSS") -> float:
+    found = re.search(rf"{which}:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
+
+
+# Front end
+
+
+def frontend(folder: Path) -> None:
+    """Triggers through one front end beside raw transactions on the same server, in turns."""
+    servers = ZooKeeperServers(_made(folder / "servers"))
+    with ExitStack() as stack:
+        stack.callback(servers.stop)
+        settings = Settings(
+            coordination=f"zookeeper://{servers.hosts}/bench", store=f"file://{folder / 'store'}", data=str(folder)
+        )
+        ci = stack.enter_context(distci.DistCI(settings))
+        flags = ["--coordination", settings.coordination, "--store", settings.store, "--data", str(folder)]
+        _, url = _front_end(stack, flags, folder)
+        for number in range(CLIENTS):
+            ci.jobs.put({"job": f"team/of-{number}", "tasks": [{"name": "t", "type": "shell", "script": "true"}]})
+        token = ci.access.create_token("benchmark", [Action.TRIGGER]).text
+        for what, job_of in (("a job each", lambda client: client), ("one job", lambda client: 0)):
+            rates, raw = [], []
+            for _ in range(3):
+                raw.append(2 * raw_pairs_per_s(lambda: open_coordination(settings), TRIGGERS // 2, CLIENTS))
+                rates.append(_triggers_per_s(url, token, job_of))
+            per_s, raw_per_s = statistics.median(rates), statistics.median(raw)
+            show(
+                f"triggers through a front end, {CLIENTS} clients, {what}",
+                f"{per_s:.0f}/s",
+                f"no limit; {per_s / raw_per_s:.2f} of {raw_per_s:.0f} raw transactions/s",
+            )
+
+
+def _triggers_per_s(url: str, token: str, job_of: Callable[[int], int]) -> float:
+    """Each client asks one after the other, over one connection, each time with another key."""
+
+    def run(client: int) -> None:
+        with requests.Session() as session:
+            address = f"{url}/api/v1/jobs/team/of-{job_of(client)}/-/builds"
+            for _ in range(TRIGGERS // CLIENTS):
+                told = {"Authorization": f"Bearer {token}", "Idempotency-Key": uuid.uuid4().hex}
+                answer = session.post(address, headers=told, timeout=60)
+                if answer.status_code != 201:
+                    raise SystemExit(f"a trigger came to {answer.status_code}: {answer.text}")
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(run, range(CLIENTS)))
+    return TRIGGERS / (time.perf_counter() - started)
+
+
+def download(folder: Path) -> None:
+    """A large artifact through one front end, and through nginx before it."""
+    with ExitStack() as stack:
+        ci = stack.enter_context(distci.connect(folder))
+        _publish(ci, folder)
+        front_end, url = _front_end(stack, ["--data", str(folder)], folder)
+        nginx = Nginx(folder / "nginx", [url.removeprefix("http://")])
+        stack.callback(nginx.stop)
+        token = ci.access.create_token("benchmark", [Action.READ]).text
+        [artifact] = ci.artifacts.list("big#1")
+        for what, address in (("front end", url), ("nginx and a front end", nginx.url)):
+            per_s = _download_mb_per_s(address, token, artifact.sha256, nginx.authority)
+            show(f"artifact of {LARGE_GIB} GiB through {what}", f"{per_s:.0f} MB/s", "no limit")
+        show("... memory of the front end at its peak", f"{_resident_mib(front_end, 'VmHWM'):.0f} MiB", "under 200 MB")
+
+
+def _publish(ci: distci.DistCI, folder: Path) -> None:
+    """Have a build ``big#1`` with one artifact, of text that is not all the same."""
+    ci.jobs.put(
+        {
+            "job": "big",
+            "tasks": [
+                {"name": "make", "type": "shell", "script": f"seq 1 1000000000 | head -c {LARGE_GIB}G > big"},
+                {"name": "publish", "type": "publish-artifacts", "paths": ["big"]},
+            ],
+        }
+    )
+    with _process(["up", "--data", str(folder), "--no-frontend"], folder):
+        view = ci.builds.wait(ci.builds.trigger("big"), 1800)
+    if view.result is not Result.PASSED:
+        raise SystemExit(f"{view.id} {view.state}: {[(task.name, task.state, task.reason) for task in view.tasks]}")
+
+
+def _download_mb_per_s(url: str, token: str, sha256: str, authority: Path) -> float:
+    started, digest, count = time.perf_counter(), hashlib.sha256(), 0
+    told = {"Authorization": f"Bearer {token}"}
+    address = f"{url}/api/v1/jobs/big/-/builds/1/artifacts/big"
+    with requests.get(address, headers=told, stream=True, verify=str(authority), timeout=60) as answer:
+        for piece in answer.iter_content(MIB):
+            digest.update(piece)
+            count += len(piece)
+    if digest.hexdigest() != sha256:
+        raise SystemExit(f"{count} bytes came, and not those of the artifact")
+    return count / 1e6 / (time.perf_counter() - started)
+
+
+def _front_end(stack: ExitStack, flags: Sequence[str], folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """A front end that is ready, and its address."""
+    address = f"127.0.0.1:{free_port()}"
+    process = stack.enter_context(_process(["frontend", "--listen", address, *flags], folder))
+    wait_until(lambda: accepts(int(address.rpartition(":")[2])))
+    return process, f"http://{address}"
 
 
 # Start

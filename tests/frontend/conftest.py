@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from frontends import Stage
+from services.nginx import Nginx
 
 
 @pytest.fixture
@@ -30,3 +31,15 @@ def stage(request: pytest.FixtureRequest, start_stage: Callable[..., Stage]) -> 
 def local(start_stage: Callable[..., Stage]) -> Stage:
     """A system on embedded back ends, for what has nothing to do with them."""
     return start_stage()
+
+
+@pytest.fixture
+def start_nginx(tmp_path: Path) -> Iterator[Callable[..., Nginx]]:
+    with ExitStack() as stack:
+
+        def start(*front_ends: str) -> Nginx:
+            nginx = Nginx(tmp_path / "nginx", front_ends)
+            stack.callback(nginx.stop)
+            return nginx
+
+        yield start

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from frontends import BUILD, SCOPES, Api, Stage, address_of, job, problem, shell
+from frontends import BUILD, KINDS, SCOPES, Api, Stage, address_of, job, problem, shell
 from program import Home
 from waiting import wait_until
 
@@ -207,13 +207,22 @@ def test_what_a_front_end_tells_of_tickets_and_builds(start_stage: Callable[...,
         for build in ("team/hello#1", "team/bad#1", stage.ci.builds.trigger("team/hello")):
             stage.end(build)
         assert figures(api)["distci_slots"] == 4
+        # Nothing waits and nothing runs, which is not the same as that nobody knows.
+        for kind in KINDS:
+            assert figures(api)[f'distci_tickets_waiting{{kind="{kind}"}}'] == 0
+            assert figures(api)[f'distci_tickets_running{{kind="{kind}"}}'] == 0
+        api.put("/jobs/team/long", json=job("team/long", shell("sleep 100")))
+        api.post("/jobs/team/long/-/builds")
+        wait_until(lambda: figures(api)['distci_tickets_running{kind="shell"}'] == 1)
+        api.post("/jobs/team/long/-/builds/1/cancel")
+        stage.end("team/long#1")
     seen = figures(api)
     assert seen['distci_build_seconds_count{result="passed"}'] == 2
     assert seen['distci_build_seconds_count{result="failed"}'] == 1
     assert figures(api)['distci_build_seconds_count{result="passed"}'] == 2
     assert seen['distci_coordination_seconds_count{call="commit",outcome="ok"}'] >= 2
     assert seen['distci_store_seconds_count{call="put_if_absent",outcome="ok"}'] >= 2
-    assert seen['distci_request_seconds_count{endpoint="trigger_build",status="201"}'] == 2
+    assert seen['distci_request_seconds_count{endpoint="trigger_build",status="201"}'] == 3
     assert "distci_tickets_waiting" not in " ".join(name for name, value in seen.items() if value)
 
 

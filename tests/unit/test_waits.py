@@ -24,6 +24,7 @@ def situation(*workers: WorkerView, **keys: Any) -> Situation:
     known: dict[str, Any] = {
         "queue": (),
         "running": {},
+        "running_kinds": (),
         "heartbeats": frozenset(),
         "control": Control(0, (), {}),
         "lines": {},
