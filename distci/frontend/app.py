@@ -19,6 +19,7 @@ from distci.frontend import (
     artifacts,
     builds,
     cluster,
+    gateway,
     health,
     jobs,
     login,
@@ -77,6 +78,7 @@ def create(
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
     endpoints += login.endpoints(login.Login(system, site, threads))
+    endpoints += gateway.endpoints(gateway.Desk(system, threads))
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
         routes=[*routes(endpoints, Dispatcher(system, access, threads, metrics)), *pages.routes()],
