@@ -204,7 +204,8 @@ class Attempt:
         """The variables that the task's script sees, besides secrets and those of the machine."""
         commit = attempts.commit(self.inputs)
         own = attempts.variables(self.plan, self.task, self.ticket, commit, self._gateway.build_url)
-        return dict(self.task.environment) | own
+        # Workers on the same machine that have supervisors for their scripts sweep up what has none.
+        return dict(self.task.environment) | own | {"DISTCI_GATEWAY": "true"}
 
     def prelude(self) -> str:
         """What a shell in the workspace does before the script: its variables, its directory."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import re
+import select
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -126,6 +128,7 @@ class Relay:
             try:
                 connection.request(request.command, request.path, body or None, headers)
                 self.weather.while_called(request.path, front)
+                _wait_for(connection.sock, request.connection)
                 response = connection.getresponse()
                 return response.status, dict(response.getheaders()), response.read()
             except (OSError, http.client.HTTPException):
@@ -145,6 +148,14 @@ class Relay:
     def __exit__(self, *error: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def _wait_for(answer: socket.socket, caller: socket.socket) -> None:
+    """Wait until there is an answer; OSError when whoever waits for it has hung up, as balancers tell it to those behind them."""
+    end_s = monotonic() + CALL_TIME_MAX_S
+    while answer not in (ready := select.select([answer, caller], [], [], max(0.0, end_s - monotonic()))[0]):
+        if not ready or not caller.recv(1, socket.MSG_PEEK):
+            raise OSError("nobody waits for the answer any more")
 
 
 def _body(request: BaseHTTPRequestHandler) -> Iterator[bytes]:

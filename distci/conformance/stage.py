@@ -120,6 +120,10 @@ class Stage:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, SIGKILL)
             process.wait()
+            # Until the front ends know that nobody waits for a ticket any more, they might give one away.
+            wait_until(
+                lambda: not any(offer.accepts(self.options.kind, ()) for offer in self.ci.tickets.waking.offers())
+            )
 
     def start(self, *tasks: Mapping[str, Any]) -> BuildId:
         """Have a build of these tasks run, all of the worker's kind."""

@@ -26,7 +26,7 @@ while :; do
         send_log && call POST "$url/heartbeat" || { stop=lost; break; }
         case $(< answer) in *cancelled*) stop=cancelled ;; *timed-out*) stop=timed-out ;; esac
     done
-    [ "$stop" ] && kill -KILL -- -$!; wait $!; status=$?; kill -KILL -- -$! 2> /dev/null
+    [ "$stop" ] && kill -KILL -- -$! $! 2> /dev/null; wait $!; status=$?; kill -KILL -- -$! 2> /dev/null
     [ "$stop" = lost ] && continue
     [ "$status" = 0 ] && verdict=passed || verdict=failed
     send_log && if grep -q '"is_workspace_wanted": true' claim; then tar -C workspace -cf tar . && call PUT "$url/workspace" -T tar; fi &&
