@@ -76,6 +76,7 @@ class DistCI:
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
         from distci.access.audited import AuditedBuilds, AuditedJobs, AuditedTickets
         from distci.access.rights import rules
+        from distci.gateway import Gateway
         from distci.lifecycle import Lifecycle
         from distci.logs import Logs
         from distci.published import Published
@@ -106,6 +107,7 @@ class DistCI:
         self.login_links = LoginLinks(self.tickets.tree)
         self.rebuild = Rebuild(self.lifecycle)
         self.logs = Logs(self.builds, self.store)
+        self.gateway = Gateway(self.lifecycle, self.store, self.artifacts, settings.build_url)
         self.status = Status(self.tickets, self.rebuild)
         self.why = Why(self.builds, self.lifecycle)
 

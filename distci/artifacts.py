@@ -11,6 +11,7 @@ it again.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from distci.errors import Damaged, Invalid, InvalidDocument, InvalidPath, NoSuch
 from distci.model import BuildId, Json
 from distci.safepath import Tree, check_path, encode
 from distci.store import keys
-from distci.store.port import Store
+from distci.store.port import Store, objects
 
 FORMAT = 1
 
@@ -88,6 +89,31 @@ class Artifacts:
                 pool.shutdown(cancel_futures=True)
         self._store.put(keys.artifact_index(build, task, token), _written_index(artifacts))
         return Publication(artifacts, unmatched)
+
+    def put(self, build: BuildId, task: str, token: str, name: str, stream: BinaryIO) -> Artifact:
+        """Take in one file, and note it for :meth:`gather`. The stream can be read from its beginning twice. May be repeated.
+
+        Raises :class:`~distci.errors.Invalid` for a name that no artifact can have.
+        """
+        key = keys.artifact(build, task, token, _check_name(check_path(name)))
+        digest = hashlib.file_digest(cast(io.BufferedIOBase, stream), "sha256").hexdigest()
+        artifact = Artifact(name, stream.tell(), digest)
+        stream.seek(0)
+        self._store.put(key, stream)
+        self._store.put(keys.artifact_note(build, task, token, name), _written_index([artifact]))
+        return artifact
+
+    def gather(self, build: BuildId, task: str, token: str) -> Sequence[Artifact]:
+        """Publish all files that were put one by one, and nothing else. Invalid for more than ``FILES_MAX``. May be repeated."""
+        notes = [info.key for info in objects(self._store, keys.artifact_notes(build, task, token))]
+        if len(notes) > FILES_MAX:
+            raise Invalid(f"{len(notes)} files are too many to be published; at most {FILES_MAX}")
+        with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="notes") as pool:
+            found = pool.map(lambda key: _read_index(self._store.get(key), key)[0], notes)
+            artifacts = tuple(sorted(found, key=lambda artifact: artifact.name))
+        if artifacts:
+            self._store.put(keys.artifact_index(build, task, token), _written_index(artifacts))
+        return artifacts
 
     def index(self, build: BuildId, task: str, token: str) -> Sequence[Artifact]:
         """What an attempt published, by name; nothing if it never came to that.

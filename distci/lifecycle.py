@@ -364,7 +364,7 @@ class Lifecycle:
                 raise ClaimLost(f"task {task} of {build} has been settled by another attempt")
             advance = plan.advance(made, state, event)
             try:
-                return self._finish(claim, live, made, advance, lambda: self._counts(build, task, claim.token))
+                return self._finish(claim, live, made, advance, lambda: self.counts(build, task, claim.token))
             except VersionConflict:
                 continue  # another task of the build ended at the same moment
 
@@ -823,17 +823,19 @@ class Lifecycle:
         live = self.read(build)
         return Truth.COMMITTED if live is None or live.is_cancelled else Truth.NOT_COMMITTED
 
-    def _counts(self, build: BuildId, task: str, token: str) -> bool:
-        """Whether it was this attempt that settled the task."""
+    def counts(self, build: BuildId, task: str, token: str) -> bool:
+        """Whether it was this attempt that settled the task, be it that the task was tried again since."""
         live = self.read(build)
         if live is not None:
-            return _state(live).tasks[task].token == token
+            last = _state(live).tasks[task].token
+            return last == token or any(attempt["token"] == token for attempt in self.attempts(build, task, last))
         key = keys.build_record(build)
         try:
             record = read_json(self.store.get(key), key)
         except NoSuchObject:
             return False  # the tree was lost
-        return any(entry["name"] == task and entry["token"] == token for entry in record["tasks"])
+        found = [attempt for entry in record["tasks"] if entry["name"] == task for attempt in entry["attempts"]]
+        return any(attempt["token"] == token for attempt in found)
 
 
 def task_ticket_id(build: BuildId, name: str, progress: Progress) -> str:

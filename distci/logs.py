@@ -7,19 +7,19 @@ remembered for the logs that were asked for last: forgetting it costs time and n
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
 from distci.builds import Builds, TaskView
 from distci.errors import Damaged, NoSuchTask
 from distci.model import BuildId
 from distci.store import keys
 from distci.store.port import Store
+from distci.store.sources import stream_of
 
 LINE_BYTES_MAX = 16 * 1024
 """So much of a line is shown; how long it is, is told."""
@@ -150,7 +150,7 @@ class Log:
 
     def stream(self, start: int = 0) -> BinaryIO:
         """The same as something to read from."""
-        return cast(BinaryIO, io.BufferedReader(_Stream(self.read(start)), 1))
+        return stream_of(self.read(start))
 
     def tail(self, lines: int) -> int:
         """Where the last ``lines`` lines begin, or as many of them as ``TAIL_BYTES_MAX`` hold.
@@ -268,25 +268,6 @@ class _RawLine:
     def shown(self) -> Line:
         text = self.data[:LINE_BYTES_MAX].removesuffix(b"\r").decode(errors="replace")
         return Line(self.number, self.offset, len(self.data), text)
-
-
-class _Stream(io.RawIOBase):
-    """Pieces as something to read from."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        if not self._held:
-            self._held = memoryview(next(self._pieces, b""))
-        count = min(len(buffer), len(self._held))
-        buffer[:count] = self._held[:count]
-        self._held = self._held[count:]
-        return count
 
 
 def _tokens(task: TaskView) -> Sequence[str]:

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, NamedTuple, Self, cast
@@ -26,6 +27,9 @@ PACK_BYTES_MAX = 32 * 1024 * 1024
 """Of contents in one pack, unless it is a single larger one."""
 
 CHUNK_BYTES = 1024 * 1024
+
+Read = Callable[[int], bytes]
+"""Gives as many bytes at most; none at the end."""
 
 _LEVEL = 1
 """Of compression: the network is seldom so slow that more of it pays."""
@@ -66,28 +70,32 @@ class Packer:
 
         Others may write to the file meanwhile: what was read is what is kept, size and digest included.
         """
+        return self.add_from(partial(os.read, descriptor), partial(os.lseek, descriptor, 0, os.SEEK_SET), size_bytes)
+
+    def add_from(self, read: Read, rewind: Callable[[], object], size_bytes: int) -> int:
+        """The same of anything that can be read from its beginning twice."""
         if size_bytes <= CHUNK_BYTES:
-            data = b"".join(self._chunks(descriptor, size_bytes))
+            data = b"".join(self._chunks(read, size_bytes))
             number = self._numbers.get(hashlib.sha256(data).hexdigest())
             return self._append((data,), len(data)) if number is None else number
         if size_bytes in self._sizes:
             # Perhaps it was only touched, or copied: reading twice costs less than keeping twice.
-            number = self._numbers.get(_digest(self._chunks(descriptor, size_bytes)))
+            number = self._numbers.get(_digest(self._chunks(read, size_bytes)))
             if number is not None:
                 return number
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        return self._append(self._chunks(descriptor, size_bytes), size_bytes)
+            rewind()
+        return self._append(self._chunks(read, size_bytes), size_bytes)
 
     def finish(self) -> Sequence[Content]:
         """Store what is not stored yet; all contents by their numbers."""
         self._close_pack()
         return [content.settled() if isinstance(content, _Draft) else content for content in self._contents]
 
-    def _chunks(self, descriptor: int, size_bytes: int) -> Iterator[bytes]:
-        """A file from where it stands on, at most so many bytes of it."""
+    def _chunks(self, read: Read, size_bytes: int) -> Iterator[bytes]:
+        """What is read from where it stands on, at most so many bytes of it."""
         while size_bytes > 0:
             self._checkpoint()
-            chunk = os.read(descriptor, min(size_bytes, CHUNK_BYTES))
+            chunk = read(min(size_bytes, CHUNK_BYTES))
             if not chunk:
                 return
             size_bytes -= len(chunk)

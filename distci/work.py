@@ -14,21 +14,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from math import inf
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from distci import tracing
+from distci import attempts, tracing
 from distci.artifacts import Artifacts, Publication
+from distci.attempts import Input
 from distci.builds import Builds
 from distci.console import LogWriter
 from distci.errors import ClaimLost, Damaged, Invalid, InvalidDocument, Missing, NoSuchObject, Unavailable
 from distci.isolation.port import Cause, Command, Ended, Isolation
 from distci.lifecycle import Lifecycle, LiveBuild, build_of
-from distci.model import BuildId, Json, Outcome, Plan, Task, Verdict
+from distci.model import BuildId, Outcome, Plan, Task, Verdict
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.protocol.members import Member
@@ -153,9 +153,9 @@ class TaskContext:
         """The workspace, as the task's needs left it."""
         path = self._directory / "workspace"
         if self._restored is None:
-            inputs = [keys.workspace(*attempt) for attempt, outcome in self._inputs() if outcome.get("workspace")]
+            saved = attempts.workspaces(self._inputs())
             try:
-                self._restored = self.patiently(lambda: self._workspaces.restore(inputs, path))
+                self._restored = self.patiently(lambda: self._workspaces.restore(saved, path))
             except NoSuchObject as error:
                 # Whoever saved it said so after it was there: this is no fault of the task.
                 raise Damaged(f"a workspace that {self.task.name} needs is gone: {error}") from error
@@ -239,26 +239,13 @@ class TaskContext:
         return {"PATH": self._site.search_path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb"}
 
     def _own_variables(self) -> dict[str, str]:
-        trigger = self.plan.trigger
-        return {
-            "CI": "true",
-            "DISTCI": "true",
-            "DISTCI_JOB": self.build.job,
-            "DISTCI_BUILD": str(self.build.number),
-            "DISTCI_TASK": self.task.name,
-            "DISTCI_ATTEMPT": str(self._claim.ticket.attempt),
-            "DISTCI_FENCE": self.token,
-            "DISTCI_COMMIT": trigger.commit or self.commit,
-            "DISTCI_REF": trigger.ref,
-            "DISTCI_URL": self._site.url.replace("{build}", str(self.build)),
-            "DISTCI_WORKSPACE": str(self._directory / "workspace"),
-        }
+        own = attempts.variables(self.plan, self.task, self._claim.ticket, self.commit, self._site.url)
+        return own | {"DISTCI_WORKSPACE": str(self._directory / "workspace")}
 
     @property
     def commit(self) -> str:
         """The commit that this task works on: what the first of its needs that knows one had checked out; empty when none does."""
-        known = (str(_details(outcome).get("commit") or outcome.get("commit") or "") for _, outcome in self._inputs())
-        return next(filter(None, known), "")
+        return attempts.commit(self._inputs())
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         """What the first task of this build that asked found under ``name``; found now if none has yet.
@@ -415,22 +402,8 @@ class TaskContext:
     def _secrets(self) -> dict[str, str]:
         return {name: self.secret(name) for name in self.task.secrets}
 
-    def _inputs(self) -> Iterator[tuple[tuple[BuildId, str, str], Mapping[str, Json]]]:
-        """The attempts at the task's needs that count, and their outcomes, in the order of the needs."""
-        state = self._live.state
-        for need in self.task.needs:
-            progress = state.tasks[need] if state else None
-            if progress is None or not progress.token:
-                continue
-            attempt = (BuildId.parse(progress.origin) if progress.origin else self.build, need, progress.token)
-            outcome = self.patiently(partial(self._site.lifecycle.outcome_document, *attempt))
-            if outcome:
-                yield attempt, outcome
-
-
-def _details(outcome: Mapping[str, Json]) -> Mapping[str, Json]:
-    details = outcome.get("details")
-    return details if isinstance(details, Mapping) else {}
+    def _inputs(self) -> Iterator[Input]:
+        return attempts.inputs(self._site.lifecycle, self._live, self.task, self.patiently)
 
 
 def _bytes(what: str, text: str) -> bytes:

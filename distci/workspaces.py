@@ -102,8 +102,7 @@ class Workspaces:
         bytes are not what was written, and OSError for what this machine refuses. Nothing is ever written outside the
         directory; unless all went well it is gone again, so that the call may be repeated.
         """
-        read = [self._load(key) for key in inputs]
-        snapshot = overlay([one for one, _ in read])
+        snapshot, read_bytes = self.overlaid(inputs)
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise Invalid(f"the workspace {directory} is not empty")
@@ -113,21 +112,26 @@ class Workspaces:
             with suppress(OSError):
                 remove(directory)
             raise
-        return Restored(snapshot, identities, moved_bytes + sum(size_bytes for _, size_bytes in read))
+        return Restored(snapshot, identities, moved_bytes + read_bytes)
+
+    def overlaid(self, inputs: Sequence[str]) -> tuple[Snapshot, int]:
+        """The snapshots under these keys, one laid over the other, and how many bytes were read for it. Raises as :meth:`restore` does."""
+        read = [self._load(key) for key in inputs]
+        return overlay([one for one, _ in read]), sum(size_bytes for _, size_bytes in read)
 
     def save(self, directory: Path, restored: Restored, task: str, key: str) -> Saved:
         """Store the workspace that the task of that name left, and name the snapshot ``key``.
 
         Raises :class:`~distci.errors.Invalid` for what cannot be read or carried, naming its path. May be repeated.
         """
-        kept = _worth_keeping(restored.snapshot.entries.values())
+        kept = worth_keeping(restored.snapshot.entries.values())
         with Packer(self._store, directory.parent, kept, self._checkpoint) as packer, Tree(directory) as tree:
             scan = _Scan(restored, packer, kept)
             for found in _walk(tree):
                 self._checkpoint()
                 scan.see(found)
             entries = scan.entries(packer.finish(), task)
-            snapshot = _successor(restored.snapshot, entries, task)
+            snapshot = successor(restored.snapshot, entries, task)
             data = encode(snapshot, task)
             self._store.put(key, data)
             return Saved(
@@ -162,7 +166,7 @@ class _Restoring:
             for entry in self._entries:
                 if isinstance(entry, Directory):
                     tree.make_folder(entry.path, 0o700)
-            packs = _by_pack(self._entries)
+            packs = by_pack(self._entries)
             for pack, contents in packs.items():
                 self._unpack(pack, contents, tree)
             # Links come last: nothing is written through one even if all other care were in vain.
@@ -273,9 +277,7 @@ class _Scan:
                 content = entry.content if number is None else contents[number]
                 first = path if inode is None else firsts.setdefault(inode, path)
                 entry = entry._replace(content=content, first="" if first == path else first)
-            before = self._before.get(path)
-            is_new = before is None or is_changed(before, entry)
-            entries[path] = entry._replace(origin=task if before is None or is_new else before.origin)
+            entries[path] = with_origin(entry, self._before.get(path), task)
         return entries
 
     def _see_file(self, found: Found) -> None:
@@ -331,7 +333,12 @@ def _unreadable(path: str, error: OSError) -> Invalid:
     return Invalid(f"{path!r} in the workspace cannot be read: {error.strerror}")
 
 
-def _successor(before: Snapshot, entries: Mapping[str, Entry], task: str) -> Snapshot:
+def with_origin(entry: Entry, before: Entry | None, task: str) -> Entry:
+    """What a task left at a path, with the task that last changed it as its origin."""
+    return entry._replace(origin=task if before is None or is_changed(before, entry) else before.origin)
+
+
+def successor(before: Snapshot, entries: Mapping[str, Entry], task: str) -> Snapshot:
     """What a task made of a snapshot."""
     deleted = {**before.deleted, **dict.fromkeys(before.entries, task)}
     return Snapshot(
@@ -341,7 +348,7 @@ def _successor(before: Snapshot, entries: Mapping[str, Entry], task: str) -> Sna
     )
 
 
-def _worth_keeping(entries: Iterable[Entry]) -> Collection[Content]:
+def worth_keeping(entries: Iterable[Entry]) -> Collection[Content]:
     """The contents that stay where they are. The others are packed anew if they are still there.
 
     Else a workspace that many tasks worked on would lie in ever more packs, and hold on to ever more that nobody needs:
@@ -362,7 +369,7 @@ def _worth_keeping(entries: Iterable[Entry]) -> Collection[Content]:
     return frozenset(content for content in contents if content.pack and is_kept(content.pack)) | {EMPTY}
 
 
-def _by_pack(entries: Iterable[Entry]) -> Mapping[Pack | None, Mapping[Content, Sequence[File]]]:
+def by_pack(entries: Iterable[Entry]) -> Mapping[Pack | None, Mapping[Content, Sequence[File]]]:
     """The files to be created, by pack and by what is in them."""
     packs: dict[Pack | None, dict[Content, list[File]]] = {}
     for entry in entries:

@@ -173,7 +173,11 @@ class Stage:
 
     def start_workers(self) -> None:
         """Have workers until the end of the test; what they do then is called off."""
-        self._stack.enter_context(self.workers())
+        self.enter(self.workers())
+
+    def enter(self, workers: WorkerProcess) -> None:
+        """The same for workers of another sort."""
+        self._stack.enter_context(workers)
         self._stack.callback(self._call_off)
 
     def _call_off(self) -> None:

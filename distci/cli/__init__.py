@@ -40,6 +40,7 @@ COMMANDS = {
     "check": "See whether this machine and its back ends are fit.",
     "bench": "Measure this system against its own back ends.",
     "chaos": "Kill its parts, and see whether every promise is kept.",
+    "conformance": "Try a program as a worker, with all that can go wrong.",
     "completion": "Complete commands in bash, zsh or fish.",
 }
 """Every command, in the order of the help page, with its first line there."""

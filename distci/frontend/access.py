@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from starlette.requests import HTTPConnection
 
-from distci.access import NOBODY, Action, Allowed, Denied, Nobody, Principal, Visibility, decide, disguised
+from distci.access import NOBODY, Action, Allowed, Denied, Nobody, Principal, Visibility, Worker, decide, disguised
 from distci.access.texts import masked
 from distci.app import DistCI
 from distci.errors import Forbidden, Missing, NotAuthenticated
@@ -67,6 +67,14 @@ class Access:
         """NotAuthenticated for nobody."""
         if isinstance(principal, Nobody):
             raise NotAuthenticated(LOG_IN)
+
+    def require_worker(self, principal: Principal) -> None:
+        """NotAuthenticated for nobody, Forbidden for whoever else is no worker."""
+        self.require_somebody(principal)
+        if not isinstance(principal, Worker):
+            raise Forbidden(
+                f"{principal.name} is no worker; `distci token create NAME --worker KIND` makes a token for one"
+            )
 
     def require_something(self, principal: Principal) -> None:
         """NotAuthenticated for nobody, unless there is something that everybody sees."""

@@ -20,6 +20,7 @@ from distci.frontend import (
     audit,
     builds,
     cluster,
+    gateway,
     grants,
     health,
     jobs,
@@ -83,6 +84,7 @@ def create(
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
     endpoints += login.endpoints(login.Login(system, site, threads))
+    endpoints += gateway.endpoints(gateway.Desk(system, threads))
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
         routes=[*routes(endpoints, Dispatcher(system, access, threads, metrics)), *pages.routes()],

@@ -12,6 +12,7 @@ from distci.access import Action
 from distci.frontend.builds import BUILD
 from distci.frontend.endpoint import CURSOR, Answer, Call, Content, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import page
+from distci.published import Published, Source
 
 MEDIA_TYPE = "application/octet-stream"
 
@@ -24,7 +25,11 @@ def list_artifacts(call: Call) -> Answer:
 
 def read_artifact(call: Call) -> Content:
     published = call.system.artifacts
-    source = published.find(call.build, call.path["artifact"])
+    return artifact_content(published, published.find(call.build, call.path["artifact"]))
+
+
+def artifact_content(published: Published, source: Source) -> Content:
+    """A published file, as it is sent."""
     artifact = source.artifact
     return Content(
         lambda start: published.stream(source, start),

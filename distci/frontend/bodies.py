@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import BinaryIO, cast
+
 import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from distci.documents.schema import api_problems
 from distci.documents.strict_json import DOCUMENT_BYTES_MAX, read_json
-from distci.errors import InvalidDocument
+from distci.errors import InvalidDocument, Unavailable
 from distci.frontend.endpoint import JSON, Endpoint
 from distci.frontend.problems import BadRequest
+from distci.frontend.threads import Threads
 from distci.model import Json
 
 BODY_BYTES_MAX = DOCUMENT_BYTES_MAX
 BODY_TIME_MAX_S = 30.0
-"""How long a body may take to arrive: who is slower holds a connection for nothing."""
+"""How long a body may take to arrive, and the next piece of a long one: who is slower holds a connection for nothing."""
+
+SPOOL_BYTES = 1024 * 1024
+"""Of a long body stays in memory; the rest waits in a file."""
 
 
 async def read(request: Request, endpoint: Endpoint) -> Json:
@@ -56,6 +66,37 @@ async def read_bytes(request: Request, most: int) -> bytes:
     except ClientDisconnect:
         raise BadRequest("the body was cut off") from None
     return bytes(data)
+
+
+@asynccontextmanager
+async def spooled(request: Request, threads: Threads) -> AsyncIterator[BinaryIO]:
+    """The body in a file without a name, whole: however long it is, memory stays flat, and who is slow holds no thread.
+
+    Raises BadRequest for one that was cut off, and Unavailable where this machine has no room for it.
+    """
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
+        pieces = request.stream()
+        held = bytearray()
+        try:
+            while True:
+                with anyio.fail_after(BODY_TIME_MAX_S):
+                    piece = await anext(pieces, b"")
+                held += piece
+                if len(held) >= SPOOL_BYTES or not piece:
+                    await threads.run(file.write, bytes(held), wait_max_s=math.inf, is_left_alone=False)
+                    held.clear()
+                if not piece:
+                    break
+            file.seek(0)
+        except TimeoutError:
+            raise BadRequest(
+                f"nothing of the body came for {BODY_TIME_MAX_S:g} s", status=408, headers={"Connection": "close"}
+            ) from None
+        except ClientDisconnect:
+            raise BadRequest("the body was cut off") from None
+        except OSError as error:
+            raise Unavailable(f"this front end cannot take the body in: {error.strerror}; ask another") from error
+        yield cast(BinaryIO, file)
 
 
 def _too_large(most: int) -> BadRequest:

@@ -77,7 +77,7 @@ class Dispatcher:
             path=request.path_params,
             query=query_of(endpoint, request),
             headers=headers_of(endpoint, request),
-            body=await bodies.read(request, endpoint),
+            body=None if endpoint.takes else await bodies.read(request, endpoint),
         )
         with acting(principal.name, origin_of(request)):
             if inspect.iscoroutinefunction(endpoint.handle):
@@ -94,6 +94,8 @@ class Dispatcher:
         if endpoint.action is not None:
             path = request.path_params
             self._access.require(principal, endpoint.action, path.get("job", ""), _missing(path))
+        elif endpoint.is_for_workers:
+            self._access.require_worker(principal)
         elif endpoint.is_filtered:
             self._access.require_something(principal)
         else:

@@ -125,6 +125,10 @@ class Endpoint:
     body: str = ""
     """The name of the schema of its JSON body; empty for none."""
     is_body_optional: bool = False
+    takes: str = ""
+    """The media type of a body that is no JSON: then the function, a coroutine, reads it."""
+    is_for_workers: bool = False
+    """Whether it is for workers alone, whatever project they are of."""
     is_public: bool = False
     """Whether it is for those, too, of whom nobody knows who they are."""
     is_filtered: bool = False
@@ -184,6 +188,11 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         "[0-9a-f]{1,64}",
         {"type": "string", "pattern": "^[0-9a-f]{1,64}$"},
         "A token's id, or the beginning of it.",
+    ),
+    "claim": (
+        "[^/]+",
+        {"type": "string", "minLength": 1, "pattern": "^[^/]+$"},
+        "The token of a claim, which is its fence.",
     ),
     "worker": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "The name of a worker."),
 }

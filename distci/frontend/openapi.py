@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from distci.access import Action
 from distci.documents.schema import api_schemas
 from distci.frontend import problems
 from distci.frontend.endpoint import IN_PATH, JSON, Endpoint, Parameter, Returns
@@ -83,10 +84,14 @@ def _operation(endpoint: Endpoint) -> dict[str, Json]:
     if endpoint.body:
         schema = {"$ref": SCHEMAS + endpoint.body}
         told["requestBody"] = {"required": not endpoint.is_body_optional, "content": {JSON: {"schema": schema}}}
+    if endpoint.takes:
+        told["requestBody"] = {"required": True, "content": {endpoint.takes: {}}}
     if endpoint.is_public or endpoint.is_filtered:
         told["security"] = [] if endpoint.is_public else [{}, *({name: []} for name in SECURITY)]
     if endpoint.action is not None:
         told["x-distci-right"] = str(endpoint.action)
+    elif endpoint.is_for_workers:
+        told["x-distci-right"] = str(Action.WORK)
     return told
 
 

@@ -42,6 +42,9 @@ SUPERVISOR_GRACE_S = 10.0
 MARK = b"DISTCI_FENCE="
 """A variable that the environment of every task's command has, and so of all that descends from it."""
 
+SPARED = b"DISTCI_GATEWAY="
+"""A variable of scripts that have no supervisor, since they are run by workers of another sort, which see to what they start."""
+
 LOCALE = "LC_CTYPE"
 """What Python sets in its own environment when that names no locale (PEP 538), whatever its options say."""
 
@@ -307,7 +310,8 @@ def _sweep_orphans() -> int:
     """Kill what descends from commands whose supervisor is gone."""
     killed = 0
     for pid in _pids():
-        if MARK in _environment(pid) and not _is_supervised(pid):
+        environment = _environment(pid)
+        if MARK in environment and SPARED not in environment and not _is_supervised(pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, SIGKILL)
                 killed += 1

@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from threading import Lock
 
 from distci.protocol.paths import Name, comes_back, project_tag
 from distci.protocol.records import Ticket
@@ -32,22 +33,25 @@ class Turns:
     """Whose turn it is: the project that this claimer has served least lately, by weight; among equals at random.
 
     Stride scheduling (Waldspurger and Weihl, 1995): each claim moves its project's next turn on by 1/weight. A project that was not seen
-    lately comes in where the others stand, so it goes first and has nothing to catch up with.
+    lately comes in where the others stand, so it goes first and has nothing to catch up with. Any thread may use it.
     """
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._now = 0.0
         self._next: dict[str, float] = {}
 
     def order(self, projects: Iterable[str], random: Random) -> Sequence[str]:
         """The projects in the order of their turns."""
-        return sorted(sorted(projects), key=lambda project: (self._next.get(project, self._now), random.random()))
+        with self._lock:
+            return sorted(sorted(projects), key=lambda project: (self._next.get(project, self._now), random.random()))
 
     def took(self, project: str, weight: float = 1.0) -> None:
         """One of its tickets was claimed."""
-        self._now = self._next.get(project, self._now)
-        self._next[project] = self._now + 1 / weight
-        self._next = {other: turn for other, turn in self._next.items() if turn > self._now}
+        with self._lock:
+            self._now = self._next.get(project, self._now)
+            self._next[project] = self._now + 1 / weight
+            self._next = {other: turn for other, turn in self._next.items() if turn > self._now}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from distci.coordination.port import Create, Delete, Operation, SessionState
 from distci.errors import CoordinationUnavailable, Invalid, InvalidDocument
 from distci.protocol import choosing, outcomes, paths, permits, transactions
-from distci.protocol.claims import Claim
-from distci.protocol.outcomes import Truth
-from distci.protocol.records import Control, Ticket
+from distci.protocol.claims import Claim, Holder
+from distci.protocol.outcomes import GivesUp, Truth
+from distci.protocol.records import Control, Offer, Running, Ticket
 from distci.protocol.tree import Done
 
-if TYPE_CHECKING:
-    from distci.protocol.members import Member
+UNWOKEN_POLL_S = 2.0
+"""How long one waits for its next look whom nobody can wake."""
 
 IDLE_POLL_S = 45.0
 """How long an idle worker trusts to be woken, give or take half: the net below a wake-up that died with whoever got it."""
@@ -48,25 +48,65 @@ BATON_S = 0.1
 """Least time between two looks for somebody idle to pass the rest of a queue on to."""
 
 
-class Claimer:
-    """Claims for one member. :meth:`next` is for one thread; the rest may be called from any."""
+class Claimant(Holder, Protocol):
+    """For whom tickets are claimed."""
 
-    def __init__(self, member: Member) -> None:
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def offer(self) -> Offer: ...
+
+    @property
+    def wakes(self) -> bool:
+        """Whether it can be woken, and so waits for that."""
+
+    @property
+    def is_willing(self) -> bool:
+        """Whether it takes tickets now."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all slots are taken."""
+
+    def takes(self, ticket: Ticket) -> bool:
+        """Whether it may have a ticket that its offer suits."""
+
+    def hold(self, ticket: Ticket, slots: Sequence[tuple[str, int]]) -> Claim:
+        """Know of a claim before it can exist."""
+
+    def beside(self, running: Running) -> Sequence[Operation]:
+        """What else is true once the claim is its own."""
+
+
+class Claimer:
+    """Claims for one claimant. :meth:`next` and :meth:`look` are for one thread at a time; the rest may be called from any."""
+
+    def __init__(
+        self,
+        member: Claimant,
+        woken: Event | None = None,
+        turns: choosing.Turns | None = None,
+        patience: GivesUp | None = None,
+    ) -> None:
+        """``woken`` is set to end a wait. ``turns`` are whose turn it is, where several claim as one. ``patience`` is for a claim whose answer was lost."""
         self._member = member
         self._tickets = member.tickets
         self._tree = member.tickets.tree
         self._coordination = member.tickets.tree.coordination
         self._random = member.tickets.random
         self._idle_path = paths.idle(member.offer.name, member.name)
-        self._woken = Event()
+        self._woken = woken or Event()
         self._closed = Event()
+        self._patience = patience or self._closed
         self._is_idle = False
         self._has_backlog = False
         self._line: choosing.Line | None = None
         self._known_control: tuple[int, Control] | None = None
-        self._turns = choosing.Turns()
+        self._turns = turns or choosing.Turns()
         self._tag = paths.worker_tag(member.name)
         self._seen: dict[paths.Name, float] = {}
+        self._not_ours: set[paths.Name] = set()
         self._left_to_others_s = LEFT_TO_OTHERS_S
         self._front: Sequence[str] = ()
         self._behind: list[str] = []
@@ -77,11 +117,21 @@ class Claimer:
 
     def next(self) -> Claim | None:
         """A claim; None after waiting in vain, or when the member drains. Ends the wait when woken."""
+        claim, wait_s = self.look()
+        if claim is None:
+            self._woken.wait(wait_s)
+        return claim
+
+    def look(self) -> tuple[Claim | None, float]:
+        """A claim; or how many seconds to wait to be woken before the next look."""
+        if self._is_idle and self._woken.is_set():
+            self._is_idle = self._coordination.exists(self._idle_path) is not None
         # Who is idle looks once for each wait, after it has made sure that it can be woken.
-        claim = (None if self._is_idle else self._claim_one()) or self._claim_or_idle()
+        claim = None if self._is_idle else self._claim_one()
         if claim is not None:
             self._left_to_others_s = LEFT_TO_OTHERS_S
-        return claim
+            return claim, 0.0
+        return self._claim_or_idle()
 
     def wake(self) -> None:
         """End a wait in :meth:`next`."""
@@ -96,6 +146,11 @@ class Claimer:
         """Stop waiting for anything, and be idle no more."""
         self._closed.set()
         self.be_idle_no_more()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its idle node was there when it last looked."""
+        return self._is_idle
 
     def be_idle_no_more(self) -> None:
         """End a wait in :meth:`next`, and let nobody wake this worker for a ticket; CoordinationUnavailable if that is not to be had."""
@@ -145,19 +200,24 @@ class Claimer:
 
     # Going idle
 
-    def _claim_or_idle(self) -> Claim | None:
-        """Go idle, look once more, and wait to be woken if there is nothing."""
+    def _claim_or_idle(self) -> tuple[Claim | None, float]:
+        """Go idle, and look once more; how long to wait to be woken if there is nothing."""
         self._woken.clear()
-        if not self._member.is_willing or not self._go_idle():
-            return None
+        if not self._member.is_willing:
+            return None, 0.0
+        if not self._member.wakes:
+            return None, UNWOKEN_POLL_S
+        if not self._go_idle():
+            return None, 0.0
         claim = self._claim_one()
+        if claim is not None:
+            self._left_to_others_s = LEFT_TO_OTHERS_S
+            return claim, 0.0
         wait_s = IDLE_POLL_S * self._random.uniform(0.5, 1.5)
         if self._seen:
             wait_s = min(wait_s, self._left_to_others_s)
             self._left_to_others_s *= LONGER_EACH_TIME
-        if claim is None and self._woken.wait(wait_s):
-            self._is_idle = self._coordination.exists(self._idle_path) is not None
-        return claim
+        return None, wait_s
 
     def _go_idle(self) -> bool:
         """Make sure that the idle node is there and watched. The pools are listed after this, never before it."""
@@ -250,7 +310,8 @@ class Claimer:
         for folder in folders:
             for text in self._coordination.children(folder):
                 try:
-                    found[paths.Name.parse(text)] = f"{folder}/{text}"
+                    if (name := paths.Name.parse(text)) not in self._not_ours:
+                        found[name] = f"{folder}/{text}"
                 except Invalid as error:
                     path = f"{folder}/{text}"
                     self._tickets.set_aside(path, f"unreadable.{paths.digest(path, 16)}", str(error))
@@ -268,6 +329,9 @@ class Claimer:
             name = paths.Name.parse(queued_at.rpartition("/")[2])
             self._tickets.set_aside(queued_at, paths.token(name.ticket, name.attempt), str(error))
             return None
+        if not self._member.takes(ticket):
+            self._not_ours.add(paths.Name.parse(queued_at.rpartition("/")[2]))
+            return None
         slots = permits.acquire(self._tree, ticket.permits)
         if isinstance(slots, permits.Full):
             step = permits.park(self._tree, ticket, slots)
@@ -284,14 +348,14 @@ class Claimer:
         claim = self._member.hold(ticket, slots)
         settled: Done | Truth | None = None
         try:
-            operations = transactions.claim(claim.running, queued_at, control)
+            operations = [*transactions.claim(claim.running, queued_at, control), *self._member.beside(claim.running)]
             idle_change = self._idle_change()
             hints = [*idle_change, *baton]
             settled = outcomes.settle(
                 self._tree,
                 lambda: self._tree.commit(*operations, hints=hints),
                 lambda: outcomes.of_claim(self._tree, claim.running),
-                self._closed,
+                self._patience,
             )
         finally:
             if settled is None:

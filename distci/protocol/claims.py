@@ -7,18 +7,41 @@ from dataclasses import replace
 from threading import Event
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from distci.coordination.port import Check, Operation, Reason, Refused
 from distci.errors import ClaimLost, CoordinationUnavailable, Unavailable, VersionConflict
 from distci.protocol import outcomes, paths, permits, transactions
-from distci.protocol.outcomes import Truth
+from distci.protocol.outcomes import GivesUp, Truth
 from distci.protocol.records import Running, Ticket
-from distci.protocol.tickets import Step
+from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
 
-if TYPE_CHECKING:
-    from distci.protocol.members import Member
+
+class Holder(Protocol):
+    """What a claim asks of whoever holds it: a member, or somebody who speaks for a worker that has no session."""
+
+    @property
+    def tickets(self) -> Tickets: ...
+
+    @property
+    def control_version(self) -> int:
+        """Version of ``/control`` that it goes by."""
+
+    def keep(self, follow: Sequence[Ticket]) -> Claim | None:
+        """A claim, so far in memory only, of the first of these tickets that it goes on with at once."""
+
+    def settled(self, claim: Claim) -> None:
+        """The transaction that begins the claim is known to have been committed."""
+
+    def forget(self, claim: Claim, is_stray: bool = False) -> None:
+        """The claim is over; ``is_stray``: it is not known whether it ever began."""
+
+    def idle_hint(self) -> list[Operation]:
+        """Going idle with the end of a claim."""
+
+    def went_idle(self) -> None:
+        """That took effect."""
 
 
 class Claim:
@@ -28,9 +51,11 @@ class Claim:
     stop and write nothing more. One thread works on a claim at a time.
     """
 
-    def __init__(self, member: Member, running: Running) -> None:
+    def __init__(self, member: Holder, running: Running, patience: GivesUp | None = None) -> None:
+        """``patience`` says when its end waits for the tree no longer, which is then unavailable; None: when the claim is lost."""
         self.running = running
         self.lost = Event()
+        self._patience = patience or self.lost
         self._member = member
         self._is_over = False
         self._renewed_at = monotonic()
@@ -59,7 +84,7 @@ class Claim:
         Raises :class:`~distci.errors.ClaimLost` when the claim has been superseded (nothing took effect), and
         :class:`~distci.errors.VersionConflict` when one of ``operations`` was refused: read again, and finish again; or when a
         ticket that follows stands in the queue already.
-        While the tree cannot be reached it waits.
+        While the tree cannot be reached it waits, as long as its holder has patience.
         """
         kept = self._member.keep(follow) if keep else None
         if kept is None:
@@ -181,11 +206,13 @@ class Claim:
             try:
                 settled = outcomes.settle(
                     tree,
-                    lambda: outcomes.persist(commit, self.lost),
+                    lambda: outcomes.persist(commit, self._patience),
                     lambda: outcomes.of_end(tree, self.running, proof),
-                    self.lost,
+                    self._patience,
                 )
             except CoordinationUnavailable as error:
+                if not self.lost.is_set():
+                    raise
                 raise self._superseded() from error
             if isinstance(settled, Done) and settled.committed:
                 if settled.hints:

@@ -151,6 +151,17 @@ class Member:
 
     # What claims and the claimer ask of their member
 
+    wakes = True
+    """Whether it can be woken, and so waits for that."""
+
+    def takes(self, ticket: Ticket) -> bool:
+        """Whether it may have a ticket that its offer suits: any."""
+        return True
+
+    def beside(self, running: Running) -> Sequence[Operation]:
+        """What else is true once the claim is its own: nothing."""
+        return ()
+
     @property
     def is_willing(self) -> bool:
         """Whether it takes tickets: it is neither drained nor resting."""

@@ -185,6 +185,13 @@ class Running:
     """Tells one claim from another after a lost answer."""
     slots: Sequence[tuple[str, int]] = ()
     """The permit slots that this claim holds: (permit name, slot)."""
+    lease_s: float = 0
+    """Of a worker without a session: for how long the claim stands, by the tree's own times, unless it is renewed; 0: as long as a session lives."""
+
+    @property
+    def limit_s(self) -> float:
+        """How long the claim may stand without being renewed; 0: for ever, as long as its heart beats."""
+        return self.lease_s or self.ticket.limit_s
 
     def to_bytes(self) -> bytes:
         document = {
@@ -195,6 +202,8 @@ class Running:
         }
         if self.slots:
             document["slots"] = [list(slot) for slot in self.slots]
+        if self.lease_s:
+            document["lease_s"] = self.lease_s
         return to_bytes(document)
 
     @classmethod
@@ -206,7 +215,8 @@ class Running:
             slots = tuple((_text(name), int(slot)) for name, slot in document.get("slots", ()))
             for slot in slots:
                 check_path(paths.permit(*slot))
-            return cls(ticket, _text(document["worker"]), _text(document["nonce"]), slots)
+            lease_s = float(document.get("lease_s", 0))
+            return cls(ticket, _text(document["worker"]), _text(document["nonce"]), slots, lease_s)
         except (KeyError, TypeError, ValueError, Invalid) as error:
             raise InvalidDocument(f"{where}: not a claimed ticket: {error}") from error
 

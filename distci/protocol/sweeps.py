@@ -179,7 +179,7 @@ class Sweeper:
     def _end_ms(self, node: Node | None) -> float:
         """When a claim's limit passes unless it is renewed, by the tree's clock."""
         try:
-            limit_s = Running.from_bytes(node.data, "a claim").ticket.limit_s if node else 0
+            limit_s = Running.from_bytes(node.data, "a claim").limit_s if node else 0
         except InvalidDocument:
             limit_s = 0
         return node.stat.modified_ms + limit_s * 1000 if node and limit_s else math.inf

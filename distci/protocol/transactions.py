@@ -62,11 +62,11 @@ def claim(running: Running, queued_at: str, control_version: int) -> list[Operat
 
 
 def start(running: Running) -> list[Operation]:
-    """The nodes that make a claim: its record, its heartbeat, its permit slots."""
+    """The nodes that make a claim: its record, its heartbeat, its permit slots. The heartbeat of one with a lease lasts as it does."""
     token = running.ticket.token
     return [
         Create(paths.running(token), running.to_bytes()),
-        Create(paths.owner(token), ephemeral=True),
+        Create(paths.owner(token), ephemeral=not running.lease_s),
         *take(running.slots, token),
     ]
 

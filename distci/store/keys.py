@@ -15,6 +15,7 @@
                              log/<offset>             console bytes from that offset on
                              artifacts.json           names, sizes and digests of
                              artifacts/<name>         the files it published
+                             artifact-notes/<name>    size and digest of one, until all are in the index
                              workspace.json           the workspace it left, as packs and the files in them
     packs/<two digits>/<digest>                       packed files, named by their SHA-256
     epochs/<number>                                   marker: that many trees have been made on this store
@@ -261,6 +262,15 @@ def artifact_index(build_id: BuildId, task_name: str, token: str) -> str:
 
 def artifact(build_id: BuildId, task_name: str, token: str, name: str) -> str:
     return check_key(f"{attempt(build_id, task_name, token)}artifacts/{_segment(name)}")
+
+
+def artifact_notes(build_id: BuildId, task_name: str, token: str) -> str:
+    """What the keys of all notes of an attempt start with."""
+    return f"{attempt(build_id, task_name, token)}artifact-notes/"
+
+
+def artifact_note(build_id: BuildId, task_name: str, token: str, name: str) -> str:
+    return check_key(f"{artifact_notes(build_id, task_name, token)}{_segment(name)}")
 
 
 def workspace(build_id: BuildId, task_name: str, token: str) -> str:

@@ -1,8 +1,10 @@
-"""Where the bytes of an upload come from."""
+"""Where the bytes of an upload come from, and streams of what comes in pieces."""
 
 from __future__ import annotations
 
-from typing import BinaryIO
+import io
+from collections.abc import Iterator
+from typing import Any, BinaryIO, cast
 
 
 class WholeReads:
@@ -19,3 +21,31 @@ class WholeReads:
             chunks.append(chunk)
             size -= len(chunk)
         return b"".join(chunks)
+
+
+def stream_of(pieces: Iterator[bytes]) -> BinaryIO:
+    """Pieces, none of them empty, as something to read from. To close it ends what gives them."""
+    return cast(BinaryIO, io.BufferedReader(_Pieces(pieces), 1))
+
+
+class _Pieces(io.RawIOBase):
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._held:
+            self._held = memoryview(next(self._pieces, b""))
+        count = min(len(buffer), len(self._held))
+        buffer[:count] = self._held[:count]
+        self._held = self._held[count:]
+        return count
+
+    def close(self) -> None:
+        end = getattr(self._pieces, "close", None)
+        if end is not None and not self.closed:
+            end()
+        super().close()

@@ -24,8 +24,8 @@ TIME_MAX_S = 30
 KEPT_S = 5.0
 """What is revoked must be refused everywhere within a second; a busy machine is slower."""
 
-READ, TRIGGER, WRITE, ADMIN = "read", "trigger", "write", "admin"
-ALL, KNOWN, FILTERED = "all", "known", "filtered"
+READ, TRIGGER, WRITE, ADMIN, WORK = "read", "trigger", "write", "admin", "work"
+ALL, KNOWN, FILTERED, WORKERS = "all", "known", "filtered", "workers"
 
 ROWS: Mapping[str, tuple[str, str]] = {
     "list_jobs": (FILTERED, ""),
@@ -72,6 +72,17 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "list_visibilities": ("system", ADMIN),
     "set_visibility": ("system", ADMIN),
     "list_audit": ("system", ADMIN),
+    "claim_ticket": (WORKERS, ""),
+    "keep_claim": ("job", WORK),
+    "read_script": ("job", WORK),
+    "read_prelude": ("job", WORK),
+    "write_log": ("job", WORK),
+    "read_workspace": ("job", WORK),
+    "write_workspace": ("job", WORK),
+    "read_input_artifact": ("job", WORK),
+    "write_artifact": ("job", WORK),
+    "complete_attempt": ("job", WORK),
+    "give_back_claim": ("job", WORK),
     "get_metrics": ("system", READ),
     "get_live": (ALL, ""),
     "get_ready": (ALL, ""),
@@ -135,7 +146,8 @@ PEOPLE: Mapping[str, Who] = {
     "token-write": token(WRITE),
     "token-admin": token(ADMIN),
     "token-elsewhere": Who(),
-    "worker": Who(sees_all=True),
+    "worker": Who(frozenset({WORK}), frozenset({WORK}), sees_all=True),
+    "worker-elsewhere": Who(in_system=frozenset({WORK})),
 }
 
 
@@ -165,7 +177,7 @@ def shown_by(stage: Stage, api: Api, name: str) -> dict[str, str]:
     elif kind == "token":
         made = stage.ci.access.create_token(name, [Action(scope)])
     elif kind == "worker":
-        made = stage.ci.access.create_worker_token(name, ["shell"])
+        made = stage.ci.access.create_worker_token(name, ["shell"], project=scope and "other")
     else:
         return as_person(stage, api, f"{name}@example.org")
     return {"Authorization": f"Bearer {made.text}"}
@@ -183,8 +195,16 @@ def operations(api: Api) -> Iterator[tuple[str, str, str]]:
 
 
 def at(path: str, project: str) -> str:
-    given = {"job": f"{project}/hello", "number": "1", "task": "say", "artifact": "a", "ticket": "t", "worker": "w"}
-    given["token"] = "0"
+    given = {
+        "job": f"{project}/hello",
+        "number": "1",
+        "task": "say",
+        "artifact": "a",
+        "ticket": "t",
+        "worker": "w",
+        "token": "0",
+        "claim": "t.1",
+    }
     given["code"] = "distcil_" + "0" * 49
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)
 
@@ -224,6 +244,8 @@ def expected(who: Who, operation: str, where: str, action: str, visibility: str)
         return None
     if where in (ALL, FILTERED) or (where == KNOWN and who.is_known):
         return admitted
+    if where == WORKERS and who.is_known:
+        return admitted if WORK in who.in_system else [(403, "Forbidden")]
     if who.is_known and where != KNOWN and who.may(where, action, visibility):
         return admitted
     if not who.is_known:

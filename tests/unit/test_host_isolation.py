@@ -653,6 +653,18 @@ def test_a_sweep_removes_who_has_no_supervisor_any_more(supervised: Runner, orph
     assert orphan.wait() == -signal.SIGKILL
 
 
+def test_a_sweep_spares_the_script_of_a_worker_that_has_no_supervisors(supervised: Runner) -> None:
+    environment = {**supervised.environment, "DISTCI_GATEWAY": "true"}
+    script = subprocess.Popen(["/bin/sleep", str(LONG_S)], env=environment)
+    try:
+        wait_until(lambda: script.pid in supervised.left())
+        supervised.isolation.sweep()
+        assert script.poll() is None
+    finally:
+        script.kill()
+        script.wait()
+
+
 def test_a_sweep_spares_who_is_supervised(runner: Runner) -> None:
     # Given a command that runs while another worker on this machine starts
     ended, _ = runner.script("echo ready; sleep 0.2; exit 5", output=lambda data: HostIsolation(find_cgroups()).sweep())

@@ -1,0 +1,50 @@
+"""All cases, one after the other, each with the program started anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from distci.conformance.cases import CASES, Case, Unmet
+from distci.conformance.relay import Weather
+from distci.conformance.stage import Options, Stage
+from distci.errors import Conflict, Invalid, Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a case."""
+
+    case: str
+    is_met: bool
+    expected: str
+    seen: str
+
+
+def run(options: Options, names: Sequence[str], tell: Callable[[str], None]) -> Iterator[Verdict]:
+    """Try the worker in these cases (all, where none is named). Invalid for one that there is not."""
+    known = {case.name: case for case in CASES}
+    if unknown := [name for name in names if name not in known]:
+        raise Invalid(f"there is no case {unknown[0]!r}; there are: {', '.join(known)}")
+    with Stage(options) as stage:
+        for case in [known[name] for name in names] or CASES:
+            tell(case.name)
+            yield _tried(stage, case)
+
+
+def _tried(stage: Stage, case: Case) -> Verdict:
+    stage.start_front_ends()
+    stage.relay.begin(Weather())
+    try:
+        with stage.worker():
+            return Verdict(case.name, True, case.expected, case.play(stage))
+    except Unmet as unmet:
+        return Verdict(case.name, False, case.expected, str(unmet))
+    finally:
+        # What a broken worker has left must not be the next one's.
+        for build in stage.ci.lifecycle.live_builds():
+            with suppress(Missing, Invalid, Conflict):
+                stage.ci.builds.cancel(build)
+                if token := stage.claimed(build):
+                    stage.take_away(token)

@@ -1,0 +1,393 @@
+"""The ticket gateway: workers that reach neither tree nor store do their work by these calls, each at any front end.
+
+What a call may do is told by two tokens: that of the worker, by which it claims, and that of the claim, which is the fence: it stands in
+the path of all that is done for it, and a call with one that does not hold any more gets 409 and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import BinaryIO, TypeVar
+from urllib.parse import quote
+
+import anyio
+from starlette.responses import Response
+
+from distci import tarballs
+from distci.access import Action, Worker
+from distci.app import DistCI
+from distci.errors import Forbidden
+from distci.frontend import bodies, etags
+from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
+from distci.frontend.artifacts import artifact_content
+from distci.frontend.builds import BUILD, address
+from distci.frontend.content import PIECE_BYTES, until_gone
+from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter, Returns
+from distci.frontend.threads import Threads
+from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
+from distci.model import Json, Outcome, Verdict
+from distci.process import NAME
+from distci.protocol.leases import LEASE_S
+from distci.protocol.records import Offer
+from distci.store.sources import stream_of
+from distci.views import to_bytes
+
+ATTEMPT = f"{BUILD}/tasks/{{task}}/attempts/{{claim}}"
+BYTES, TEXT, TAR = "application/octet-stream", "text/plain; charset=utf-8", "application/x-tar"
+WAIT_MAX_S = 50.0
+PAUSE_MIN_S = 0.05
+"""Least time between two looks, where somebody else was faster."""
+
+KEY = Parameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[ -~]+$"},
+    "Another one for each claim. Asked again with the same, after an answer that was lost, it is the same claim.",
+    place="header",
+)
+
+RANGE = Parameter("Range", {"type": "string"}, "`bytes=FIRST-LAST`, `bytes=FIRST-`, `bytes=-COUNT`.", place="header")
+
+Result = TypeVar("Result")
+
+
+class Woken(Event):
+    """An event that threads set and a coroutine waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._seen = asyncio.Event()
+
+    def set(self) -> None:
+        super().set()
+        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+            self._loop.call_soon_threadsafe(self._seen.set)
+
+    def begin(self) -> None:
+        """From now on it is waited for."""
+        self._seen.clear()
+
+    async def until_set(self, time_max_s: float) -> None:
+        with anyio.move_on_after(time_max_s):
+            await self._seen.wait()
+
+
+class Desk:
+    """Where workers ask for work, and hand it in."""
+
+    def __init__(self, system: DistCI, threads: Threads) -> None:
+        self._gateway = system.gateway
+        self._published = system.artifacts
+        self._store = system.store
+        self._threads = threads
+
+    async def claim(self, call: Call) -> Response:
+        """A claim, as soon as there is one. Waiting for it costs no thread."""
+        wanted = call.body
+        woken = Woken()
+        asking = self._asking(call, woken)
+        found: list[Attempt | None] = []
+        raised: list[Exception] = []
+
+        async def serve() -> None:
+            try:
+                found.append(await self._wait(asking, woken, wanted.get("wait_s", 0)))
+            except Exception as error:
+                # The group would wrap it.
+                raised.append(error)
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(until_gone, call.request.receive, group.cancel_scope.cancel)
+                await serve()
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._run(asking.close)
+        if raised:
+            raise raised[0]
+        if not found or found[0] is None:
+            return Response(None, 204)
+        document = await self._run(_document, found[0])
+        return Response(to_bytes(document), 201, {"Location": document["url"]}, JSON)
+
+    async def write_log(self, call: Call) -> Response:
+        data = await bodies.read_bytes(call.request, CHUNK_BYTES_MAX)
+        end = await self._run(lambda: self._attempt(call).write_log(call.query["offset"], data))
+        return Response(to_bytes({"next": end}), media_type=JSON)
+
+    async def put_artifact(self, call: Call) -> Response:
+        await self._run(self._attempt, call)
+        async with bodies.spooled(call.request, self._threads) as file:
+            # Its time may have come while the body did.
+            artifact = await self._run(lambda: self._attempt(call).put_artifact(call.path["artifact"], file))
+        return Response(to_bytes(artifact), media_type=JSON)
+
+    def read_artifact(self, call: Call) -> Content:
+        return artifact_content(self._published, self._attempt(call).find_artifact(call.path["artifact"]))
+
+    async def put_workspace(self, call: Call) -> Response:
+        await self._run(self._attempt, call)
+        async with bodies.spooled(call.request, self._threads) as file:
+            folder = Path(tempfile.gettempdir())
+            files = await self._run(lambda: self._attempt(call).put_workspace(file, folder))
+        return Response(to_bytes({"files": files}), media_type=JSON)
+
+    def read_workspace(self, call: Call) -> Content:
+        snapshot = self._attempt(call).workspace()
+        return Content(
+            lambda start: _from(tarballs.write(self._store, snapshot), start),
+            tarballs.size_bytes(snapshot),
+            f"{call.path['token']}-workspace",
+            TAR,
+        )
+
+    def keep(self, call: Call) -> Answer:
+        return Answer({"stop": self._attempt(call).keep()})
+
+    def script(self, call: Call) -> Content:
+        return _content(self._attempt(call).script())
+
+    def prelude(self, call: Call) -> Content:
+        return _content(self._attempt(call).prelude().encode(errors="surrogateescape"))
+
+    def complete(self, call: Call) -> Answer:
+        given = call.body
+        outcome = Outcome(
+            Verdict(given["verdict"]),
+            given.get("reason", ""),
+            given.get("exit_status"),
+            given.get("signal"),
+            given.get("details", {}),
+        )
+        recorded = self._gateway.complete(_worker(call).id, call.build, call.path["task"], call.path["claim"], outcome)
+        told = ("verdict", "reason", "exit_status", "signal", "details")
+        return Answer({name: recorded[name] for name in told})
+
+    def give_back(self, call: Call) -> Answer:
+        self._attempt(call).give_back(call.query["reason"] or "given back by its worker")
+        return Answer({"token": call.path["claim"], "is_given_back": True})
+
+    def _asking(self, call: Call, woken: Event) -> Asking:
+        worker, wanted = _worker(call), call.body
+        offer = Offer(*(tuple(dict.fromkeys(wanted.get(part, ()))) for part in ("kinds", "labels", "only")))
+        if not worker.may_offer(offer.kinds, offer.labels):
+            raise Forbidden(
+                f"{worker.name} may serve {' '.join(sorted(worker.kinds))} and offer {' '.join(worker.labels) or 'no label'}, nothing else"
+            )
+        name = wanted.get("name") or (worker.label if NAME.fullmatch(worker.label) else "worker")
+        key = call.headers.get("idempotency-key") or uuid.uuid4().hex
+        return self._gateway.ask(Caller(worker.id, name), offer, key, worker.project, woken)
+
+    async def _wait(self, asking: Asking, woken: Woken, wait_s: float) -> Attempt | None:
+        until = anyio.current_time() + wait_s
+        attempt = await self._run(asking.served)
+        while attempt is None:
+            woken.begin()
+            attempt, pause_s = await self._run(asking.look)
+            left_s = until - anyio.current_time()
+            if attempt is None and left_s <= 0:
+                # Another front end may have answered it meanwhile.
+                return await self._run(asking.served)
+            if attempt is None:
+                await woken.until_set(min(max(pause_s, PAUSE_MIN_S), left_s))
+        return attempt
+
+    async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        return await self._threads.run(function, *arguments, wait_max_s=math.inf, is_left_alone=False)
+
+    def _attempt(self, call: Call) -> Attempt:
+        return self._gateway.attempt(_worker(call).id, call.build, call.path["task"], call.path["claim"])
+
+
+def _worker(call: Call) -> Worker:
+    # Nobody else has the right that the endpoints take.
+    assert isinstance(call.principal, Worker)
+    return call.principal
+
+
+def _from(pieces: Iterator[bytes], start: int) -> BinaryIO:
+    """A stream of what comes in pieces, from an offset on."""
+    stream = stream_of(pieces)
+    while start > 0 and (skipped := stream.read(min(start, PIECE_BYTES))):
+        start -= len(skipped)
+    return stream
+
+
+def _content(data: bytes) -> Content:
+    return Content(lambda start: io.BytesIO(data[start:]), len(data), etags.digest(data), TEXT)
+
+
+def _document(attempt: Attempt) -> dict[str, Json]:
+    """What a worker needs to know of its claim."""
+    task = attempt.task
+    return {
+        "token": attempt.token,
+        "build": str(attempt.build),
+        "task": task.name,
+        "type": task.type,
+        "attempt": attempt.ticket.attempt,
+        "url": f"{address(attempt.build)}/tasks/{quote(task.name, safe='')}/attempts/{quote(attempt.token, safe='')}",
+        "labels": [*task.labels],
+        "arguments": dict(task.arguments),
+        "environment": attempt.environment(),
+        "secrets": [*task.secrets],
+        "timeout_s": task.timeout_s,
+        "is_workspace_wanted": attempt.is_workspace_wanted,
+        "lease_s": LEASE_S,
+        "heartbeat_s": HEARTBEAT_S,
+    }
+
+
+def endpoints(desk: Desk) -> Sequence[Endpoint]:
+    text = {200: Returns("Its bytes.", media_type=TEXT, headers=("ETag",))}
+    return (
+        Endpoint(
+            "POST",
+            "/claims",
+            "claim_ticket",
+            "Claim a task to work on",
+            desk.claim,
+            None,
+            {
+                201: Returns("The claim, and where all that is done for it begins.", "claim", headers=("Location",)),
+                204: Returns("There was nothing for this worker to do.", media_type=""),
+            },
+            (KEY,),
+            body="claim-wanted",
+            is_for_workers=True,
+            tag="gateway",
+            description="The answer may be waited for (`wait_s`). A claim that nobody is told of is given up after its lease.",
+        ),
+        Endpoint(
+            "POST",
+            f"{ATTEMPT}/heartbeat",
+            "keep_claim",
+            "Keep a claim, and learn whether its work shall end",
+            desk.keep,
+            Action.WORK,
+            {200: Returns("Whether to go on.", "heartbeat")},
+            tag="gateway",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/script",
+            "read_script",
+            "Read the task's script as a file to be executed",
+            desk.script,
+            Action.WORK,
+            text,
+            tag="gateway",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/prelude",
+            "read_prelude",
+            "Read what a shell does before the script: variables and directory",
+            desk.prelude,
+            Action.WORK,
+            text,
+            tag="gateway",
+        ),
+        Endpoint(
+            "PUT",
+            f"{ATTEMPT}/log",
+            "write_log",
+            "Put bytes into the task's log",
+            desk.write_log,
+            Action.WORK,
+            {200: Returns("They are there.", "log-written")},
+            (
+                Parameter(
+                    "offset",
+                    {"type": "integer", "minimum": 0, "maximum": 10**15},
+                    "Where in the log they belong.",
+                    is_required=True,
+                ),
+            ),
+            takes=BYTES,
+            tag="gateway",
+            description="Sent again, the same bytes at the same place are there once.",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/workspace",
+            "read_workspace",
+            "Fetch the workspace to work in",
+            desk.read_workspace,
+            Action.WORK,
+            {
+                200: Returns("A tar file of it.", media_type=TAR, headers=("ETag",)),
+                206: Returns("A range of it.", media_type=TAR, headers=("ETag", "Content-Range")),
+            },
+            (RANGE,),
+            tag="gateway",
+        ),
+        Endpoint(
+            "PUT",
+            f"{ATTEMPT}/workspace",
+            "write_workspace",
+            "Hand in the workspace for the tasks that need it",
+            desk.put_workspace,
+            Action.WORK,
+            {200: Returns("It counts once the attempt has completed.", "workspace-written")},
+            takes=BYTES,
+            tag="gateway",
+            description="A tar file, which may be compressed by gzip, bzip2 or xz.",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/artifacts/{{artifact}}",
+            "read_input_artifact",
+            "Fetch an artifact of this build",
+            desk.read_artifact,
+            Action.WORK,
+            {
+                200: Returns("Its bytes.", media_type=BYTES, headers=ARTIFACT_HEADERS),
+                206: Returns("A range of them.", media_type=BYTES, headers=(*ARTIFACT_HEADERS, "Content-Range")),
+            },
+            (RANGE,),
+            tag="gateway",
+        ),
+        Endpoint(
+            "PUT",
+            f"{ATTEMPT}/artifacts/{{artifact}}",
+            "write_artifact",
+            "Hand in a file to be published",
+            desk.put_artifact,
+            Action.WORK,
+            {200: Returns("It is published once the attempt has completed.", "artifact")},
+            takes=BYTES,
+            tag="gateway",
+        ),
+        Endpoint(
+            "PUT",
+            f"{ATTEMPT}/outcome",
+            "complete_attempt",
+            "Say how the work ended, which ends the claim",
+            desk.complete,
+            Action.WORK,
+            {200: Returns("What is on record. Said again, that is the same.", "attempt-outcome")},
+            body="outcome",
+            tag="gateway",
+        ),
+        Endpoint(
+            "DELETE",
+            ATTEMPT,
+            "give_back_claim",
+            "Let another worker have the ticket",
+            desk.give_back,
+            Action.WORK,
+            {200: Returns("It waits for its next attempt.", "claim-given-back")},
+            (Parameter("reason", {"type": "string", "default": "", "maxLength": 400}, "Why, for the record."),),
+            tag="gateway",
+        ),
+    )

@@ -1,0 +1,317 @@
+"""Work for those who reach neither tree nor store: claim, keep, write and complete attempts at tasks, one call at a time.
+
+::
+
+    ask ----> claimed --renew, log, artifacts, workspace--> completed
+                 |  \\
+                 |   give back: the ticket waits again, attempt + 1
+                 +-- not renewed for the lease: taken away, attempt + 1
+
+Nothing is remembered between two calls: the claim, its lease and the key that it was asked for with are in the tree (:mod:`distci.protocol.leases`), all
+that was written is in the store. So each call may come to another process. The token of the claim is its fence: a call with
+one that does not hold any more raises :class:`~distci.errors.ClaimLost` and changes nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+from typing import BinaryIO
+
+from distci import attempts, tarballs
+from distci.artifacts import Artifact, Artifacts
+from distci.attempts import Input
+from distci.console import LOG_BYTES_MAX
+from distci.errors import ClaimLost, Forbidden, IllegalTransition, Invalid, NoSuchTask
+from distci.lifecycle import Lifecycle, LiveBuild, build_of
+from distci.model import BuildId, Json, Outcome, Plan, Task, TaskState, Verdict
+from distci.protocol import leases
+from distci.protocol.choosing import Turns
+from distci.protocol.claiming import Claimer
+from distci.protocol.leases import Request, Standing
+from distci.protocol.outcomes import Deadline
+from distci.protocol.records import Offer, Ticket
+from distci.published import Published, Source
+from distci.snapshots import File, Snapshot, encode
+from distci.store import keys
+from distci.store.port import Store, objects
+from distci.workspaces import Workspaces
+
+HEARTBEAT_S = 5.0
+"""How often a worker should ask whether to go on: so soon it learns of a cancel, and many calls fit into a lease."""
+
+CHUNK_BYTES_MAX = 4 * 1024 * 1024
+"""Most bytes of a log in one call."""
+
+INTERPRETER = "/bin/sh -e"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A worker, as far as it has shown who it is."""
+
+    id: str
+    """Of its token: nobody else may speak of what it has claimed."""
+    name: str
+
+    @property
+    def worker(self) -> str:
+        """What the tree calls it: a name that no worker with a session can have."""
+        return f"{self.name}@{self.id}"
+
+
+class Gateway:
+    """Speaks for workers without a session. Any thread may use it."""
+
+    def __init__(self, lifecycle: Lifecycle, store: Store, published: Published, build_url: str = "") -> None:
+        """``build_url`` is where people find a build, ``{build}`` filled in."""
+        self.lifecycle = lifecycle
+        self.store = store
+        self.published = published
+        self.build_url = build_url
+        self.tickets = lifecycle.tickets
+        self._turns = Turns()
+
+    def ask(self, caller: Caller, offer: Offer, key: str, project: str, woken: Event) -> Asking:
+        """Ask for a task that this offer suits, of a job within a project (all where that is empty)."""
+
+        def takes(ticket: Ticket) -> bool:
+            return "task" in ticket.body and is_of(ticket, project)
+
+        request = Request(self.tickets, caller.worker, offer, key, takes=takes, is_choosy=bool(project))
+        claimer = Claimer(request, woken, self._turns, Deadline(leases.PATIENCE_S))
+        return Asking(self, caller, request, claimer)
+
+    def attempt(self, caller_id: str, build: BuildId, task: str, token: str) -> Attempt:
+        """The attempt that a token stands for. ClaimLost when it is over, Forbidden when it is somebody else's."""
+        found = leases.standing(self.tickets, token)
+        if found is None:
+            raise ClaimLost(f"claim {token} is over or has been taken over: stop its work, and claim anew")
+        attempt = Attempt(self, found)
+        if (attempt.build, attempt.name) != (build, task):
+            raise NoSuchTask(f"{token} is no attempt at task {task} of {build}")
+        if found.running.worker.rpartition("@")[2] != caller_id:
+            raise Forbidden(f"claim {token} is another worker's")
+        return attempt
+
+    def complete(self, caller_id: str, build: BuildId, task: str, token: str, outcome: Outcome) -> Mapping[str, Json]:
+        """End an attempt; what is then on record of it. Repeated, that is the same, whatever the outcome now said.
+
+        Raises ClaimLost when the attempt does not count, Invalid while bytes in the middle of the log are missing, and
+        IllegalTransition when it is cancelled though nobody has cancelled the build.
+        """
+        try:
+            self.attempt(caller_id, build, task, token).settle(outcome)
+        except ClaimLost:
+            # Perhaps it was this very call, or one before it, whose answer was lost.
+            if not self._is_settled(caller_id, build, task, token):
+                raise
+        return self._recorded(build, task, token)
+
+    def _is_settled(self, caller_id: str, build: BuildId, task: str, token: str) -> bool:
+        document = self._recorded(build, task, token)
+        is_ours = str(document.get("worker", "")).rpartition("@")[2] == caller_id
+        return is_ours and document["verdict"] != TaskState.LOST and self.lifecycle.counts(build, task, token)
+
+    def _recorded(self, build: BuildId, task: str, token: str) -> Mapping[str, Json]:
+        return self.lifecycle.outcome_document(build, task, token) or {}
+
+
+class Asking:
+    """A request that is being served. :meth:`look` may be called again and again, by one thread at a time; then :meth:`close`."""
+
+    def __init__(self, gateway: Gateway, caller: Caller, request: Request, claimer: Claimer) -> None:
+        self._gateway = gateway
+        self._caller = caller
+        self._request = request
+        self._claimer = claimer
+
+    def served(self) -> Attempt | None:
+        """What this request was given before, whoever served it. ClaimLost when that is over."""
+        token = self._request.served()
+        if token is None:
+            return None
+        found = leases.standing(self._gateway.tickets, token)
+        if found is None:
+            raise ClaimLost(f"this request was given claim {token}, which is over; ask with another key")
+        return Attempt(self._gateway, found)
+
+    def look(self) -> tuple[Attempt | None, float]:
+        """What could be claimed; or how many seconds to wait to be woken before the next look."""
+        claim, wait_s = self._claimer.look()
+        if claim is not None:
+            return self._attempt(claim.token), 0.0
+        return (None, wait_s) if self._request.is_willing else (self.served(), wait_s)
+
+    def close(self) -> None:
+        """Let nobody wake this worker any more."""
+        if self._claimer.is_idle:
+            self._claimer.close()
+
+    def _attempt(self, token: str) -> Attempt | None:
+        found = leases.standing(self._gateway.tickets, token)
+        return Attempt(self._gateway, found) if found else None
+
+
+class Attempt:
+    """One claim of a task that stands, for one call. What it does not stand long enough for raises ClaimLost."""
+
+    def __init__(self, gateway: Gateway, standing: Standing) -> None:
+        self.token = standing.running.ticket.token
+        self.build = build_of(standing.running.ticket)
+        self.name = str(standing.running.ticket.body["task"])
+        self._gateway = gateway
+        self._lifecycle = gateway.lifecycle
+        self._store = gateway.store
+        self._artifacts = Artifacts(gateway.store)
+        self._workspaces = Workspaces(gateway.store)
+        self._standing = standing
+
+    @property
+    def ticket(self) -> Ticket:
+        return self._standing.running.ticket
+
+    @cached_property
+    def live(self) -> LiveBuild:
+        live = self._lifecycle.read(self.build)
+        if live is None or live.state is None:
+            raise ClaimLost(f"{self.build} is not running any more: stop the work of claim {self.token}")
+        return live
+
+    @cached_property
+    def plan(self) -> Plan:
+        return self._lifecycle.plan_of(self.live)
+
+    @property
+    def task(self) -> Task:
+        return self.plan.task(self.name)
+
+    @cached_property
+    def inputs(self) -> Sequence[Input]:
+        """The attempts at the task's needs that count."""
+        return [*attempts.inputs(self._lifecycle, self.live, self.task)]
+
+    @property
+    def is_workspace_wanted(self) -> bool:
+        """Whether some task needs what this one leaves."""
+        return any(self.name in other.needs for other in self.plan.tasks)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that the task's script sees, besides secrets and those of the machine."""
+        commit = attempts.commit(self.inputs)
+        own = attempts.variables(self.plan, self.task, self.ticket, commit, self._gateway.build_url)
+        # Workers on the same machine that have supervisors for their scripts sweep up what has none.
+        return dict(self.task.environment) | own | {"DISTCI_GATEWAY": "true"}
+
+    def prelude(self) -> str:
+        """What a shell in the workspace does before the script: its variables, its directory."""
+        exports = [f"export {name}={shlex.quote(value)}" for name, value in self.environment().items()]
+        directory = shlex.quote(self.task.arguments.get("directory") or ".")
+        lines = [*exports, 'export DISTCI_WORKSPACE="$PWD"', f"mkdir -p -- {directory} && cd -- {directory}"]
+        return "".join(f"{line}\n" for line in lines)
+
+    def script(self) -> bytes:
+        """The task's script as a file that can be executed: it begins with ``#!``. Missing when the task has none."""
+        script, shell = self.task.arguments.get("script"), self.task.arguments.get("shell")
+        if not isinstance(script, str):
+            raise NoSuchTask(f"task {self.name} is of type {self.task.type}, which has no script")
+        if shell:
+            script = f"#!/usr/bin/env -S {shell}\n{script}"
+        elif not script.startswith("#!"):
+            script = f"#!{INTERPRETER}\n{script}"
+        return script.encode(errors="surrogateescape")
+
+    def keep(self) -> Verdict | None:
+        """Let the lease begin anew, and learn how the work shall end now; None: it shall go on.
+
+        Work that shall end is renewed no more: who does not heed it loses the claim when the lease is over.
+        """
+        if self.live.is_cancelled and not self.task.on_cancel:
+            return Verdict.CANCELLED
+        timeout_s = self.task.timeout_s
+        if timeout_s and self._standing.age_s(self._gateway.tickets) >= timeout_s:
+            return Verdict.TIMED_OUT
+        if not self._standing.renew(self._gateway.tickets):
+            raise ClaimLost(f"claim {self.token} has just been taken over: stop its work, and claim anew")
+        return None
+
+    def write_log(self, offset: int, data: bytes) -> int:
+        """Put bytes into the log where they belong; where the next ones do. May be repeated, also with more bytes than there were before."""
+        if len(data) > CHUNK_BYTES_MAX:
+            raise Invalid(f"{len(data)} bytes are too many for one call; at most {CHUNK_BYTES_MAX} fit")
+        if offset + len(data) > LOG_BYTES_MAX:
+            raise Invalid(f"the log is full: it takes {LOG_BYTES_MAX} bytes")
+        key = keys.log_chunk(self.build, self.name, self.token, offset)
+        if not data or self._store.put_if_absent(key, data):
+            return offset + len(data)
+        # Sent before. That may have been less, when it was all that there was; and it may come late, when more is there.
+        there = self._store.head(key)
+        return offset + (there.size_bytes if there else 0)
+
+    def log_bytes(self) -> int:
+        """How long the log is. Invalid, naming them, when bytes before its end are missing or there twice."""
+        end = 0
+        for info in objects(self._store, keys.log(self.build, self.name, self.token)):
+            offset = keys.offset_of_chunk(info.key)
+            if offset > end:
+                raise Invalid(f"bytes {end} to {offset} of the log are missing; send them, then complete again")
+            if offset < end:
+                raise Invalid(f"bytes {offset} to {end} of the log were sent twice: send what follows at `next`")
+            end = offset + info.size_bytes
+        return end
+
+    def put_artifact(self, name: str, stream: BinaryIO) -> Artifact:
+        """Take in a file that the attempt publishes when it completes. May be repeated."""
+        return self._artifacts.put(self.build, self.name, self.token, name, stream)
+
+    def find_artifact(self, name: str) -> Source:
+        """A file that another task of the build has published; NoSuchArtifact when none has."""
+        return self._gateway.published.find(self.build, name)
+
+    def workspace(self) -> Snapshot:
+        """What the tasks that this one needs have left. Invalid when two of them changed a path differently."""
+        return self._workspaces.overlaid(attempts.workspaces(self.inputs))[0]
+
+    def put_workspace(self, tar: BinaryIO, folder: Path) -> int:
+        """Take in the workspace that the attempt leaves, a tar file; how many files it has. May be repeated.
+
+        ``folder`` takes what has to wait for its turn. Raises Invalid for what no workspace can hold, naming its path.
+        """
+        snapshot = tarballs.read(self._store, tar, self.workspace(), self.name, folder)
+        self._store.put(keys.workspace(self.build, self.name, self.token), encode(snapshot, self.name))
+        return sum(isinstance(entry, File) for entry in snapshot.entries.values())
+
+    def settle(self, outcome: Outcome) -> None:
+        """Put the outcome on record and move the build on."""
+        is_called_off = self.live.is_cancelled and not self.task.on_cancel
+        if outcome.verdict is Verdict.CANCELLED and not is_called_off:
+            raise IllegalTransition(f"nobody has cancelled {self.build}; a claim is given back by DELETE")
+        record = {
+            "worker": self._standing.running.worker,
+            "attempt": self.ticket.attempt,
+            "started_ms": self._standing.stat.created_ms,
+            "ended_ms": self._lifecycle.now_ms(),
+            "log_bytes": self.log_bytes(),
+            "workspace": self._store.head(keys.workspace(self.build, self.name, self.token)) is not None,
+            "commit": attempts.commit(self.inputs),
+            "artifacts": len(self._artifacts.gather(self.build, self.name, self.token)),
+            "after": self.ticket.body.get("after", ""),
+        }
+        self._lifecycle.settle(self._standing.claim(self._gateway.tickets), self.name, outcome, record)
+
+    def give_back(self, reason: str) -> None:
+        """Let another worker have the ticket, which uses up this attempt."""
+        self._standing.claim(self._gateway.tickets).give_back(reason)
+
+
+def is_of(ticket: Ticket, project: str) -> bool:
+    """Whether a ticket is of a job of that project, or of one within it."""
+    try:
+        job = build_of(ticket).job
+    except Invalid:
+        return False
+    return not project or job == project or job.startswith(f"{project}/")

@@ -1,0 +1,155 @@
+"""Claims of workers that have no session with the tree: whoever they reach speaks for them, another process each time.
+
+A member's claim lives as long as its session. Here nobody's session may carry it, since the process that answered the claim may die before the
+next call. So the heartbeat's node lasts, and the record says for how long the claim stands unless it is renewed: its *lease*, by the
+tree's own times. Sweepers take it away after that, as they do with work that hangs; the fence, and all else, is as for every claim.
+
+A ticket is asked for with a *key*. The transaction that claims remembers it with the token, as the cause of a build is remembered: so whoever asks
+again with the same key, after an answer that was lost, is given that same claim, also by a process that never heard of the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from distci.coordination.port import Operation, Stat
+from distci.errors import CoordinationUnavailable
+from distci.protocol import outcomes, paths, transactions
+from distci.protocol.claims import Claim
+from distci.protocol.records import Offer, Running, Ticket
+from distci.protocol.tickets import DAY_S, Tickets
+
+LEASE_S = 60.0
+"""For how long a claim stands that nobody renews. Sweepers leave it alone a little longer, as with all that is overdue."""
+
+RENEW_AFTER_S = LEASE_S / 4
+"""A renewal costs a write, so it is left out while the last one is younger than this."""
+
+PATIENCE_S = 10.0
+"""How long a transaction whose answer was lost is looked for while the tree is away."""
+
+
+class Spokesman:
+    """Holds claims for workers that have no session. It need not remember them: all there is to know is in the tree."""
+
+    control_version = -1
+
+    def __init__(self, tickets: Tickets) -> None:
+        self.tickets = tickets
+
+    def keep(self, follow: Sequence[Ticket]) -> Claim | None:
+        """None: what follows goes to whoever asks next."""
+        return None
+
+    def settled(self, claim: Claim) -> None:
+        """Nothing needs to be known of it."""
+
+    def forget(self, claim: Claim, is_stray: bool = False) -> None:
+        """Nothing was known. A claim that nobody is told of ends with its lease, or is given to who asks again."""
+
+    def idle_hint(self) -> list[Operation]:
+        """Nothing: a worker is idle when it asks."""
+        return []
+
+    def went_idle(self) -> None: ...
+
+
+class Request(Spokesman):
+    """One worker's request for one ticket, as a :class:`~distci.protocol.claiming.Claimer` serves it."""
+
+    def __init__(
+        self,
+        tickets: Tickets,
+        worker: str,
+        offer: Offer,
+        key: str,
+        *,
+        takes: Callable[[Ticket], bool] = lambda ticket: True,
+        is_choosy: bool = False,
+    ) -> None:
+        """``takes`` says whether it may have a ticket that its offer suits. One that ``is_choosy`` refuses many, and so is woken for none."""
+        super().__init__(tickets)
+        # Two processes may serve the same request for a while, each with an idle node of its own.
+        self.name = f"{worker}~{tickets.new_nonce()[:8]}"
+        self.offer = offer
+        self.takes = takes
+        self.wakes = not is_choosy
+        self.is_willing = True
+        self._worker = worker
+        self._key = key
+        self._held: Claim | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return self._held is not None
+
+    def hold(self, ticket: Ticket, slots: Sequence[tuple[str, int]]) -> Claim:
+        self._held = Claim(self, Running(ticket, self._worker, self._key, slots, LEASE_S))
+        return self._held
+
+    def forget(self, claim: Claim, is_stray: bool = False) -> None:
+        """If the ticket was refused because another process has served this request, no other is tried."""
+        self._held = None
+        self.is_willing = not is_stray and self.served() is None
+
+    def beside(self, running: Running) -> Sequence[Operation]:
+        return transactions.remember(self._cause, self._today, running.ticket.token)
+
+    def served(self) -> str | None:
+        """The token of the claim that this request was given, by whomever; None as yet."""
+        coordination = self.tickets.tree.coordination
+        coordination.sync()
+        for day in (self._today, self._today - 1, self._today + 1):
+            if node := coordination.read(paths.once(day, self._cause)):
+                return node.data.decode()
+        return None
+
+    @property
+    def _cause(self) -> str:
+        return f"claim {self._worker} {self._key}"
+
+    @property
+    def _today(self) -> int:
+        return int(self.tickets.clock() // DAY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A claim that stands, as it was read."""
+
+    running: Running
+    stat: Stat
+
+    def claim(self, tickets: Tickets) -> Claim:
+        """The claim, to be ended by whoever speaks for its worker. CoordinationUnavailable when that takes too long."""
+        return Claim(Spokesman(tickets), self.running, outcomes.Deadline(PATIENCE_S))
+
+    def age_s(self, tickets: Tickets) -> float:
+        """How long it has stood, by the tree's own times."""
+        return (tickets.tree.now_ms() - self.stat.created_ms) / 1000
+
+    def renew(self, tickets: Tickets) -> bool:
+        """Let its lease begin anew; False when it does not stand any more. May be repeated."""
+        if tickets.tree.now_ms() - self.stat.modified_ms < RENEW_AFTER_S * 1000:
+            return True
+        done = tickets.tree.commit(transactions.renew(self.running))
+        if done.unknown:
+            raise CoordinationUnavailable(
+                f"whether claim {self.running.ticket.token} was renewed is not known; try again"
+            )
+        return done.committed
+
+
+def standing(tickets: Tickets, token: str) -> Standing | None:
+    """The claim of a token, if it stands and has a lease. InvalidDocument when its record cannot be read."""
+    coordination, path = tickets.tree.coordination, paths.running(token)
+    node = coordination.read(path)
+    if node is None:
+        # Another process may have made it a moment ago.
+        coordination.sync()
+        node = coordination.read(path)
+    if node is None:
+        return None
+    running = Running.from_bytes(node.data, path)
+    return Standing(running, node.stat) if running.lease_s else None

@@ -1,0 +1,171 @@
+"""Claims without a session on real trees: kept by renewals, given up without, and given again to who asks with the same key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from threading import Event
+
+import pytest
+from waiting import wait_until
+
+from distci.coordination.port import Coordination, Create, Operation
+from distci.errors import ClaimLost, CoordinationUnavailable
+from distci.protocol import Offer, Permit, Sweeper, Ticket, Tickets, leases, paths
+from distci.protocol.claiming import Claimer
+from distci.protocol.claims import Claim
+from distci.protocol.leases import Request, Standing, standing
+from distci.protocol.outcomes import Deadline
+from distci.testing import CutCoordination
+
+Connect = Callable[[], CutCoordination]
+
+
+@pytest.fixture
+def connect(cluster: object) -> Iterator[Connect]:
+    """Connections to one empty tree."""
+    with ExitStack() as stack:
+
+        def connect() -> CutCoordination:
+            coordination: Coordination = cluster.connect()  # type: ignore[attr-defined]
+            stack.callback(coordination.close)
+            return CutCoordination(coordination)
+
+        yield connect
+
+
+@pytest.fixture(autouse=True)
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a test can wait for."""
+    monkeypatch.setattr(leases, "LEASE_S", 1.0)
+    monkeypatch.setattr(leases, "RENEW_AFTER_S", 0.1)
+
+
+class Front:
+    """A process that speaks for workers: dead, as far as the tree knows, as soon as it is left."""
+
+    def __init__(self, coordination: CutCoordination) -> None:
+        self.line = coordination
+        self.tickets = Tickets(coordination)
+
+    def claimer(self, key: str, worker: str = "lab@1") -> tuple[Request, Claimer]:
+        request = Request(self.tickets, worker, Offer(("x",)), key)
+        return request, Claimer(request, Event(), patience=Deadline(0))
+
+    def claim(self, key: str, worker: str = "lab@1") -> Claim | None:
+        return self.claimer(key, worker)[1].look()[0]
+
+    def standing(self, token: str) -> Standing:
+        found = standing(self.tickets, token)
+        assert found
+        return found
+
+
+def sweep(front: Front) -> int:
+    return Sweeper(front.tickets, "s", lambda: ["s"], grace_s=0, overdue_grace_s=0).sweep()
+
+
+def places(front: Front) -> Sequence[tuple[str, str]]:
+    return sorted((view.place, view.token) for view in front.tickets.list())
+
+
+def claims(operations: Sequence[Operation]) -> bool:
+    return any(isinstance(step, Create) and step.path.startswith(paths.RUNNING) for step in operations)
+
+
+def test_a_claim_outlives_who_spoke_for_its_worker_and_is_finished_by_another(connect: Connect) -> None:
+    one, other = Front(connect()), Front(connect())
+    one.tickets.post(Ticket("a", "x"))
+    assert one.claim("k")
+    one.line.close()
+    assert sweep(other) == 0
+    assert other.standing("a.1").renew(other.tickets)
+    other.standing("a.1").claim(other.tickets).finish(follow=[Ticket("b", "y")])
+    assert places(other) == [("waiting", "b.1")]
+
+
+def test_a_claim_that_nobody_renews_is_given_up_after_its_lease(connect: Connect) -> None:
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x", permits=(Permit("p"),), limit_s=1000))
+    assert front.claim("k")
+    late = front.standing("a.1")
+    wait_until(lambda: sweep(front) > 0)
+    assert places(front) == [("waiting", "a.2")]
+    assert front.tickets.tree.coordination.children(paths.permit_folder("p")) == []
+    assert not late.renew(front.tickets)
+    with pytest.raises(ClaimLost):
+        late.claim(front.tickets).finish()
+
+
+def test_a_claim_that_is_renewed_stands(connect: Connect) -> None:
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x"))
+    assert front.claim("k")
+
+    def is_old() -> bool:
+        found = front.standing("a.1")
+        assert found.renew(front.tickets)
+        assert sweep(front) == 0
+        return found.age_s(front.tickets) > 3
+
+    wait_until(is_old)
+
+
+def test_a_request_that_was_served_is_served_the_same(connect: Connect) -> None:
+    one, other = Front(connect()), Front(connect())
+    one.tickets.post(Ticket("a", "x"), Ticket("b", "x"))
+    first = one.claim("k")
+    assert first
+    request, claimer = other.claimer("k")
+    assert claimer.look() == (None, 0.0)
+    assert (request.served(), request.is_willing) == (first.token, False)
+    assert other.claimer("k", "lab@2")[0].served() is None
+    assert len(places(one)) == 2
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_claim_whose_answer_was_lost_is_found_by_its_key(connect: Connect, committed: bool) -> None:
+    """The process that claims loses the answer, and cannot find out: whoever is asked next can."""
+    one, other = Front(connect()), Front(connect())
+    one.tickets.post(Ticket("a", "x"))
+
+    def cut(operations: Sequence[Operation]) -> bool:
+        one.line.is_cut = claims(operations)
+        return one.line.is_cut
+
+    one.line.lose_answer(committed=committed, when=cut)
+    with pytest.raises(CoordinationUnavailable):
+        one.claim("k")
+    request, claimer = other.claimer("k")
+    if committed:
+        assert request.served() == "a.1"
+    else:
+        claim, _ = claimer.look()
+        assert claim
+        assert claim.token == "a.1"
+
+
+def test_a_finish_that_cannot_be_found_out_about_is_an_outage_and_can_be_said_again(connect: Connect) -> None:
+    one, other = Front(connect()), Front(connect())
+    one.tickets.post(Ticket("a", "x"))
+    assert one.claim("k")
+    ending = Claim(leases.Spokesman(one.tickets), one.standing("a.1").running, Deadline(0))
+    one.line.is_cut = True
+    with pytest.raises(CoordinationUnavailable):
+        ending.finish()
+    other.standing("a.1").claim(other.tickets).finish()
+    assert places(other) == []
+
+
+def test_who_may_not_have_a_ticket_leaves_it_to_others(connect: Connect) -> None:
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x", {"n": 1}), Ticket("b", "x", {"n": 2}))
+    choosy = Request(
+        front.tickets, "lab@1", Offer(("x",)), "k", takes=lambda ticket: ticket.body["n"] == 2, is_choosy=True
+    )
+    claim, _ = Claimer(choosy, Event(), patience=Deadline(0)).look()
+    assert claim
+    assert claim.token == "b.1"
+    nothing = Request(front.tickets, "lab@1", Offer(("x",)), "l", takes=lambda ticket: False, is_choosy=True)
+    assert Claimer(nothing, Event(), patience=Deadline(0)).look()[0] is None
+    assert front.tickets.waking.offers() == []

@@ -1,0 +1,435 @@
+"""Workers that reach nothing but front ends: what they are given, what they hand in, and what becomes of it when answers and front ends are lost."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import tarfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from frontends import BUILD, Stage, problem, raw, shell
+from gateways import Hand, Lab
+from waiting import wait_until
+
+from distci.model import BuildId, TaskState
+from distci.protocol import paths
+from distci.protocol.leases import standing
+from distci.store.port import objects
+
+WORKER = Path(__file__).parents[2] / "docs" / "examples" / "worker.sh"
+LARGE_BYTES = 256 * 1024 * 1024
+
+
+def take_away(stage: Stage, token: str) -> None:
+    """The claim, as a sweeper does."""
+    found = standing(stage.ci.tickets, token)
+    assert found
+    found.claim(stage.ci.tickets).give_back("taken away")
+
+
+def written(stage: Stage) -> list[str]:
+    return [info.key for info in objects(stage.ci.store, "builds/") if "/tasks/" in info.key]
+
+
+def test_a_task_is_claimed_printed_and_completed_by_curl(stage: Stage) -> None:
+    lab = Lab(stage)
+    build = lab.start(shell("echo hello"))
+
+    def curl(*arguments: str, data: str | None = None) -> str:
+        told = ["curl", "-sSf", "-H", f"Authorization: Bearer {lab.token}", *arguments]
+        return subprocess.run(told, check=True, capture_output=True, text=True, input=data, timeout=60).stdout
+
+    asked = ("--json", '{"kinds": ["shell"], "wait_s": 30}', "-o", "/dev/null", "-w", "%header{location}")
+    url = lab.url + curl(*asked, f"{lab.url}/api/v1/claims")
+    assert curl(f"{url}/script") == "#!/bin/sh -e\necho hello"
+    assert "export DISTCI_JOB=team/hello\n" in curl(f"{url}/prelude")
+    assert curl("-X", "POST", f"{url}/heartbeat") == '{"stop": null}'
+    assert curl("-T", "-", f"{url}/log?offset=0", data="hello\n") == '{"next": 6}'
+    curl("-X", "PUT", "--json", '{"verdict": "passed", "exit_status": 0}', f"{url}/outcome")
+    assert stage.end(build).result == "passed"
+    assert b"".join(stage.ci.builds.log(build, "say")) == b"hello\n"
+
+
+class TestClaiming:
+    def test_asked_again_with_the_same_key_it_is_the_same_claim_at_any_front_end(self, stage: Stage) -> None:
+        lab = Lab(stage, fronts=2)
+        lab.start(shell("true", "one"), shell("true", "two", needs=[]))
+        first = lab.claim(0, key="k1").json()
+        lab.kill(0)
+        assert lab.claim(1, key="k1").json() == first
+        other = lab.claim(1, key="k2").json()
+        assert {first["task"], other["task"]} == {"one", "two"}
+
+    def test_two_front_ends_that_are_asked_at_once_give_out_one_claim(self, stage: Stage) -> None:
+        lab = Lab(stage, fronts=2)
+        with ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(lab.claim, front, "k", 10) for front in (0, 1)]
+            wait_until(lambda: len(idle(stage)) > 0)
+            lab.start(shell("true", "one"), shell("true", "two", needs=[]))
+            told = [answer.result().json() for answer in asked]
+        assert told[0] == told[1]
+        assert lab.claim(key="other", wait_s=0).status_code == 201
+
+    def test_who_waits_is_woken(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(lab.claim, 0, "", 40)
+            wait_until(lambda: len(idle(stage)) > 0)
+            lab.start(shell("true"))
+            assert asked.result().status_code == 201
+        wait_until(lambda: idle(stage) == [])
+
+    def test_who_hangs_up_is_waited_for_no_more(self, local: Stage) -> None:
+        lab = Lab(local)
+        body = b'{"kinds": ["shell"], "wait_s": 50}'
+        head = f"POST /api/v1/claims HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {lab.token}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        raw(lab.url, head.encode() + body, hang_up=True)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(lab.claim, 0, "", 30)
+            wait_until(lambda: len(idle(local)) == 1)
+            lab.start(shell("true"))
+            assert asked.result().status_code == 201
+
+    def test_there_may_be_nothing_to_do(self, local: Stage) -> None:
+        lab = Lab(local)
+        assert lab.claim(wait_s=0).status_code == 204
+        assert idle(local) == []
+
+    def test_a_worker_is_given_what_its_token_is_for(self, local: Stage) -> None:
+        lab = Lab(local, project="team/web")
+        lab.start(shell("true"), job="team/hello")
+        mine = lab.start(shell("true"), job="team/web/site")
+        assert lab.claimed().told["build"] == str(mine)
+        assert lab.claim(wait_s=0).status_code == 204
+        problem(lab.claim(wait_s=0, kinds=["git-checkout"]), 403, "Forbidden")
+        problem(lab.claim(wait_s=0, labels=["gpu=a100"]), 403, "Forbidden")
+
+    def test_labels_say_what_suits(self, local: Stage) -> None:
+        lab = Lab(local)
+        lab.start(shell("true", labels=["os=linux"]))
+        assert lab.claim(wait_s=1).status_code == 204
+        assert lab.claimed(labels=["os=linux"]).told["labels"] == ["os=linux"]
+
+    def test_a_key_whose_claim_is_over_is_refused(self, local: Stage) -> None:
+        lab = Lab(local)
+        lab.start(shell("true"))
+        hand = lab.claimed(key="k")
+        take_away(local, hand.token)
+        problem(lab.claim(key="k"), 409, "ClaimLost")
+
+
+def state_of(stage: Stage, build: BuildId, task: str = "say") -> TaskState | None:
+    """None while the build is being planned."""
+    return next((view.state for view in stage.ci.builds.get(build).tasks if view.name == task), None)
+
+
+def printed(stage: Stage, build: BuildId) -> bytes:
+    """What the task has printed so far."""
+    return b"".join(stage.ci.builds.log(build, "say")) if state_of(stage, build) else b""
+
+
+def idle(stage: Stage) -> list[str]:
+    """Who waits to be woken for a task."""
+    offers = [name for name in stage.ci.coordination.children(paths.IDLE) if name.startswith("shell")]
+    return [worker for offer in offers for worker in stage.ci.coordination.children(f"{paths.IDLE}/{offer}")]
+
+
+class TestFence:
+    def test_a_claim_that_was_taken_over_writes_nothing(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        build = lab.start(shell("true"))
+        old = lab.claimed()
+        take_away(stage, old.token)
+        before = written(stage)
+        for what, answer in old.all_calls().items():
+            assert (what, problem(answer, 409, "ClaimLost")["status"]) == (what, 409)
+        assert written(stage) == before
+        new = lab.claimed()
+        assert new.told["attempt"] == 2
+        for answer in old.all_calls().values():
+            problem(answer, 409, "ClaimLost")
+        new.complete()
+        assert stage.end(build).result == "passed"
+
+    def test_nobody_speaks_for_another_worker(self, local: Stage) -> None:
+        lab = Lab(local)
+        lab.start(shell("true"))
+        hand = lab.claimed()
+        shown = {"Authorization": f"Bearer {lab.new_token()}"}
+        problem(hand.call("POST", "/heartbeat", headers=shown), 403, "Forbidden")
+        problem(hand.call("PUT", "/outcome", headers=shown, json={"verdict": "passed"}), 403, "Forbidden")
+        assert hand.heartbeat().status_code == 200
+
+    def test_nobody_speaks_for_a_worker_that_has_a_session(self, local: Stage) -> None:
+        lab = Lab(local)
+        go = local.folder / "go"
+        with lab.process("shell"):
+            build = lab.start(shell(f"until [ -e {go} ]; do sleep 0.1; done"))
+            wait_until(lambda: state_of(local, build) is TaskState.RUNNING)
+            token = next(view.token for view in local.ci.tickets.list() if view.place == "running")
+            url = f"{BUILD}/tasks/say/attempts/{token}"
+            for answer in Hand(lab, {"token": token, "url": f"/api/v1{url}"}).all_calls().values():
+                problem(answer, 409, "ClaimLost")
+            go.touch()
+            assert local.end(build).result == "passed"
+
+
+class TestKeeping:
+    def test_a_cancel_is_told_and_ends_the_build(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        build = lab.start(shell("sleep 60"))
+        hand = lab.claimed()
+        problem(hand.complete("cancelled"), 422, "IllegalTransition")
+        assert hand.heartbeat().json() == {"stop": None}
+        stage.ci.builds.cancel(build)
+        wait_until(lambda: hand.heartbeat().json() == {"stop": "cancelled"})
+        assert hand.complete("cancelled").status_code == 200
+        assert stage.end(build).result == "cancelled"
+
+    def test_the_end_of_the_tasks_time_is_told(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        build = lab.start(shell("sleep 60", timeout="1s"))
+        hand = lab.claimed()
+        wait_until(lambda: hand.heartbeat().json() == {"stop": "timed-out"})
+        hand.complete("timed-out", reason="not done after 1 s")
+        assert stage.end(build).task("say").state is TaskState.TIMED_OUT
+
+    def test_a_claim_that_is_given_back_is_for_the_next(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        lab.start(shell("true"))
+        hand = lab.claimed()
+        assert hand.call("DELETE", params={"reason": "machine goes down"}).json()["is_given_back"]
+        problem(hand.heartbeat(), 409, "ClaimLost")
+        assert lab.claimed().told["attempt"] == 2
+
+
+class TestLog:
+    def test_bytes_sent_again_are_there_once(self, stage: Stage) -> None:
+        lab = Lab(stage, fronts=2)
+        build = lab.start(shell("true"))
+        hand = lab.claimed()
+        assert hand.log(0, b"one\n").json() == {"next": 4}
+        hand.front = 1
+        assert hand.log(0, b"one\n").json() == {"next": 4}
+        # Its answer was lost, and more has been printed since: the answer says from where on that is wanted.
+        assert hand.log(0, b"one\ntwo\n").json() == {"next": 4}
+        assert hand.log(4, b"two\n").json() == {"next": 8}
+        assert hand.log(0, b"one\n").json() == {"next": 4}
+        hand.complete()
+        stage.end(build)
+        assert b"".join(stage.ci.builds.log(build, "say")) == b"one\ntwo\n"
+
+    def test_nothing_completes_with_a_hole_in_its_log(self, local: Stage) -> None:
+        lab = Lab(local)
+        build = lab.start(shell("true"))
+        hand = lab.claimed()
+        hand.log(4, b"two\n")
+        assert "bytes 0 to 4" in problem(hand.complete(), 422, "Invalid")["detail"]
+        hand.log(0, b"one\n")
+        assert hand.complete().status_code == 200
+        local.end(build)
+        assert b"".join(local.ci.builds.log(build, "say")) == b"one\ntwo\n"
+
+    def test_any_bytes_will_do_but_no_more_than_fit(self, local: Stage) -> None:
+        lab = Lab(local)
+        lab.start(shell("true"))
+        hand = lab.claimed()
+        assert hand.log(0, bytes(range(256))).json() == {"next": 256}
+        problem(hand.log(256, bytes(4 * 1024 * 1024 + 1)), 413, "Invalid")
+        problem(hand.log(1024**3, b"x"), 422, "Invalid")
+
+
+class TestCompleting:
+    def test_said_twice_it_is_the_same(self, stage: Stage) -> None:
+        lab = Lab(stage, fronts=2)
+        build = lab.start(shell("exit 3"), shell("true", "then", when="always"))
+        hand = lab.claimed()
+        first = hand.complete("failed", reason="three", exit_status=3)
+        hand.front = 1
+        again = hand.complete("passed")
+        assert (first.status_code, again.json()) == (200, first.json())
+        lab.claimed(1).complete()
+        assert stage.end(build).task("say").state is TaskState.FAILED
+        assert hand.complete("passed").json() == first.json()
+        problem(hand.heartbeat(), 409, "ClaimLost")
+
+    def test_said_again_after_the_task_was_tried_again_it_is_the_same(self, local: Stage) -> None:
+        lab = Lab(local)
+        lab.start(shell("false", retries=1), shell("true", "then", when="always"))
+        hand = lab.claimed()
+        first = hand.complete("failed", exit_status=1).json()
+        lab.claimed().complete()
+        assert hand.complete("failed", exit_status=1).json() == first
+
+    def test_a_front_end_that_is_killed_between_two_calls_costs_nothing(self, stage: Stage) -> None:
+        """One dies after each call of an attempt; the next call is for another."""
+        lab = Lab(stage, fronts=5)
+        build = lab.start(shell("true"))
+        hand = lab.claimed(0)
+        steps: tuple[Callable[[], requests.Response], ...] = (
+            lambda: hand.heartbeat(),
+            lambda: hand.log(0, b"one\n"),
+            lambda: hand.log(4, b"two\n"),
+            hand.complete,
+        )
+        for step in steps:
+            lab.kill(hand.front)
+            hand.front += 1
+            assert step().status_code == 200
+        view = stage.end(build)
+        assert (view.result, view.task("say").attempts[-1]["attempt"]) == ("passed", 1)
+        assert b"".join(stage.ci.builds.log(build, "say")) == b"one\ntwo\n"
+
+
+class TestWorkspace:
+    def test_it_is_carried_between_workers_of_both_sorts(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        build = lab.start(
+            shell("mkdir d; echo one > d/a; chmod 755 d/a; ln d/a d/b; ln -s a d/c; : > empty", "make"),
+            shell("true", "change", labels=["os=linux"]),
+            shell("cat d/a d/c new; test -x d/a; test ! -e empty; ls d", "look"),
+        )
+        with lab.process("shell"):
+            wait_until(lambda: state_of(stage, build, "make") is TaskState.PASSED)
+        hand = take(lab, "change")
+        with tarfile.open(fileobj=io.BytesIO(hand.call("GET", "/workspace").content)) as tar:
+            found = {member.name: member for member in tar}
+            assert set(found) == {"d", "d/a", "d/b", "d/c", "empty"}
+            assert (found["d/a"].mode, found["d/b"].islnk(), found["d/c"].linkname) == (0o755, True, "a")
+            tar.extractall(stage.folder / "mine", filter="data")
+        mine = stage.folder / "mine"
+        (mine / "empty").unlink()
+        (mine / "new").write_text("two\n")
+        packed = subprocess.run(["tar", "-C", mine, "-czf", "-", "."], check=True, capture_output=True).stdout
+        for _ in range(2):
+            assert hand.call("PUT", "/workspace", data=packed).json() == {"files": 3}
+        hand.complete()
+        with lab.process("shell"):
+            assert stage.end(build).result == "passed"
+        assert b"".join(stage.ci.builds.log(build, "look")) == b"one\none\ntwo\na\nb\nc\n"
+
+    def test_what_no_workspace_can_hold_is_refused(self, local: Stage) -> None:
+        lab = Lab(local)
+        lab.start(shell("true"), shell("true", "then"))
+        hand = lab.claimed()
+        for name in ("../x", "/x", "a/../../x"):
+            problem(hand.call("PUT", "/workspace", data=tar_of(tarfile.TarInfo(name))), 422, "InvalidPath")
+        linked = tarfile.TarInfo("a")
+        linked.type, linked.linkname = tarfile.LNKTYPE, "/etc/passwd"
+        problem(hand.call("PUT", "/workspace", data=tar_of(linked)), 422, "InvalidPath")
+        for data in (b"no tar file", tar_of(tarfile.TarInfo("a"))[:300], b"\x1f\x8b broken"):
+            problem(hand.call("PUT", "/workspace", data=data), 422, "Invalid")
+
+
+def take(lab: Lab, task: str) -> Hand:
+    hand = lab.claimed(labels=["os=linux"])
+    assert hand.told["task"] == task
+    return hand
+
+
+def tar_of(member: tarfile.TarInfo) -> bytes:
+    return member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
+class TestArtifacts:
+    def test_they_are_published_with_the_outcome(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        build = lab.start(shell("true"), shell("true", "then"))
+        hand = lab.claimed()
+        for data in (b"old", b"new"):
+            told = hand.call("PUT", "/artifacts/dist/a.bin", data=data).json()
+        assert told == {"name": "dist/a.bin", "size_bytes": 3, "sha256": hashlib.sha256(b"new").hexdigest()}
+        hand.call("PUT", "/artifacts/b", data=b"")
+        assert stage.ci.artifacts.list(build) == []
+        hand.complete()
+        assert [artifact.name for artifact in stage.ci.artifacts.list(build)] == ["b", "dist/a.bin"]
+        then = lab.claimed()
+        assert then.call("GET", "/artifacts/dist/a.bin").content == b"new"
+        problem(then.call("GET", "/artifacts/none"), 404, "NoSuchArtifact")
+        then.complete()
+        assert stage.end(build).result == "passed"
+
+    def test_one_that_was_cut_off_is_not_there(self, local: Stage) -> None:
+        lab = Lab(local)
+        build = lab.start(shell("true"))
+        hand = lab.claimed()
+        head = (
+            f"PUT {hand.told['url']}/artifacts/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {lab.token}\r\n"
+        )
+        raw(lab.url, f"{head}Content-Length: 100\r\n\r\nhalf".encode(), hang_up=True)
+        hand.complete()
+        local.end(build)
+        assert local.ci.artifacts.list(build) == []
+
+    @pytest.mark.timeout(240)
+    def test_a_large_one_takes_little_memory_both_ways(self, local: Stage) -> None:
+        lab = Lab(local)
+        build = lab.start(shell("true"), shell("true", "then"))
+        hand = lab.claimed()
+        before = lab.memory_bytes(0)
+        piece = os.urandom(1024 * 1024)
+        count = LARGE_BYTES // len(piece)
+        assert hand.call("PUT", "/artifacts/large", data=(piece for _ in range(count))).status_code == 200
+        info = tarfile.TarInfo("large")
+        info.size = LARGE_BYTES
+        tar = (piece for piece in [info.tobuf(), *[piece] * count, bytes(1024)])
+        assert hand.call("PUT", "/workspace", data=tar).json() == {"files": 1}
+        hand.complete()
+        then = take(lab, "then")
+        for what in ("/artifacts/large", "/workspace"):
+            with requests.get(
+                f"{lab.url}{then.told['url']}{what}", headers=lab.apis[0].authorization, stream=True, timeout=60
+            ) as answer:
+                assert sum(map(len, answer.iter_content(1024 * 1024))) >= LARGE_BYTES
+        then.complete()
+        assert local.end(build).result == "passed"
+        assert lab.memory_bytes(0) - before < LARGE_BYTES / 4
+
+
+class TestWorker:
+    """The worker of the documentation: bash, curl and tar."""
+
+    @pytest.mark.timeout(180)
+    def test_it_builds_over_two_front_ends_of_which_one_is_killed(self, stage: Stage) -> None:
+        lab = Lab(stage, fronts=2)
+        build = lab.start(
+            shell("mkdir out; echo $WORD > out/word", "make", environment={"WORD": "it's made"}),
+            shell(
+                "echo begun; until [ -e $GO ]; do sleep 0.1; done; cat word; exit 4",
+                "say",
+                directory="out",
+                environment={"GO": str(stage.folder / "go")},
+            ),
+        )
+        workers = [self.start(stage, lab, front) for front in (0, 1)]
+        try:
+            wait_until(lambda: b"begun" in printed(stage, build))
+            lab.kill(0)
+            (stage.folder / "go").touch()
+            if not stage.ci.builds.wait(build, 20).is_archived:
+                # It was the worker whose only front end is gone: it waits for it, and goes on when it is back.
+                lab.start_again(0)
+            view = stage.end(build)
+        finally:
+            for worker in workers:
+                os.killpg(worker.pid, signal.SIGTERM)
+                worker.wait(30)
+        assert (view.result, view.task("say").attempts[-1]["exit_status"]) == ("failed", 4)
+        assert b"".join(stage.ci.builds.log(build, "say")) == b"begun\nit's made\n"
+        assert view.task("say").attempts[-1]["attempt"] == 1
+
+    def start(self, stage: Stage, lab: Lab, front: int) -> subprocess.Popen[bytes]:
+        environment = {"PATH": os.environ["PATH"], "DISTCI_URL": lab.apis[front].url, "DISTCI_TOKEN": lab.token}
+        with (stage.folder / f"worker-{front}.log").open("wb") as log:
+            return subprocess.Popen([WORKER], env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def test_it_is_as_short_as_it_is_said_to_be(self) -> None:
+        assert len(WORKER.read_text().splitlines()) < 40
