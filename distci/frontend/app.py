@@ -27,6 +27,7 @@ from distci.frontend import (
     pages,
     problems,
     reference,
+    streams,
     tickets,
     why,
     workers,
@@ -39,6 +40,7 @@ from distci.frontend.guard import Guard
 from distci.frontend.health import Health
 from distci.frontend.metrics import Exposition, Metrics
 from distci.frontend.site import Site
+from distci.frontend.streams import Streams
 from distci.frontend.threads import Threads
 
 GROUPS: Sequence[Sequence[Endpoint]] = (
@@ -72,7 +74,9 @@ def create(
     metrics = metrics or Metrics()
     stopping = stopping or Event()
     threads = Threads()
+    open_streams = Streams(threads)
     endpoints = [endpoint for group in GROUPS for endpoint in group]
+    endpoints += streams.endpoints(open_streams)
     endpoints += health.endpoints(Health(system, stopping))
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
@@ -86,6 +90,7 @@ def create(
     application.router.redirect_slashes = False
     application.state.endpoints = endpoints
     application.state.stopping = stopping
+    application.state.streams = open_streams
     return application
 
 

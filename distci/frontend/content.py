@@ -75,7 +75,7 @@ class Pieces(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(_until_gone, receive, group.cancel_scope.cancel)
+                group.start_soon(until_gone, receive, group.cancel_scope.cancel)
                 try:
                     await self._send(send)
                 except CutShort as error:
@@ -114,7 +114,8 @@ class CutShort(DistCIError):
     """What was promised in the headers cannot be sent."""
 
 
-async def _until_gone(receive: Receive, gone: Callable[[], None]) -> None:
+async def until_gone(receive: Receive, gone: Callable[[], None]) -> None:
+    """Call ``gone`` when the client is."""
     while (await receive())["type"] != "http.disconnect":
         pass
     gone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -19,10 +20,12 @@ from pathlib import Path
 from services import s3
 from services.ceph import Ceph, Gateway
 from services.zookeeper import ZooKeeperServers
+from streaming import PRINTING, Crowd
 from waiting import wait_until
 
 import distci
 from distci import bench
+from distci.access import Action
 from distci.app import open_coordination
 from distci.jobs import Jobs
 from distci.model import Result
@@ -40,6 +43,9 @@ JOBS_LISTED = 100
 WRITERS = 16
 LISTS = 11
 IDLE_S = 45.0
+STREAMS = 2000
+STREAMS_S = 60.0
+FOLLOWERS = 500
 
 
 def main(parts: Sequence[str]) -> int:
@@ -50,6 +56,7 @@ def main(parts: Sequence[str]) -> int:
         "scale": scale,
         "jobs": jobs,
         "idle": idle,
+        "streams": streams,
     }
     if unknown := [part for part in parts if part not in known]:
         print(f"no part {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
@@ -286,6 +293,62 @@ def _wait_until_quiet(servers: ZooKeeperServers) -> None:
 def _resident_mib(process: subprocess.Popen[bytes]) -> float:
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
+
+
+# Streams
+
+
+def streams(folder: Path) -> None:
+    """Very many open streams at one front end, and how late lines are that many follow."""
+    address = f"127.0.0.1:{_free_port()}"
+    with ExitStack() as stack:
+        ci = stack.enter_context(distci.connect(folder))
+        stack.enter_context(_process(["up", "--no-frontend", "--data", str(folder)], folder))
+        front_end = stack.enter_context(_process(["frontend", "--listen", address, "--data", str(folder)], folder))
+        wait_until(lambda: len(list(workers(ci.tickets))) == 2 and _is_listening(address))
+        ci.jobs.put({"job": "prints", "tasks": [_printing("say", 600, 0.05)]})
+        ci.jobs.put({"job": "rests", "tasks": [_printing("say", 1, 3600)]})
+        resting = ci.builds.trigger("rests")
+        wait_until(lambda: any(ci.builds.log(resting, "say")) if ci.builds.get(resting).tasks else False)
+        token = ci.access.create_token("benchmark", [Action.READ]).text
+        rests = "/api/v1/jobs/rests/-/builds/1"
+        alone_mib = _resident_mib(front_end)
+        paths = [f"{rests}/events", f"{rests}/log/events", f"{rests}/tasks/say/log/events", "/api/v1/events"]
+        with Crowd(f"http://{address}", paths * (STREAMS // len(paths)), token):
+            begun_mib = _resident_mib(front_end)
+            end = time.monotonic() + STREAMS_S
+            wait_until(lambda: time.monotonic() > end, STREAMS_S + 10)
+            grown = _resident_mib(front_end) - begun_mib
+            show(f"memory of a front end with {STREAMS} streams", f"{begun_mib:.0f} MiB", f"{alone_mib:.0f} without")
+            show(f"... how it grew in {STREAMS_S:g} s", f"{grown:.1f} MiB", "flat")
+        printing = ci.builds.trigger("prints")
+        wait_until(lambda: any(ci.builds.log(printing, "say")) if ci.builds.get(printing).tasks else False)
+        log = "/api/v1/jobs/prints/-/builds/1/tasks/say/log/events"
+        with Crowd(f"http://{address}", [log] * FOLLOWERS, token) as crowd:
+            crowd.wait_for_end(120)
+        p50, p95 = (crowd.delays_s[int(len(crowd.delays_s) * share)] for share in (0.5, 0.95))
+        figure = f"p50 {p50 * 1000:.0f} p95 {p95 * 1000:.0f} ms"
+        show(f"a line to {FOLLOWERS} followers, from when it was printed", figure, "p95 under 1 s")
+        ci.builds.cancel(resting)
+        ci.builds.wait(resting, 60)
+
+
+def _printing(name: str, count: int, pause_s: float) -> dict[str, object]:
+    return {"name": name, "type": "shell", "script": PRINTING.format(count=count, pause_s=pause_s)}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _is_listening(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 # Start
