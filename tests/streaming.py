@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,17 +41,17 @@ class Event:
 class Client:
     """Follows one stream, over any number of connections: each goes on behind the last event that was seen."""
 
-    def __init__(self, path: str, token: str = "") -> None:
+    def __init__(self, path: str, shown: Mapping[str, str]) -> None:
+        """``shown`` are the headers that say who it is."""
         self.path = path
-        self.token = token
+        self._shown = shown
         self.id = ""
         self.retry_ms = 0
         self.comments: list[str] = []
 
     def events(self, url: str, **options: Any) -> Iterator[Event]:
         """The events of one connection, until the front end ends it; requests' errors when it breaks."""
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        headers |= {"Last-Event-ID": self.id} if self.id else {}
+        headers = {**self._shown, **({"Last-Event-ID": self.id} if self.id else {})}
         with requests.get(url + self.path, headers=headers, stream=True, timeout=QUIET_MAX_S, **options) as answer:
             answer.raise_for_status()
             if answer.status_code == 204:
@@ -132,7 +133,7 @@ class Heard:
 
     bytes_heard: int = 0
     delays_s: list[float] = field(default_factory=list)
-    """Of each line that says when it was printed: how long it took."""
+    """Of each line that says when it was printed, if all of the crowd were there by then: how long it took."""
     is_ended: bool = False
     retry_ms: int = 0
     closed_at_s: float = 0.0
@@ -150,12 +151,14 @@ class Crowd:
         self._token = token
         self.heard = [Heard() for _ in paths]
         self._answered = 0
+        self._began_s = math.inf
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         wait_until(lambda: self._answered == len(self.heard), 120)
+        self._began_s = time.time()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -211,7 +214,8 @@ class Crowd:
             now_s = time.time()
             data = bytes_of(json.loads(line[6:]))
             heard.bytes_heard += len(data)
-            heard.delays_s += [now_s - float(printed) for printed in re.findall(rb"printed at ([0-9.]+)\n", data)]
+            printed = map(float, re.findall(rb"printed at ([0-9.]+)\n", data))
+            heard.delays_s += [now_s - each for each in printed if each > self._began_s]
 
 
 PRINTING = "i=0; while [ $i -lt {count} ]; do echo printed at $(date +%s.%N); i=$((i+1)); sleep {pause_s}; done"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from distci.errors import Invalid
+from distci.plan import TASKS_MAX
 from distci.protocol import paths
 
 ONLY = 0
@@ -48,7 +49,8 @@ class Position:
                 position.at[place] = match["token"], int(match["offset"])
             else:
                 first = int(match["first"])
-                position.done.update(range(first, int(match["last"] or first) + 1))
+                # No job has more: nobody has us hold a long list of none.
+                position.done.update(range(first, min(int(match["last"] or first) + 1, TASKS_MAX)))
         return position
 
     def __str__(self) -> str:

@@ -47,6 +47,8 @@ READERS = 16
 
 WRITE_BYTES = 64 * 1024
 TROUBLE_S = 1.0
+"""How long a stream waits before it asks again for what the store did not give."""
+
 RETRY_MS = 1000
 """How long clients wait before they come again; when this front end ends, ..."""
 
@@ -176,7 +178,7 @@ class Stream(Response):
         try:
             last = await self._tell(send)
         except DistCIError as error:
-            last = b"event: error\ndata: %s\n\n" % problems.of(error).body
+            last = b"event: problem\ndata: %s\n\n" % problems.of(error).body
         except TimeoutError:
             log.info("a client of a stream took nothing for %g s, and is dropped", self._streams.slow_s)
             return
@@ -193,14 +195,19 @@ class Stream(Response):
                 continue
             if self.follower.is_over:
                 return b"id: %s\nevent: end\ndata: %s\n\n" % (OVER.encode(), self.follower.end)
-            if self.follower.must_fetch and await self._fetched():
-                continue
-            if self._trouble != self.follower.trouble:
-                self._trouble = self.follower.trouble
-                await self._write(send, _comment(self._trouble or "going on"))
+            cannot_fetch = ""
+            if self.follower.must_fetch:
+                cannot_fetch = await self._fetch()
+                if not cannot_fetch:
+                    continue
+            trouble = cannot_fetch or self.follower.trouble
+            if trouble != self._trouble:
+                self._trouble = trouble
+                await self._write(send, _comment(trouble or "going on"))
             # Not all at once: those who came together would be heard together for ever.
-            if not await self.wake.wait(self._streams.heartbeat_s * random.uniform(0.8, 1.0)):
-                await self._write(send, _comment(self._trouble))
+            heartbeat_s = self._streams.heartbeat_s * random.uniform(0.8, 1.0)
+            if not await self.wake.wait(TROUBLE_S if cannot_fetch else heartbeat_s):
+                await self._write(send, _comment(trouble))
         return b"retry: %d\n\n" % random.randint(RETRY_MS_MIN, RETRY_MS)
 
     async def _tell_what_there_is(self, send: Send) -> bool:
@@ -219,15 +226,13 @@ class Stream(Response):
             await self._write(send, bytes(waiting))
         return is_anything
 
-    async def _fetched(self) -> bool:
-        """Fetch what the feeds do not keep; False when the store does not answer."""
+    async def _fetch(self) -> str:
+        """Fetch what the feeds do not keep; why that cannot be done at present, else nothing."""
         try:
             await self._streams.readers.run(self.follower.fetch, wait_max_s=math.inf)
         except Unavailable as error:
-            log.info("a stream waits: %s", error)
-            await self.wake.wait(TROUBLE_S)
-            return False
-        return True
+            return str(error)
+        return ""
 
     async def _write(self, send: Send, data: bytes, *, is_last: bool = False) -> None:
         """Send bytes once the client has taken those before; TimeoutError when it does not."""

@@ -44,7 +44,7 @@ def test_every_state_is_told_until_the_build_is_archived(stage: Stage, tmp_path:
     stage.ci.builds.trigger("team/hello")
     # When it is followed
     page, seen = Page(), []
-    for event in Client(EVENTS, stage.token).events(api.url):
+    for event in Client(EVENTS, stage.shown).events(api.url):
         page.add(event)
         seen.append((page.build["state"], page.states()))
         if page.states().get("a") == "running":
@@ -68,13 +68,13 @@ def test_who_knows_the_state_is_told_what_changes(local: Stage, tmp_path: Path) 
     api, _ = local.front_end()
     local.ci.builds.trigger("team/hello")
     page = Page()
-    for event in Client(EVENTS, local.token).events(api.url):
+    for event in Client(EVENTS, local.shown).events(api.url):
         page.add(event)
         if page.states() == {"a": "running"}:
             break
     read = api.get(BUILD)
     # When they follow it from there
-    client = Client(EVENTS, local.token)
+    client = Client(EVENTS, local.shown)
     client.id = read.headers["ETag"].strip('"')
     page.build, page.events = read.json(), []
     go.touch()
@@ -92,7 +92,7 @@ def test_another_front_end_tells_the_end_of_a_build_whose_front_end_was_killed(s
     stage.ci.jobs.put(job("team/hello", shell(GO_ON.format(go=go), "a")))
     (api, process), (other, _) = stage.front_end(), stage.front_end()
     stage.ci.builds.trigger("team/hello")
-    client, page = Client(EVENTS, stage.token), Page()
+    client, page = Client(EVENTS, stage.shown), Page()
     with suppress(*BROKEN):
         for event in client.events(api.url):
             page.add(event)

@@ -48,7 +48,7 @@ def test_a_log_is_told_while_it_is_printed_and_ends_with_its_task(stage: Stage, 
     api, _ = stage.front_end()
     # When somebody follows it
     log = Log()
-    for event in Client(log_of("say"), stage.token).events(api.url):
+    for event in Client(log_of("say"), stage.shown).events(api.url):
         log.add(event)
         if log.of("say") == b"first\n":
             go.touch()
@@ -69,22 +69,23 @@ def test_a_build_is_followed_through_all_its_attempts(stage: Stage) -> None:
     )
     api, _ = stage.front_end()
     # When it is followed from before its end, and once more when it is over
-    early = follow(Client(LOGS, stage.token), lambda: api.url, Log())
+    early = follow(Client(LOGS, stage.shown), lambda: api.url, Log())
     stage.end("team/hello#1")
-    late = follow(Client(LOGS, stage.token), lambda: api.url, Log())
+    late = follow(Client(LOGS, stage.shown), lambda: api.url, Log())
     # Then both are told every byte of every attempt
     for log in early, late:
         assert [log.of(name) for name in ("a", "b", "c")] == [b"a\na\n", b"b\n", b"c\n"]
 
 
-def test_c01_another_front_end_goes_on_where_one_was_killed(stage: Stage) -> None:
-    # Given a build that prints bytes on two sides, and front ends
+def test_c01_another_front_end_goes_on_where_one_was_killed(stage: Stage, tmp_path: Path) -> None:
+    # Given a build that prints bytes on two sides until it is told to end, and front ends
     stage.start_workers()
-    script = "i=0; while [ $i -lt 150 ]; do echo $i; head -c 1500 /dev/urandom; i=$((i+1)); sleep 0.02; done"
+    end = tmp_path / "end"
+    script = f"while [ ! -e {end} ]; do date; head -c 1500 /dev/urandom; sleep 0.02; done"
     begun(stage, shell(script, "a"), shell(script, "b", needs=[]))
     front_ends = [stage.front_end() for _ in range(4)]
     # When each that serves the stream is killed once it has told something
-    client, log = Client(LOGS, stage.token), Log()
+    client, log = Client(LOGS, stage.shown), Log()
     for api, process in front_ends[:-1]:
         enough = log.size_bytes + 20_000
         with suppress(*BROKEN):
@@ -93,6 +94,7 @@ def test_c01_another_front_end_goes_on_where_one_was_killed(stage: Stage) -> Non
                 if log.size_bytes > enough:
                     process.kill()
         assert process.has_ended
+    end.touch()
     follow(client, lambda: front_ends[-1][0].url, log)
     # Then all of it has been told, and nothing twice
     view = stage.end("team/hello#1")
@@ -106,7 +108,7 @@ def test_what_an_attempt_printed_that_was_lost_is_told_and_then_the_next_one(sta
     stage.home.environment["DISTCI_SESSION_TIMEOUT"] = "2s"
     worker = partial(stage.home.running, "worker", "run", "control", "shell", *stage.flags, until="Serving")
     begun(stage, shell("echo attempt $DISTCI_ATTEMPT; [ $DISTCI_ATTEMPT -gt 1 ] || sleep 600"))
-    client, log = Client(log_of("say"), stage.token), Log()
+    client, log = Client(log_of("say"), stage.shown), Log()
     with ExitStack() as stack:
         first = stack.enter_context(worker("--name", "first"))
         # When it is followed from one attempt to the next, across a break in the first
@@ -127,11 +129,11 @@ def test_o01_a_hundred_megabytes_are_told_in_flat_memory(local: Stage) -> None:
     begun(local, shell("head -c 100000000 /dev/urandom"))
     local.end("team/hello#1")
     api, process = local.front_end()
-    next(iter(Client(LOGS, local.token).events(api.url)))
+    next(iter(Client(LOGS, local.shown).events(api.url)))
     before_mib = resident_mib(process.pid)
     # When all of it is told
     digest, size_bytes = hashlib.sha256(), 0
-    for event in Client(LOGS, local.token).events(api.url):
+    for event in Client(LOGS, local.shown).events(api.url):
         if event.name == "log":
             assert event.data["offset"] == size_bytes
             data = bytes_of(event.data)
@@ -150,7 +152,7 @@ def test_c11_a_stream_waits_while_the_store_is_away_and_misses_nothing(local: St
     local.start_workers()
     begun(local, shell(PRINTING.format(count=80, pause_s=0.1)))
     api, _ = local.front_end()
-    client, log = Client(log_of("say"), local.token), Log()
+    client, log = Client(log_of("say"), local.shown), Log()
     store, away = local.folder / "data" / "store", local.folder / "away"
     # When the store is away in the middle of it, until the follower has been told what is waited for
     putting_back: list[Thread] = []
@@ -168,8 +170,11 @@ def test_c11_a_stream_waits_while_the_store_is_away_and_misses_nothing(local: St
 
 
 def _put_back(away: Path, store: Path, client: Client) -> None:
-    wait_until(lambda: any("store" in comment for comment in client.comments))
-    away.rename(store)
+    try:
+        wait_until(lambda: any("store" in comment for comment in client.comments))
+    finally:
+        # Whatever the client was told: without it the system cannot come to its end, and neither could the test.
+        away.rename(store)
 
 
 def test_c10_a_stream_waits_while_the_tree_is_away_and_misses_nothing(
@@ -183,7 +188,7 @@ def test_c10_a_stream_waits_while_the_tree_is_away_and_misses_nothing(
         stage.flags[stage.flags.index("--coordination") + 1] = zookeeper_url.replace(zookeeper_hosts, relay.hosts)
         api, _ = stage.front_end()
         begun(stage, shell("echo a; sleep 1", "a"), shell("echo b; sleep 1", "b"), shell("echo c", "c"))
-        client, log = Client(LOGS, stage.token), Log()
+        client, log = Client(LOGS, stage.shown), Log()
         # When it is cut in the middle, and the build goes on to its end meanwhile
         for event in client.events(api.url):
             log.add(event)
@@ -210,7 +215,7 @@ def test_a_client_that_takes_nothing_is_dropped_and_others_do_not_wait_for_it(lo
             stuck.sendall(f"GET {LOGS} HTTP/1.1\r\n{shown}\r\n\r\n".encode())
             wait_until(lambda: len(front_end.streams) == 1)
             # Then somebody else is told all of it meanwhile, and they are dropped
-            log = follow(Client(LOGS, local.token), lambda: front_end.address, Log())
+            log = follow(Client(LOGS, local.shown), lambda: front_end.address, Log())
             assert log.size_bytes == 30_000_000
             wait_until(lambda: len(front_end.streams) == 0)
             received = 0
@@ -269,10 +274,28 @@ class TestWhatCannotBeFollowed:
         begun(local)
         local.end("team/hello#1")
         api, _ = local.front_end()
-        client = Client(LOGS, local.token)
+        client = Client(LOGS, local.shown)
         follow(client, lambda: api.url, Log())
         assert client.id == "over"
         assert api.get(f"{BUILD}/log/events", headers={"Last-Event-ID": client.id}).status_code == 204
+
+    def test_is_behind_its_end(self, local: Stage) -> None:
+        # Given a log of six bytes that somebody follows from its beginning, and a client that says it had a thousand
+        local.start_workers()
+        begun(local, shell("echo hello; sleep 600"))
+        api, _ = local.front_end()
+        client, log = Client(log_of("say"), local.shown), Log()
+        for event in client.events(api.url):
+            log.add(event)
+            if log.size_bytes:
+                break
+        token = client.id.partition(":")[0]
+        wrong = Client(f"{log_of('say')}?after={token}:1000", local.shown)
+        # Then it is told so, and others hear of what comes all the same
+        assert [(event.name, event.data["error"]) for event in wrong.events(api.url)] == [("problem", "Invalid")]
+        local.ci.builds.cancel("team/hello#1")
+        follow(client, lambda: api.url, log)
+        assert log.of("say").startswith(b"hello\n")
 
     def test_is_no_position(self, local: Stage) -> None:
         begun(local)

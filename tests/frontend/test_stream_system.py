@@ -20,7 +20,7 @@ def test_o11_builds_begin_and_end_in_one_order_that_outlives_front_ends(stage: S
     stage.start_workers()
     stage.ci.jobs.put(job("team/hello", shell("echo hello")))
     (api, process), (other, _) = stage.front_end(), stage.front_end()
-    client, events = Client(EVENTS, stage.token), []
+    client, events = Client(EVENTS, stage.shown), []
     builds = [str(stage.ci.builds.trigger("team/hello")) for _ in range(3)]
     for build in builds:
         stage.end(build)
@@ -63,7 +63,7 @@ def test_who_comes_late_is_told_all_from_where_they_were(local: Stage) -> None:
         local.end(local.ci.builds.trigger("team/hello"))
     api, _ = local.front_end()
     # When somebody follows from the first event on
-    client, events = Client(f"{EVENTS}?after=1", local.token), []
+    client, events = Client(f"{EVENTS}?after=1", local.shown), []
     for event in client.events(api.url):
         events.append(event)
         if len(told(events)) == 5:
@@ -79,7 +79,7 @@ def test_workers_and_queue_are_told_as_they_stand_and_change(stage: Stage) -> No
     api, _ = stage.front_end()
     # When somebody follows it while a worker comes and goes
     events: list[Event] = []
-    stream = Client(EVENTS, stage.token).events(api.url)
+    stream = Client(EVENTS, stage.shown).events(api.url)
 
     def heard(name: str) -> Event:
         for event in stream:

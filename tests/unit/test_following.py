@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Barrier, Event, Thread
 
@@ -18,6 +19,8 @@ from distci.following.positions import Position
 from distci.model import BuildId, TaskState
 from distci.store import keys
 from distci.store.directory import DirectoryStore
+from distci.store.passing import PassingStore
+from distci.store.port import PAGE_LENGTH, ObjectInfo, Store
 
 LOG = Log(BuildId("team/hello", 1), "say", "t.1")
 T1, T2, U1 = "t.1", "t.2", "u.1"
@@ -205,6 +208,18 @@ def test_the_attempts_at_a_task_are_those_on_record_and_the_one_that_runs(
     assert [*tokens_of(TaskView("say", "shell", (), state, token, "", "", False, attempts, 0))] == tokens
 
 
+class CountingStore(PassingStore):
+    """Counts how often it is asked for a list."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.lists = 0
+
+    def list(self, prefix: str, after: str = "", limit: int = PAGE_LENGTH) -> Sequence[ObjectInfo]:
+        self.lists += 1
+        return super().list(prefix, after, limit)
+
+
 class TestReadingALog:
     @pytest.mark.parametrize("seed", range(5))
     def test_pieces_from_anywhere_are_the_bytes_of_the_log(self, tmp_path: Path, seed: int) -> None:
@@ -222,6 +237,36 @@ class TestReadingALog:
             assert console.read_piece(store, LOG.prefix, start, most) == whole[start : start + most]
         assert console.read_piece(store, LOG.prefix, len(whole) + 5, 10) == b""
         assert not console.is_more_after(store, LOG.prefix, len(whole))
+
+    def test_what_has_grown_is_read_from_end_to_end_of_chunks(self, tmp_path: Path) -> None:
+        # Given a log that grows
+        store, whole, read = CountingStore(DirectoryStore(tmp_path, durable=False)), b"", b""
+        for number in range(200):
+            chunk = b"%d\n" % number
+            store.put(keys.log_chunk(LOG.build, LOG.task, LOG.token, len(whole)), chunk)
+            whole += chunk
+            # When whoever has read to its end asks now and then what has come
+            if number % 70 == 0:
+                while data := console.read_growth(store, LOG.prefix, len(read)):
+                    read += data
+                assert read == whole
+        while data := console.read_growth(store, LOG.prefix, len(read)):
+            read += data
+        # Then it is all of it, and asking for nothing new is one list
+        assert read == whole
+        before = store.lists
+        assert console.read_growth(store, LOG.prefix, len(whole)) == b""
+        assert store.lists == before + 1
+
+    def test_a_place_in_a_long_log_is_found_with_few_questions(self, tmp_path: Path) -> None:
+        store, offset = CountingStore(DirectoryStore(tmp_path, durable=False)), 0
+        for _ in range(1000):
+            store.put(keys.log_chunk(LOG.build, LOG.task, LOG.token, offset), b"x" * 1000)
+            offset += 1000
+        for start in (0, 500_000, 500_500, offset - 1, offset):
+            before = store.lists
+            assert len(console.read_piece(store, LOG.prefix, start, 3000)) == min(3000, offset - start)
+            assert store.lists - before <= len(console.BACK), start
 
     def test_no_byte_behind_a_hole_is_read(self, tmp_path: Path) -> None:
         store = DirectoryStore(tmp_path, durable=False)
