@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
@@ -37,6 +37,9 @@ UNREADABLE = "unreadable"
 LOOKED_BACK = 1000
 """Among how many events one is looked for that may have been appended before."""
 
+KEPT = 2000
+"""How many events are remembered: they never change."""
+
 FORMAT = 1
 
 log = logging.getLogger(__name__)
@@ -55,6 +58,16 @@ class Event:
     more: Mapping[str, Json] = field(default_factory=dict)
     """What else there is to tell, by kind: ``trigger``, ``actor``, ``result`` ..."""
 
+    @property
+    def job(self) -> str:
+        """The job of the build; empty where that is."""
+        return self.build.rpartition("#")[0]
+
+    def to_json(self) -> Mapping[str, Json]:
+        """The event as it is told."""
+        told = {"number": self.number, "kind": self.kind, "build": self.build, "at_ms": self.at_ms}
+        return {**told, **self.more}
+
 
 class Events:
     """The events of one store. Any thread may use it."""
@@ -65,6 +78,7 @@ class Events:
         self._lock = Lock()
         self._last = 0
         """A number that is known to be there; 0 before one is."""
+        self._known: dict[int, Event] = {}
 
     def append(self, kind: str, build: BuildId, **more: Json) -> int:
         """Put an event behind all others; its number."""
@@ -90,6 +104,9 @@ class Events:
 
     def read(self, number: int) -> Event | None:
         """An event; None where there is none (yet). One that cannot be read is of the kind :data:`UNREADABLE`."""
+        known = self._known.get(number)
+        if known is not None:
+            return known
         key = keys.event(number)
         try:
             data = self._store.get(key)
@@ -97,10 +114,13 @@ class Events:
             return None
         self._saw(number)
         try:
-            return _event(number, read_json(data, key))
+            event = _event(number, read_json(data, key))
         except (InvalidDocument, KeyError, TypeError, ValueError) as error:
             log.error("%s cannot be read, and is passed over: %s", key, error)
-            return Event(number, UNREADABLE, "", 0)
+            event = Event(number, UNREADABLE, "", 0)
+        if len(self._known) >= KEPT:
+            self._known.clear()
+        return self._known.setdefault(number, event)
 
     def after(self, number: int, limit: int) -> Sequence[Event]:
         """The next events behind a number, at most so many.
@@ -112,6 +132,17 @@ class Events:
         while len(found) < limit and (event := self.read(number + len(found) + 1)) is not None:
             found.append(event)
         return found
+
+    def before(self, number: int | None = None) -> Iterator[Event]:
+        """The events before a number, or all there are, the latest first.
+
+        >>> [event.kind for event in ci.events.before()]
+        ['build-ended', 'build-begun']
+        """
+        first = self.last() + 1 if number is None else number
+        for each in range(first - 1, 0, -1):
+            if (event := self.read(each)) is not None:
+                yield event
 
     def last(self) -> int:
         """The highest number; 0 where nothing has happened yet."""

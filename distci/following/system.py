@@ -15,7 +15,7 @@ from distci.following.told import Told, ended
 from distci.model import Json
 from distci.protocol import paths
 from distci.protocol.tickets import Tickets
-from distci.views import to_bytes, to_json
+from distci.views import to_bytes
 
 if TYPE_CHECKING:
     from distci.following.sources import Sources
@@ -166,6 +166,5 @@ class SystemFollower:
 
     def _told(self, event: Event) -> Told:
         self._number = event.number
-        document = {"number": event.number, "build": event.build, "at_ms": event.at_ms, **to_json(event.more)}
-        # Of one that cannot be read, nobody knows whose it is.
-        return Told(event.kind, str(event.number), to_bytes(document), job=event.build.rpartition("#")[0])
+        # Of one that cannot be read nobody knows whose it is: job is empty, and it is for who may read everything.
+        return Told(event.kind, str(event.number), to_bytes(event.to_json()), job=event.job)

@@ -19,6 +19,7 @@ from distci.frontend import (
     artifacts,
     builds,
     cluster,
+    events,
     health,
     jobs,
     login,
@@ -52,6 +53,7 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     tickets.ENDPOINTS,
     workers.ENDPOINTS,
     cluster.ENDPOINTS,
+    events.ENDPOINTS,
 )
 """Those that need nothing but the system. Of two paths that a request might mean, the one that comes first is meant."""
 

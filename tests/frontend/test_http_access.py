@@ -51,6 +51,7 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "follow_build_logs": ("job", READ),
     "follow_log": ("job", READ),
     "follow_system": (FILTERED, ""),
+    "list_events": (FILTERED, ""),
     "list_artifacts": ("job", READ),
     "read_artifact": ("job", READ),
     "explain_build": ("job", READ),
