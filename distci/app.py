@@ -76,6 +76,7 @@ class DistCI:
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
         from distci.access.audited import AuditedBuilds, AuditedJobs, AuditedTickets
         from distci.access.rights import rules
+        from distci.following import Following
         from distci.gateway import Gateway
         from distci.lifecycle import Lifecycle
         from distci.logs import Logs
@@ -99,6 +100,7 @@ class DistCI:
         self.audit = self.tickets.audit = Audit(self.store, Acting(settings.actor, gethostname()))
         self.jobs = AuditedJobs(self.store, self.audit)
         self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs)
+        self.events = self.lifecycle.events
         self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)
         self.artifacts = Published(self.builds, self.store)
         self.access = Access(self.store, self.tickets.tree, self.audit, rules(settings.oidc_roles))
@@ -110,6 +112,7 @@ class DistCI:
         self.gateway = Gateway(self.lifecycle, self.store, self.artifacts, settings.build_url)
         self.status = Status(self.tickets, self.rebuild)
         self.why = Why(self.builds, self.lifecycle)
+        self.following = Following(self.builds, self.tickets, self.events, self.store)
 
     def oidc_login(self) -> OidcLogin | None:
         """Logins by the provider that the settings name; None when they name none. Keep it: it remembers the provider's keys."""
@@ -125,6 +128,7 @@ class DistCI:
 
     def close(self) -> None:
         """End the session. Nothing that was accepted depends on it."""
+        self.following.close()
         self.audit.close()
         self.coordination.close()
 

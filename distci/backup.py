@@ -49,7 +49,8 @@ def copy(source: Store, target: Store, tell: Callable[[Copied], None] = lambda c
     Raises Damaged when bytes come back other than they were written.
     """
     copied = Copied()
-    for prefix in (keys.ACCEPTED, keys.BUILDS, *REFERRED_TO, *BESIDES):
+    # Events last: those of a build that is over in the copy are there. Of one that begins again there, those there are are found again.
+    for prefix in (keys.ACCEPTED, keys.BUILDS, *REFERRED_TO, *BESIDES, keys.EVENTS):
         for info in _builds(source, target) if prefix == keys.BUILDS else objects(source, prefix):
             _copy(source, target, info, copied)
             tell(copied)

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 from distci.errors import Damaged, StoreUnavailable
 from distci.store import keys
-from distci.store.port import Store, objects
+from distci.store.port import ObjectInfo, Store, objects
 
 CHUNK_BYTES = 1024 * 1024
 BUFFER_BYTES = 16 * 1024 * 1024
@@ -30,8 +30,20 @@ FLUSH_AFTER_S = 0.25
 """How long the first byte of a chunk waits for more: well within the second in which a follower shall see a line."""
 
 LOG_BYTES_MAX = 1024 * 1024 * 1024
+NEAR = 64
+"""How many chunks are listed at a time to go on with a log from some place in it."""
+
 RETRY_S = 0.5
 """Pause between uploads while the store does not answer."""
+
+NEAR = 64
+"""How many chunks are listed at a time to go on with a log from some place in it."""
+
+BACK = (0, 4 * 1024, 64 * 1024, CHUNK_BYTES)
+"""How far before a byte the chunk that holds it may begin, the likeliest first."""
+
+GROWTH = 64
+"""How many chunks are taken at a time of what has come to a log."""
 
 
 class LogWriter:
@@ -213,7 +225,7 @@ def read_log(store: Store, prefix: str, start: int = 0, is_complete: bool = Fals
     Raises Damaged when a log that ``is_complete`` lacks bytes in its middle; of one that still grows the rest is left for later.
     """
     position = start
-    for info in objects(store, prefix):
+    for info in _chunks_from(store, prefix, start):
         offset = keys.offset_of_chunk(info.key)
         if offset + info.size_bytes <= position:
             continue
@@ -224,3 +236,61 @@ def read_log(store: Store, prefix: str, start: int = 0, is_complete: bool = Fals
         data = store.get(info.key, position - offset)
         yield data
         position += len(data)
+
+
+def read_piece(store: Store, prefix: str, start: int, bytes_max: int) -> bytes:
+    """The next bytes of a log from ``start`` on, at most so many; none when nothing more is stored yet.
+
+    It asks for the chunks near ``start`` alone, however long the log is.
+    """
+    parts: list[bytes] = []
+    position, end = start, start + bytes_max
+    for info in _chunks_from(store, prefix, start):
+        offset = keys.offset_of_chunk(info.key)
+        if offset + info.size_bytes <= position:
+            continue
+        if offset > position or position == end:
+            break
+        parts.append(store.get(info.key, position - offset, end - position))
+        position += len(parts[-1])
+    return b"".join(parts)
+
+
+def read_growth(store: Store, prefix: str, end: int) -> bytes:
+    """What has come to a log that has been read to its ``end``: a few whole chunks at most, so that it is at the end of one once more.
+
+    While nothing has come that is one short list, and no more.
+    """
+    parts: list[bytes] = []
+    position = end
+    for info in objects(store, prefix, _before(prefix, end), GROWTH):
+        if keys.offset_of_chunk(info.key) != position or position - end >= CHUNK_BYTES:
+            break
+        parts.append(store.get(info.key))
+        position += len(parts[-1])
+    return b"".join(parts)
+
+
+def is_more_after(store: Store, prefix: str, position: int) -> bool:
+    """Whether a chunk begins behind ``position``."""
+    return bool(store.list(prefix, keys.at_offset(prefix, position), 1))
+
+
+def _chunks_from(store: Store, prefix: str, start: int) -> Iterator[ObjectInfo]:
+    """The chunks of a log from the one on that holds byte ``start``, perhaps with some before it.
+
+    Where that one begins is not known, only that it has a chunk's length at most: it is looked for further and further back.
+    """
+    for back in BACK:
+        chunks = objects(store, prefix, _before(prefix, start - back), page_length=NEAR)
+        first = next(chunks, None)
+        if back >= start or back == BACK[-1] or (first and keys.offset_of_chunk(first.key) <= start):
+            if first:
+                yield first
+            yield from chunks
+            return
+
+
+def _before(prefix: str, offset: int) -> str:
+    """What a list goes on after, to have the chunk first that begins at that offset."""
+    return keys.at_offset(prefix, offset - 1) if offset > 0 else ""

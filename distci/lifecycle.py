@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
 
-from distci import plan
+from distci import events, plan
 from distci.coordination.port import Create, Delete, Operation, Refused, Write
 from distci.documents import stored
 from distci.documents.strict_json import read_json
@@ -40,6 +40,7 @@ from distci.errors import (
     NoSuchObject,
     VersionConflict,
 )
+from distci.events import Events
 from distci.jobs import Jobs, JobVersion
 from distci.model import (
     Advance,
@@ -66,6 +67,7 @@ from distci.protocol.records import FORMAT, Ticket, from_bytes, to_bytes
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
 from distci.store import keys
+from distci.store.numbers import last_number
 from distci.store.port import Store, objects
 
 log = logging.getLogger(__name__)
@@ -80,6 +82,7 @@ DOWNSTREAM_KIND = "job"
 COLLISION_PAUSE_S = 0.05
 PLANS_KEPT = 256
 OUTCOMES_KEPT = 1024
+TOLD_KEPT = 1024
 
 CONTROL_ATTEMPTS = 20
 """Control work is cheap and idempotent; it is given up only when it kills every worker that touches it."""
@@ -203,10 +206,13 @@ class Lifecycle:
         self.tickets = tickets
         self.store = store
         self.jobs = jobs
+        self.events = Events(store, clock)
         self._clock = clock
         self._patience_s = patience_s
         self._plans: dict[str, Plan] = {}
         self._outcomes: dict[str, Mapping[str, Json]] = {}
+        self._told: set[str] = set()
+        """Control tokens that an event was appended under, or may have been."""
         tickets.abandoned = self._abandoned
 
     # Reading
@@ -340,6 +346,9 @@ class Lifecycle:
         A build whose concurrency group is full does not begin: its ticket waits until it is its turn.
         """
         build = build_of(claim.ticket)
+        live = self._live(build)
+        if live.state is None and live.result is None and not live.waits_for:
+            self._tell(claim, live, events.BEGUN, ref=live.trigger.ref, commit=live.trigger.commit)
         while True:
             live = self._live(build)
             if live.state is not None or live.result is not None:
@@ -385,6 +394,7 @@ class Lifecycle:
             live = self._start_downstream(live, job)
         noted: dict[str, Json] = {"unreadable_downstream": unreadable} if unreadable else {}
         self.store.put(keys.build_record(build), to_bytes(self.record(live) | noted))
+        self._tell(claim, live, events.ENDED, result=live.result, finished_ms=live.finished_ms)
         self.store.delete(keys.accepted(build))
         return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
 
@@ -441,6 +451,17 @@ class Lifecycle:
         }
 
     # Parts of steps
+
+    def _tell(self, claim: Claim, live: LiveBuild, kind: str, **more: Json) -> None:
+        """Append an event of a build, before the transaction after which nobody would."""
+        is_first = claim.ticket.attempt == paths.attempts_before(self.tickets.tree.epoch) + 1 and not live.is_restored
+        append = self.events.append if is_first and claim.token not in self._told else self.events.append_again
+        if len(self._told) >= TOLD_KEPT:
+            self._told.clear()
+        self._told.add(claim.token)
+        append(
+            kind, live.build, trigger=live.trigger.kind, actor=live.trigger.actor, created_ms=live.created_ms, **more
+        )
 
     def _plan_accepted(self, claim: Claim, live: LiveBuild) -> Claim | None:
         """Plan a build that the store knows of: the plan is the first trace of it that others could find."""
@@ -773,21 +794,13 @@ class Lifecycle:
         return max([self._last_begun(job), *accepted])
 
     def _last_begun(self, job: str) -> int:
-        """The highest number of a build that was planned, found by doubling and halving: some 2 log2(n) small lists."""
+        """The highest number of a build that was planned."""
 
         def is_beyond(number: int) -> bool:
             after = keys.past_build(BuildId(job, number)) if number else ""
             return bool(self.store.list(keys.builds(job), after, 1))
 
-        low, high = 0, 1
-        if not is_beyond(0):
-            return 0
-        while is_beyond(high):
-            low, high = high, high * 2
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if is_beyond(middle) else (low, middle)
-        return high
+        return last_number(is_beyond)
 
     def _live(self, build: BuildId) -> LiveBuild:
         live = self.read(build)

@@ -152,6 +152,11 @@ class Stage:
         self._token = self._token or self.ci.access.create_token("tests", SCOPES).text
         return self._token
 
+    @property
+    def shown(self) -> dict[str, str]:
+        """The header that says so."""
+        return {"Authorization": f"Bearer {self.token}"}
+
     def front_end(self, *flags: str, **environment: str) -> tuple[Api, Process]:
         """A front end of its own process, and a client of it."""
         self.home.environment |= environment

@@ -29,6 +29,7 @@ COMMANDS = {
     "frontend": "Serve all of this over HTTP.",
     "worker": "Run workers; see and drain those there are.",
     "ticket": "Look at the work that waits, runs or was set aside.",
+    "events": "See which builds begin and end.",
     "why": "Say why something waits, was skipped or ran again.",
     "cluster": "See how the whole system does; pause, resume and rebuild it; weigh its projects.",
     "login": "Print a link that lets you into the web page.",

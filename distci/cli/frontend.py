@@ -27,6 +27,7 @@ def frontend(invocation: Invocation, listen: str | None) -> None:
 
     logs.begin(invocation.verbosity, is_service=True)
     invocation.flags["listen"] = listen
+    serving.allow_many_files()
     metrics = Metrics()
     with invocation.connect_directly(metrics.around) as system:
         front_end = FrontEnd(system, system.settings.listen, metrics=metrics)

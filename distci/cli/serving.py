@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 import tomllib
@@ -73,6 +74,12 @@ def serve_http(front_end: FrontEnd, invitation: str) -> None:
         # One that waits for a tree or a store that is away. Nothing that matters is held here, so it need not be waited for.
         sys.stdout.flush()
         os._exit(0)
+
+
+def allow_many_files() -> None:
+    """Let this process have as many open files and connections as it may; the usual 1,024 are soon taken by streams."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def slots_here() -> int:

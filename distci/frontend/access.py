@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from starlette.requests import HTTPConnection
 
-from distci.access import NOBODY, Action, Allowed, Denied, Nobody, Principal, Visibility, Worker, decide, disguised
+from distci.access import (
+    NOBODY,
+    Action,
+    Allowed,
+    Denied,
+    Grants,
+    Nobody,
+    Principal,
+    Visibility,
+    Worker,
+    decide,
+    disguised,
+)
 from distci.access.texts import masked
 from distci.app import DistCI
 from distci.errors import Forbidden, Missing, NotAuthenticated
@@ -45,12 +57,16 @@ class Access:
         """Whether they may do that to a job or to what belongs to it; to the system as a whole where ``job`` is empty."""
         return isinstance(self._system.access.decide(principal, action, job), Allowed)
 
+    def grants(self) -> Grants:
+        """All that is in force, to decide with on many jobs."""
+        return self._system.access.grants()
+
     def require(self, principal: Principal, action: Action, job: str, missing: Missing) -> None:
         """Return if they may.
 
         Raises NotAuthenticated for nobody; Forbidden for somebody who sees the thing; ``missing`` where it must seem not to be there.
         """
-        grants = self._system.access.grants()
+        grants = self.grants()
         decision = decide(principal, grants, action, job)
         if isinstance(decision, Allowed):
             return
@@ -78,7 +94,7 @@ class Access:
 
     def require_something(self, principal: Principal) -> None:
         """NotAuthenticated for nobody, unless there is something that everybody sees."""
-        if Visibility.PUBLIC not in self._system.access.grants().visibilities.values():
+        if Visibility.PUBLIC not in self.grants().visibilities.values():
             self.require_somebody(principal)
 
 

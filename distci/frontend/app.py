@@ -20,6 +20,7 @@ from distci.frontend import (
     audit,
     builds,
     cluster,
+    events,
     gateway,
     grants,
     health,
@@ -30,6 +31,7 @@ from distci.frontend import (
     pages,
     problems,
     reference,
+    streams,
     tickets,
     tokens,
     why,
@@ -43,6 +45,7 @@ from distci.frontend.guard import Guard
 from distci.frontend.health import Health
 from distci.frontend.metrics import Exposition, Metrics
 from distci.frontend.site import Site
+from distci.frontend.streams import Streams
 from distci.frontend.threads import Threads
 
 GROUPS: Sequence[Sequence[Endpoint]] = (
@@ -57,6 +60,7 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     tokens.ENDPOINTS,
     grants.ENDPOINTS,
     audit.ENDPOINTS,
+    events.ENDPOINTS,
 )
 """Those that need nothing but the system. Of two paths that a request might mean, the one that comes first is meant."""
 
@@ -79,7 +83,9 @@ def create(
     metrics = metrics or Metrics()
     stopping = stopping or Event()
     threads = Threads()
+    open_streams = Streams(threads)
     endpoints = [endpoint for group in GROUPS for endpoint in group]
+    endpoints += streams.endpoints(open_streams)
     endpoints += health.endpoints(Health(system, stopping))
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
@@ -94,6 +100,7 @@ def create(
     application.router.redirect_slashes = False
     application.state.endpoints = endpoints
     application.state.stopping = stopping
+    application.state.streams = open_streams
     return application
 
 

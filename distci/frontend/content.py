@@ -115,6 +115,7 @@ class CutShort(DistCIError):
 
 
 async def until_gone(receive: Receive, gone: Callable[[], None]) -> None:
+    """Call ``gone`` when the client is."""
     while (await receive())["type"] != "http.disconnect":
         pass
     gone()

@@ -52,6 +52,7 @@ def list_lines(call: Call) -> Answer:
     answer = page(call, log.lines(first), lambda line: f"{line.line + 1}:0")
     answer.body["lines"] = log.count_lines()
     answer.body["is_complete"] = log.is_complete
+    answer.body["attempt"] = log.token
     return answer
 
 

@@ -121,7 +121,7 @@ def _response(returns: Returns) -> dict[str, Json]:
         pass
     elif returns.schema:
         told["content"] = {returns.media_type: {"schema": {"$ref": SCHEMAS + returns.schema}}}
-    else:
+    elif returns.media_type:
         told["content"] = {returns.media_type: {}}
     return told
 

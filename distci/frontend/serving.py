@@ -16,6 +16,7 @@ from distci.errors import Invalid
 from distci.frontend.app import create
 from distci.frontend.content import CutShort
 from distci.frontend.metrics import Metrics
+from distci.frontend.streams import Streams
 from distci.settings import is_loopback
 
 DRAIN_S = 0.7
@@ -25,6 +26,9 @@ LEAVE_S = 0.5
 """How long its end may take after that: some thread may wait for a store that does not answer, and is left to itself."""
 
 BACKLOG = 1024
+
+UNACKNOWLEDGED_MS = 60_000
+"""After so long without a sign that what was sent is taken, a connection is given up, and what waits for it in our buffers with it."""
 
 
 class FrontEnd:
@@ -46,8 +50,10 @@ class FrontEnd:
         self.address = address_of(host, self._socket.getsockname()[1])
         """Where it is found."""
         self._stopping = Event()
+        application = create(system, is_local=self.is_local, metrics=metrics, stopping=self._stopping)
+        self.streams: Streams = application.state.streams
         config = uvicorn.Config(
-            create(system, is_local=self.is_local, metrics=metrics, stopping=self._stopping),
+            application,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -67,9 +73,10 @@ class FrontEnd:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more requests. From any thread."""
+        """Take no more requests, and end the streams. From any thread."""
         self._stopping.set()
         self._server.should_exit = True
+        self.streams.end()
 
     def wait_for_stop(self) -> None:
         """Wait until somebody has stopped it, or it has ended by itself; raises what it has ended with."""
@@ -135,6 +142,8 @@ def _listener(host: str, port: int) -> socket.socket:
         raise Invalid(f"cannot listen on {host}: {error.strerror}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError as error:

@@ -23,6 +23,7 @@
     access/used/<token id>                            about when a token was last used
     audit/<time>-<nonce>/begun.json                   who was about to change what, from where and why
                         /ended.json                   what became of it
+    events/<thousands>/<rest>                         what happened, numbered from 1 without gaps
 
 No two names share a key, and the prefix of one never covers another:
 
@@ -66,6 +67,7 @@ EPOCHS = "epochs/"
 ACCESS_CHANGES = "access/changes/"
 ACCESS_USED = "access/used/"
 AUDIT = "audit/"
+EVENTS = "events/"
 
 
 def job_marker(job: str) -> str:
@@ -215,6 +217,17 @@ def audit_entry_of(key: str) -> tuple[int, str, bool]:
     return int(time_ms), unquote(nonce), what == "ended"
 
 
+def event(number: int) -> str:
+    """Where an event is. A thousand share a folder, so that no folder of a directory holds them all."""
+    return check_key(f"{EVENTS}{_digits(number // 1000, _NUMBER_DIGITS)}/{number % 1000:03}")
+
+
+def event_of(key: str) -> int:
+    """The number that a key below :data:`EVENTS` stands for."""
+    thousands, rest = _parts("events/([0-9]{9})/([0-9]{3})", key)
+    return int(thousands) * 1000 + int(rest)
+
+
 def task(build_id: BuildId, task_name: str) -> str:
     """What the keys of all attempts at a task start with."""
     return f"{build(build_id)}tasks/{_segment(task_name)}/"
@@ -248,6 +261,11 @@ def log(build_id: BuildId, task_name: str, token: str) -> str:
 def log_chunk(build_id: BuildId, task_name: str, token: str, offset: int) -> str:
     """Where the bytes of the log from ``offset`` on are."""
     return check_key(f"{log(build_id, task_name, token)}{_digits(offset, _OFFSET_DIGITS)}")
+
+
+def at_offset(log_prefix: str, offset: int) -> str:
+    """Where a chunk that begins at that offset is, in the log whose keys start with ``log_prefix``."""
+    return f"{log_prefix}{_digits(offset, _OFFSET_DIGITS)}"
 
 
 def offset_of_chunk(key: str) -> int:

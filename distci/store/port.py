@@ -64,11 +64,13 @@ class Store(Protocol):
         """Remove an object; nothing happens where there is none."""
 
 
-def objects(store: Store, prefix: str, after: str = "", limit: int | None = None) -> Iterator[ObjectInfo]:
+def objects(
+    store: Store, prefix: str, after: str = "", limit: int | None = None, page_length: int = PAGE_LENGTH
+) -> Iterator[ObjectInfo]:
     """The objects of :meth:`Store.list`, a page at a time: all of them, or ``limit`` at most, and no more is asked for than that."""
     left = limit
     while left is None or left > 0:
-        length = PAGE_LENGTH if left is None else min(left, PAGE_LENGTH)
+        length = page_length if left is None else min(left, page_length)
         page = store.list(prefix, after, length)
         yield from page
         if len(page) < length:

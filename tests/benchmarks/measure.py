@@ -23,6 +23,7 @@ from services.ceph import Ceph, Gateway
 from services.daemon import accepts, free_port
 from services.nginx import Nginx
 from services.zookeeper import ZooKeeperServers
+from streaming import PRINTING, Crowd
 from waiting import wait_until
 
 import distci
@@ -50,6 +51,9 @@ CLIENTS = 16
 TRIGGERS = 960
 LARGE_GIB = 5
 MIB = 1024 * 1024
+STREAMS = 2000
+STREAMS_S = 60.0
+FOLLOWERS = 500
 
 
 def main(parts: Sequence[str]) -> int:
@@ -62,6 +66,7 @@ def main(parts: Sequence[str]) -> int:
         "idle": idle,
         "frontend": frontend,
         "download": download,
+        "streams": streams,
     }
     if unknown := [part for part in parts if part not in known]:
         print(f"no part {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
@@ -400,6 +405,47 @@ def _front_end(stack: ExitStack, flags: Sequence[str], folder: Path) -> tuple[su
     process = stack.enter_context(_process(["frontend", "--listen", address, *flags], folder))
     wait_until(lambda: accepts(int(address.rpartition(":")[2])))
     return process, f"http://{address}"
+
+
+# Streams
+
+
+def streams(folder: Path) -> None:
+    """Very many open streams at one front end, and how late lines are that many follow."""
+    with ExitStack() as stack:
+        ci = stack.enter_context(distci.connect(folder))
+        stack.enter_context(_process(["up", "--no-frontend", "--data", str(folder)], folder))
+        front_end, url = _front_end(stack, ["--data", str(folder)], folder)
+        wait_until(lambda: len(list(workers(ci.tickets))) == 2)
+        ci.jobs.put({"job": "prints", "tasks": [_printing("say", 600, 0.05)]})
+        ci.jobs.put({"job": "rests", "tasks": [_printing("say", 1, 3600)]})
+        resting = ci.builds.trigger("rests")
+        wait_until(lambda: any(ci.builds.log(resting, "say")) if ci.builds.get(resting).tasks else False)
+        token = ci.access.create_token("benchmark", [Action.READ]).text
+        rests = "/api/v1/jobs/rests/-/builds/1"
+        alone_mib = _resident_mib(front_end)
+        paths = [f"{rests}/events", f"{rests}/log/events", f"{rests}/tasks/say/log/events", "/api/v1/events"]
+        with Crowd(url, paths * (STREAMS // len(paths)), token):
+            begun_mib = _resident_mib(front_end)
+            end = time.monotonic() + STREAMS_S
+            wait_until(lambda: time.monotonic() > end, STREAMS_S + 10)
+            grown = _resident_mib(front_end) - begun_mib
+            show(f"memory of a front end with {STREAMS} streams", f"{begun_mib:.0f} MiB", f"{alone_mib:.0f} without")
+            show(f"... how it grew in {STREAMS_S:g} s", f"{grown:.1f} MiB", "flat")
+        printing = ci.builds.trigger("prints")
+        wait_until(lambda: any(ci.builds.log(printing, "say")) if ci.builds.get(printing).tasks else False)
+        log = "/api/v1/jobs/prints/-/builds/1/tasks/say/log/events"
+        with Crowd(url, [log] * FOLLOWERS, token) as crowd:
+            crowd.wait_for_end(120)
+        p50, p95 = (crowd.delays_s[int(len(crowd.delays_s) * share)] for share in (0.5, 0.95))
+        figure = f"p50 {p50 * 1000:.0f} p95 {p95 * 1000:.0f} ms"
+        show(f"a line to {FOLLOWERS} followers, from when it was printed", figure, "p95 under 1 s")
+        ci.builds.cancel(resting)
+        ci.builds.wait(resting, 60)
+
+
+def _printing(name: str, count: int, pause_s: float) -> dict[str, object]:
+    return {"name": name, "type": "shell", "script": PRINTING.format(count=count, pause_s=pause_s)}
 
 
 # Start
