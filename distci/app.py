@@ -71,6 +71,7 @@ class DistCI:
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
         from distci.access.audited import AuditedBuilds, AuditedJobs, AuditedTickets
         from distci.access.rights import rules
+        from distci.hooks import Hooks
         from distci.lifecycle import Lifecycle
         from distci.logs import Logs
         from distci.published import Published
@@ -99,6 +100,13 @@ class DistCI:
         self.signing = Signing(self.tickets.tree)
         self.sessions = Sessions(self.tickets.tree, self.signing)
         self.login_links = LoginLinks(self.tickets.tree)
+        self.hooks = Hooks(
+            self.builds,
+            self.jobs,
+            self.store,
+            settings.receivers,
+            holds_untrusted=settings.untrusted_builds == "hold",
+        )
         self.rebuild = Rebuild(self.lifecycle)
         self.logs = Logs(self.builds, self.store)
         self.status = Status(self.tickets, self.rebuild)

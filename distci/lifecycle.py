@@ -928,7 +928,14 @@ def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:
     """The trigger with which a build of ``job`` follows on the end of ``live``, if it does."""
     for trigger in job.definition().triggers:
         if trigger.job == live.build.job and trigger.on in ("always", live.result):
-            return Trigger(DOWNSTREAM_KIND, str(live.build), presets=trigger.parameters, upstream=live.build)
+            # What follows on an untrusted build takes what that one made.
+            return Trigger(
+                DOWNSTREAM_KIND,
+                str(live.build),
+                presets=trigger.parameters,
+                upstream=live.build,
+                is_untrusted=live.trigger.is_untrusted,
+            )
     return None
 
 

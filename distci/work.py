@@ -33,6 +33,7 @@ from distci.protocol.claims import Claim
 from distci.protocol.members import Member
 from distci.protocol.paths import build as build_path
 from distci.published import Published
+from distci.repositories import address as repository_address
 from distci.safepath import directory_beneath, remove
 from distci.secrets import Masker
 from distci.store import keys
@@ -40,7 +41,19 @@ from distci.store.attended import AttendedStore
 from distci.store.port import Store
 from distci.workspaces import Restored, Workspaces
 
-__all__ = ["Claim", "Halted", "Lifecycle", "Site", "TaskContext", "Tasks", "TicketWorker", "Worker", "serve", "tidy_up"]
+__all__ = [
+    "Claim",
+    "Halted",
+    "Lifecycle",
+    "Site",
+    "TaskContext",
+    "Tasks",
+    "TicketWorker",
+    "Worker",
+    "repository_address",
+    "serve",
+    "tidy_up",
+]
 
 T = TypeVar("T")
 
@@ -181,6 +194,10 @@ class TaskContext:
 
     def secret(self, name: str) -> str:
         """The value of a secret; Invalid when none of that name is set."""
+        if self.plan.trigger.is_untrusted:
+            raise Invalid(
+                f"task {self.task.name}: secret {name!r} is not given to a build of what somebody without rights to the repository wrote"
+            )
         if name not in self._site.secrets:
             raise Invalid(
                 f"task {self.task.name}: no secret {name!r} is set; workers get theirs by --secret-file, distci run by --secret"

@@ -16,6 +16,7 @@ from distci.isolation.host import HostIsolation
 from distci.model import TaskState
 from distci.process import Post, WorkerProcess
 from distci.protocol import paths
+from distci.settings import Settings
 
 KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
 BUILD_TIME_MAX_S = 60.0
@@ -84,8 +85,13 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
             secrets: Mapping[str, str] = SECRETS,
             coordination: str | None = None,
             store: str | None = None,
+            **more: Any,
         ) -> System:
-            ci = stack.enter_context(connect(tmp_path / "data", coordination=coordination, store=store, actor="tester"))
+            """``more`` are further settings."""
+            settings = Settings(
+                coordination=coordination or "", store=store or "", data=str(tmp_path / "data"), actor="tester", **more
+            )
+            ci = stack.enter_context(connect(settings=settings))
             scratch = tmp_path / "scratch"
             process = WorkerProcess(
                 ci.lifecycle,
