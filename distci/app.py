@@ -77,6 +77,7 @@ class DistCI:
         from distci.published import Published
         from distci.rebuild import Rebuild, new_epoch
         from distci.status import Status
+        from distci.statuses import Statuses
         from distci.why import Why
 
         self.settings = settings
@@ -93,7 +94,7 @@ class DistCI:
             raise
         self.audit = self.tickets.audit = Audit(self.store, Acting(settings.actor, gethostname()))
         self.jobs = AuditedJobs(self.store, self.audit)
-        self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs)
+        self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs, statuses=Statuses(self.store, settings))
         self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)
         self.artifacts = Published(self.builds, self.store)
         self.access = Access(self.store, self.tickets.tree, self.audit, rules(settings.oidc_roles))

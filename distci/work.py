@@ -33,6 +33,7 @@ from distci.protocol.claims import Claim
 from distci.protocol.members import Member
 from distci.protocol.paths import build as build_path
 from distci.published import Published
+from distci.receivers.port import Call
 from distci.repositories import address as repository_address
 from distci.safepath import directory_beneath, remove
 from distci.secrets import Masker
@@ -42,6 +43,7 @@ from distci.store.port import Store
 from distci.workspaces import Restored, Workspaces
 
 __all__ = [
+    "Call",
     "Claim",
     "Halted",
     "Lifecycle",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from distci.process import Post, WorkerProcess
 from distci.protocol import paths
 from distci.settings import Settings
 
-KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
+KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts", "status")
 BUILD_TIME_MAX_S = 60.0
 
 DEPTHS = {paths.JOBS: 2, paths.DEAD: 2, paths.QUEUE: 4}
@@ -85,6 +85,7 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
             secrets: Mapping[str, str] = SECRETS,
             coordination: str | None = None,
             store: str | None = None,
+            kinds: Sequence[str] = KINDS,
             **more: Any,
         ) -> System:
             """``more`` are further settings."""
@@ -98,7 +99,7 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
                 ci.store,
                 HostIsolation(),
                 scratch,
-                [Post(KINDS, slots=4)],
+                [Post(kinds, slots=4)],
                 search_path=search_path,
                 name="worker",
                 secrets=secrets,
