@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 
-LENGTH_MAX = 300
-"""Characters of a name or URL."""
+LENGTH_MAX = 200
+"""Characters of a name or URL: it becomes part of a key of the store, three times as long at worst."""
 
 FULL_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]+(/(?!\.)[A-Za-z0-9._-]+)+")
 """``owner/name``, or a longer path: groups of GitLab lie in each other."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@]*@)?(?P<host>[^/:@]*)(?::[0-9]+)?(?P<path>/.*)")
+_ADDRESS = re.compile(r"//(?P<host>[^/]*)(?P<path>/.+)")
 _SCP = re.compile(r"(?:[^/:@]+@)(?P<host>[^/:@]+):(?P<path>(?!/).+)")
-_CONTROL = re.compile(r"[\x00-\x20\x7f\ud800-\udfff]")
+_NO_URL = re.compile(r"[^!-~]")
 
 
 def is_full_name(text: str) -> bool:
@@ -40,10 +41,10 @@ def name(repository: str) -> str:
 def address(url: str) -> str:
     """A URL without transport, user, port and ``.git``: ``//git.example.org/org/hello``; empty for what is no URL.
 
-    Upper case is taken for lower case, as hosts and forges do; an absolute path is that of this machine.
+    Upper case is taken for lower case, as hosts and forges do; an absolute path is that of this machine. An address is its own.
     """
-    match = _URL.fullmatch(url) or _SCP.fullmatch(url)
-    if _CONTROL.search(url) or len(url) > LENGTH_MAX:
+    match = _URL.fullmatch(url) or _ADDRESS.fullmatch(url) or _SCP.fullmatch(url)
+    if _NO_URL.search(url) or len(url) > LENGTH_MAX:
         return ""
     if match:
         host, path = match["host"], match["path"]

@@ -268,6 +268,9 @@ class TaskContext:
             "DISTCI_FENCE": self.token,
             "DISTCI_COMMIT": trigger.commit or self.commit,
             "DISTCI_REF": trigger.ref,
+            "DISTCI_EVENT": trigger.delivery.event if trigger.delivery else "",
+            "DISTCI_BRANCH": trigger.delivery.branch if trigger.delivery else "",
+            "DISTCI_PULL_REQUEST": str(trigger.delivery.pull_request or "") if trigger.delivery else "",
             "DISTCI_URL": self._site.url.replace("{build}", str(self.build)),
             "DISTCI_WORKSPACE": str(self._directory / "workspace"),
         }
