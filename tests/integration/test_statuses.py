@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -108,7 +109,8 @@ def test_a_forge_hears_that_a_build_has_begun_and_how_it_ended(
     gate.touch()
 
     wait_until(lambda: is_quiet(system))
-    assert told.states(CONTEXT) == ["pending", WORDS[told.kind][result]]
+    # On a machine that is slow enough for a claim to be lost the same may be said twice, which a forge shows once.
+    assert [state for state, _ in groupby(told.states(CONTEXT))] == ["pending", WORDS[told.kind][result]]
     for heard in told.heard:
         assert (heard["repository"], heard["commit"]) == COMMITS[told.kind]
         assert heard["target_url"] == "https://ci.example.org/jobs/team/hello/-/builds/1"
