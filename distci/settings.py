@@ -160,15 +160,11 @@ class Settings:
     def data_folder(self) -> Path:
         return Path(self.data).expanduser().absolute()
 
-    def build_page(self, build: BuildId) -> str:
-        """Where people find a build; empty when there is no such place."""
-        pattern = self.build_url
-        if not pattern and self.public_url:
-            pattern = f"{self.public_url.rstrip('/')}{BUILD_PAGE}"
-        filled = {"build": quote(str(build)), "job": quote(build.job), "number": str(build.number)}
-        for name, value in filled.items():
-            pattern = pattern.replace(f"{{{name}}}", value)
-        return pattern
+    @property
+    def build_pages(self) -> str:
+        """What :func:`page` makes the place of a build of."""
+        below = f"{self.public_url.rstrip('/')}{BUILD_PAGE}" if self.public_url else ""
+        return self.build_url or below
 
     @property
     def session_timeout_s(self) -> float:
@@ -278,6 +274,12 @@ def find_file(environment: Mapping[str, str]) -> Path | None:
         return Path(environment["DISTCI_CONFIG"])
     folder = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME', '')}/.config"
     return next((file for file in (Path(folder, "distci/distci.toml"), SYSTEM_FILE) if file.exists()), None)
+
+
+def page(pattern: str, build: BuildId) -> str:
+    """Where people find a build: the pattern with ``{build}``, ``{job}`` and ``{number}`` filled in; empty when that is empty."""
+    filled = {"build": quote(str(build)), "job": quote(build.job), "number": str(build.number)}
+    return re.sub(r"\{(build|job|number)\}", lambda match: filled[match[1]], pattern)
 
 
 def address(url: str) -> Address:

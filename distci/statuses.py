@@ -19,7 +19,7 @@ from distci.model import BuildId, Json, Result, Trigger
 from distci.protocol import paths
 from distci.protocol.records import Ticket, to_bytes
 from distci.receivers.port import Call, Status
-from distci.settings import ReceiverSettings, Settings
+from distci.settings import ReceiverSettings, Settings, page
 from distci.store import keys
 from distci.store.port import Store
 
@@ -135,7 +135,7 @@ class Statuses:
             result=word.result,
             context=f"distci/{word.build.job}",
             description=_description(word),
-            url=self._settings.build_page(word.build),
+            url=page(self._settings.build_pages, word.build),
         )
         return receiver.call(api_url, settings.token, status)
 

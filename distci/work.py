@@ -37,6 +37,7 @@ from distci.receivers.port import Call
 from distci.repositories import address as repository_address
 from distci.safepath import directory_beneath, remove
 from distci.secrets import Masker
+from distci.settings import page
 from distci.store import keys
 from distci.store.attended import AttendedStore
 from distci.store.port import Store
@@ -113,7 +114,7 @@ class Site:
     secrets: Mapping[str, str]
     """Values of the secrets that tasks may name."""
     url: str = ""
-    """Where people find a build, ``{build}`` filled in; empty when there is no such place."""
+    """Where people find a build, for :func:`distci.settings.page`; empty when there is no such place."""
 
 
 class Halted(Exception):
@@ -271,7 +272,7 @@ class TaskContext:
             "DISTCI_EVENT": trigger.delivery.event if trigger.delivery else "",
             "DISTCI_BRANCH": trigger.delivery.branch if trigger.delivery else "",
             "DISTCI_PULL_REQUEST": str(trigger.delivery.pull_request or "") if trigger.delivery else "",
-            "DISTCI_URL": self._site.url.replace("{build}", str(self.build)),
+            "DISTCI_URL": page(self._site.url, self.build),
             "DISTCI_WORKSPACE": str(self._directory / "workspace"),
         }
 

@@ -38,7 +38,7 @@ def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: 
         scratch(settings),
         _posts(kinds, slots),
         search_path=settings.search_path,
-        build_url=settings.build_url,
+        build_url=settings.build_pages,
         **options,
     )
 

@@ -98,11 +98,21 @@ WORDS = {
 }
 
 
+@pytest.fixture(params=["sqlite", "zookeeper"])
+def coordination_url(request: pytest.FixtureRequest) -> str | None:
+    return str(request.getfixturevalue("zookeeper_url")) if request.param == "zookeeper" else None
+
+
 @pytest.mark.parametrize(("script", "result"), [("true", Result.PASSED), ("exit 3", Result.FAILED)])
 def test_a_forge_hears_that_a_build_has_begun_and_how_it_ended(
-    start: Callable[..., System], told: Forge, script: str, result: Result, tmp_path: Path
+    start: Callable[..., System],
+    told: Forge,
+    coordination_url: str | None,
+    script: str,
+    result: Result,
+    tmp_path: Path,
 ) -> None:
-    system, gate = start(told), tmp_path / "open"
+    system, gate = start(told, coordination=coordination_url), tmp_path / "open"
 
     build = push(system, told, f"until test -e {gate}; do sleep 0.02; done; {script}")
     wait_until(lambda: told.heard != [] and has_told(system))

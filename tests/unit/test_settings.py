@@ -11,6 +11,7 @@ import pytest
 from distci.errors import InvalidSettings
 from distci.model import BuildId
 from distci.settings import Address, ReceiverSettings, Settings, address, find_file, load
+from distci.settings import page as settings_page
 
 WriteFile = Callable[[str], Path]
 
@@ -410,4 +411,5 @@ class TestBuildPage:
         ],
     )
     def test_a_build_has_a_page_where_settings_say_so(self, flags: dict[str, str], page: str) -> None:
-        assert load(None, {}, {"data": "/d"} | flags).build_page(BuildId("team/hello", 12)) == page
+        settings = load(None, {}, {"data": "/d"} | flags)
+        assert settings_page(settings.build_pages, BuildId("team/hello", 12)) == page
