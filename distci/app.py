@@ -69,9 +69,8 @@ class DistCI:
     def __init__(self, settings: Settings, around: Around | None = None) -> None:
         """``around`` may put something in front of the tree and the store, to measure them for example."""
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
-        from distci.access.audited import AuditedBuilds, AuditedJobs, AuditedTickets
+        from distci.access.audited import AuditedBuilds, AuditedHooks, AuditedJobs, AuditedTickets
         from distci.access.rights import rules
-        from distci.hooks import Hooks
         from distci.lifecycle import Lifecycle
         from distci.logs import Logs
         from distci.published import Published
@@ -101,11 +100,12 @@ class DistCI:
         self.signing = Signing(self.tickets.tree)
         self.sessions = Sessions(self.tickets.tree, self.signing)
         self.login_links = LoginLinks(self.tickets.tree)
-        self.hooks = Hooks(
+        self.hooks = AuditedHooks(
             self.builds,
             self.jobs,
             self.store,
             settings.receivers,
+            self.audit,
             holds_untrusted=settings.untrusted_builds == "hold",
         )
         self.rebuild = Rebuild(self.lifecycle)

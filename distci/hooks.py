@@ -36,6 +36,10 @@ TRIGGER_BYTES_MAX = 3 * 1024
 """What a trigger may take of its build's node, which it shares with the state of the build's tasks."""
 
 
+class InvalidDelivery(InvalidDocument):
+    """What was delivered makes no sense to its receiver; never something that is stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
     """What a delivery means for one job that names its repository."""
@@ -101,7 +105,7 @@ class Hooks:
     def deliver(self, receiver: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Take in what a sender says, once it has proved who it is; what became of it.
 
-        Raises NoSuchReceiver, NotAuthenticated (no proof, or no secret is set: then nobody can have one), InvalidDocument naming the
+        Raises NoSuchReceiver, NotAuthenticated (no proof, or no secret is set: then nobody can have one), InvalidDelivery naming the
         place, and Unavailable, after which the same delivery is to be sent again.
         """
         found = receivers.load(receiver)
@@ -155,7 +159,7 @@ class Hooks:
         try:
             told = receiver.read(headers, body)
         except InvalidDocument as error:
-            raise InvalidDocument(f"{receiver.name}: {error}") from error
+            raise InvalidDelivery(f"{receiver.name}: {error}") from error
         if isinstance(told, Ignored):
             return Answer(receiver.name, told.delivery, told.event, told.reason)
         if told.event != "tag" and (marker := SKIP.search(told.message)):
@@ -293,7 +297,7 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _check_size(body: bytes) -> None:
     if len(body) > BODY_BYTES_MAX:
-        raise InvalidDocument(f"the body: {len(body)} bytes are too many; at most {BODY_BYTES_MAX} are read")
+        raise InvalidDelivery(f"the body: {len(body)} bytes are too many; at most {BODY_BYTES_MAX} are read")
 
 
 def _change(document: Mapping[str, Json]) -> Change:

@@ -17,8 +17,13 @@ BODY_TIME_MAX_S = 30.0
 """How long a body may take to arrive: who is slower holds a connection for nothing."""
 
 
-async def read(request: Request, endpoint: Endpoint) -> Json:
-    """The JSON value of a request's body; None where there is none and need be none. BadRequest for anything else."""
+async def read(request: Request, endpoint: Endpoint) -> Json | bytes:
+    """What an endpoint's function gets of a request's body: a JSON value, None where there is none and need be none, or the bytes.
+
+    BadRequest for anything else.
+    """
+    if endpoint.body_bytes_max:
+        return await read_bytes(request, endpoint.body_bytes_max)
     data = await read_bytes(request, BODY_BYTES_MAX if endpoint.body else 0)
     if not data:
         if endpoint.body and not endpoint.is_body_optional:

@@ -125,6 +125,8 @@ class Endpoint:
     body: str = ""
     """The name of the schema of its JSON body; empty for none."""
     is_body_optional: bool = False
+    body_bytes_max: int = 0
+    """Of a body that the function gets as it came, whatever its type; 0 where a body is JSON, or none is wanted."""
     is_public: bool = False
     """Whether it is for those, too, of whom nobody knows who they are."""
     is_filtered: bool = False
@@ -175,6 +177,11 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         "The name of an artifact, which is a path: `dist/hello.whl`.",
     ),
     "ticket": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "A ticket's id, or its token."),
+    "receiver": (
+        "[a-z][a-z0-9.-]*",
+        {"type": "string", "pattern": "^[a-z][a-z0-9.-]*$"},
+        "The name of a receiver: `github`, `gitlab`, `gitea` or that of one which was installed.",
+    ),
     "code": (
         "distcil_[0-9A-Za-z]{49}",
         {"type": "string", "pattern": "^distcil_[0-9A-Za-z]{49}$"},

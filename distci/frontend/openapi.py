@@ -83,6 +83,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Json]:
     if endpoint.body:
         schema = {"$ref": SCHEMAS + endpoint.body}
         told["requestBody"] = {"required": not endpoint.is_body_optional, "content": {JSON: {"schema": schema}}}
+    if endpoint.body_bytes_max:
+        told["requestBody"] = {"required": True, "content": {JSON: {"schema": {"type": "object"}}}}
     if endpoint.is_public or endpoint.is_filtered:
         told["security"] = [] if endpoint.is_public else [{}, *({name: []} for name in SECURITY)]
     if endpoint.action is not None:
