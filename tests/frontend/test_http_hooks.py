@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,10 +27,12 @@ def concerned(receiver: str) -> dict[str, Any]:
     return job(f"team/{receiver}", triggers=triggers)
 
 
-def deliver(api: Api, name: str, body: bytes | None = None, **headers: str) -> requests.Response:
+def deliver(
+    api: Api, name: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> requests.Response:
     """A recorded delivery, or another body under its headers."""
     data = deliveries.recorded(name) if body is None else body
-    told = {**deliveries.headers(name, data), **headers}
+    told = {**deliveries.headers(name, data), **(headers or {})}
     return api.post(f"/hooks/{name.partition('/')[0]}", data=data, headers=told)
 
 
@@ -81,7 +84,7 @@ def test_sent_again_to_another_front_end_it_is_the_same_build(api: Api, local: S
 def test_a_form_is_read_as_its_payload(api: Api) -> None:
     body = urlencode({"payload": deliveries.recorded(PUSH)}).encode()
 
-    answer = deliver(api, PUSH, body, **{"Content-Type": "application/x-www-form-urlencoded"})
+    answer = deliver(api, PUSH, body, {"Content-Type": "application/x-www-form-urlencoded"})
 
     assert answer.json()["jobs"][0]["build"] == "team/github#1"
 
@@ -93,7 +96,7 @@ def test_who_does_not_know_the_secret_starts_nothing_and_learns_nothing(api: Api
         {"X-Hub-Signature-256": ""},
         {"Authorization": "Bearer x", "X-Hub-Signature-256": wrong},
     ):
-        answer = deliver(api, PUSH, **headers)
+        answer = deliver(api, PUSH, headers=headers)
         problem(answer, 401, "NotAuthenticated")
         assert "team/github" not in answer.text
     changed = json.dumps({**json.loads(deliveries.recorded(PUSH)), "after": "1" * 40}).encode()
@@ -125,5 +128,5 @@ def test_a_body_is_bounded(api: Api) -> None:
 
 def test_a_delivery_is_told_in_the_log_with_what_was_answered(local: Stage) -> None:
     front_end, process = local.front_end("-v", **SECRETS)
-    deliver(front_end, PUSH, **{"X-Request-ID": "delivery-17"})
+    deliver(front_end, PUSH, headers={"X-Request-ID": "delivery-17"})
     assert "delivery-17" in process.stderr
