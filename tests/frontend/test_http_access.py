@@ -51,6 +51,7 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "read_artifact": ("job", READ),
     "explain_build": ("job", READ),
     "explain_task": ("job", READ),
+    "deliver": (ALL, ""),
     "explain_ticket": ("system", READ),
     "list_tickets": ("system", READ),
     "get_ticket": ("system", READ),
@@ -172,7 +173,7 @@ def operations(api: Api) -> Iterator[tuple[str, str, str]]:
 
 def at(path: str, project: str) -> str:
     given = {"job": f"{project}/hello", "number": "1", "task": "say", "artifact": "a", "ticket": "t", "worker": "w"}
-    given["code"] = "distcil_" + "0" * 49
+    given |= {"code": "distcil_" + "0" * 49, "receiver": "github"}
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)
 
 

@@ -423,6 +423,10 @@ def test_who_dies_between_mark_and_job_leaves_nothing_that_is_wrong(idle: Callab
     assert started(send(ci, PUSHED)) == {"team/a": "team/a#1"}
 
 
+def unread(job: str, error: Exception) -> None:
+    raise AssertionError(f"{job} cannot be read: {error}")
+
+
 def test_only_jobs_that_name_the_repository_are_read(idle: Callable[..., DistCI]) -> None:
     ci = idle()
     for number in range(30):
@@ -441,7 +445,7 @@ def test_only_jobs_that_name_the_repository_are_read(idle: Callable[..., DistCI]
             return self._store.list(prefix, after, limit)
 
     store = CountingStore(ci.store)
-    found = [version.job for version, _ in Jobs(store).concerned("github", HELLO["repository"])]
+    found = [version.job for version, _ in Jobs(store).concerned("github", HELLO["repository"], unread)]
 
     assert found == ["team/a"]
     assert store.calls <= 6
