@@ -3,8 +3,11 @@
 Each status is a ticket of the kind ``status``, posted in the transaction that it is about; whoever serves it tells the forge until it has heard, and
 no build waits for that. A forge takes the last word that it hears, and what was sent may arrive late: a worker may have slept, the forge
 itself may have. So every word is noted in the store before it is said, in an order that never goes back (by the build's number, then
-begun before over), and whoever has said one looks whether a later one is noted by now, and says that again. Who dies before has a ticket
+begun before over), and whoever has said one looks whether a later one is noted by now, and says that. Who dies before has a ticket
 that is claimed anew. The last word that a forge hears is therefore the latest, whoever else was late.
+
+It hears no word twice: tickets about the same commit and job take turns, by a permit, and who says what may have been said before, since it was noted
+before, asks the forge first. That leaves a forge that acts on a request after it was asked, and a worker that was taken for dead while it said something.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from distci import receivers
 from distci.documents.strict_json import read_json
 from distci.errors import Invalid, InvalidDocument
-from distci.model import BuildId, Json, Result, Trigger
+from distci.model import BuildId, Json, Permit, Result, Trigger
 from distci.protocol import paths
 from distci.protocol.records import Ticket, to_bytes
 from distci.receivers.port import Call, Status
@@ -31,6 +34,10 @@ LIMIT_S = 2 * 60.0
 """How long a claim may stand: more than a call to a forge can take."""
 
 REASON_LENGTH_MAX = 200
+
+TURN_LENGTH = 2
+"""Characters that tell the permits apart by which tickets take turns: few, since their folders stay in the tree, and enough that those about
+different commits rarely share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ def tickets(
             body=word.to_json(),
             project=project,
             attempts=ATTEMPTS,
+            permits=[Permit(f"{KIND}:{paths.digest(word.folder, TURN_LENGTH)}")],
             limit_s=LIMIT_S,
         )
     ]
@@ -109,11 +117,13 @@ class Statuses:
         self._store = store
         self._settings = settings
 
-    def note(self, ticket: Ticket) -> Word:
-        """What a ticket has to say, noted before it is said. InvalidDocument when it is no such ticket."""
+    def note(self, ticket: Ticket) -> tuple[Word, bool]:
+        """What a ticket has to say, noted before it is said, and whether it is noted for the first time: then nobody can have said it.
+
+        InvalidDocument when it is no such ticket.
+        """
         word = Word.from_json(ticket.body, f"ticket {ticket.token}")
-        self._store.put_if_absent(word.key, to_bytes(word.to_json()))
-        return word
+        return word, self._store.put_if_absent(word.key, to_bytes(word.to_json()))
 
     def latest(self, word: Word) -> Word:
         """The latest that is noted of that commit and job."""

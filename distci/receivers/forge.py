@@ -83,8 +83,8 @@ def urls(repository: Fields) -> list[str]:
     return [url for name in ("clone_url", "ssh_url", "git_url") if (url := repository.text(name, ""))]
 
 
-def status_call(api_url: str, headers: Mapping[str, str], status: Status) -> Call:
-    """A commit's status by the API of GitHub, which Gitea and Forgejo have too."""
+def status_call(api_url: str, headers: Mapping[str, str], status: Status, page: str) -> Call:
+    """A commit's status by the API of GitHub, which Gitea and Forgejo have too; ``page`` asks for as many statuses as one answer may have."""
     body: dict[str, Json] = {
         "state": STATES[status.result],
         "context": status.context,
@@ -92,7 +92,25 @@ def status_call(api_url: str, headers: Mapping[str, str], status: Status) -> Cal
     }
     if status.url:
         body["target_url"] = status.url
-    return Call(f"{api_url.rstrip('/')}/repos/{quote(status.repository)}/statuses/{status.commit}", headers, body)
+    repository = f"{api_url.rstrip('/')}/repos/{quote(status.repository)}"
+    return Call(
+        url=f"{repository}/statuses/{status.commit}",
+        headers=headers,
+        body=body,
+        shown_at=f"{repository}/commits/{status.commit}/status?{page}",
+        is_shown_by=lambda shown: isinstance(shown, dict) and is_latest(body, "context", shown.get("statuses")),
+    )
+
+
+def is_latest(told: Mapping[str, Json], name: str, shown: Json) -> bool:
+    """Whether the latest of a list of statuses, of those of the same context, says what was told; ``name`` is the field of the context."""
+    items = [item for item in shown if isinstance(item, dict)] if isinstance(shown, list) else []
+    mine = [item for item in items if item.get(name) == told[name] and isinstance(item.get("id"), int)]
+    if not mine:
+        return False
+    latest = max(mine, key=lambda item: item["id"])
+    state, description = latest.get("state") or latest.get("status"), latest.get("description")
+    return (state, description) == (told["state"], told["description"])
 
 
 def _actor(body: Fields) -> str:

@@ -39,4 +39,4 @@ class Gitea:
         return Ignored(delivery, event, f"nothing is built for {event}")
 
     def call(self, api_url: str, token: str, status: Status) -> Call | None:
-        return forge.status_call(api_url, {"Authorization": f"token {token}"}, status)
+        return forge.status_call(api_url, {"Authorization": f"token {token}"}, status, "limit=50")

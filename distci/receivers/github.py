@@ -47,4 +47,4 @@ class GitHub:
             "Authorization": f"Bearer {token}",
             "X-GitHub-Api-Version": "2022-11-28",
         }
-        return forge.status_call(api_url, headers, status)
+        return forge.status_call(api_url, headers, status, "per_page=100")

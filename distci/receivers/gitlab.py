@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from distci.model import Json, Result
-from distci.receivers.forge import HEADS, TAGS
+from distci.receivers.forge import HEADS, TAGS, is_latest
 from distci.receivers.port import Call, Change, Headers, Ignored, Status
 from distci.receivers.reading import Fields, changed_paths, is_known, is_no_commit
 
@@ -48,9 +48,15 @@ class GitLab:
         }
         if status.url:
             body["target_url"] = status.url
-        project = quote(status.repository, safe="")
-        url = f"{api_url.rstrip('/')}/projects/{project}/statuses/{status.commit}"
-        return Call(url, {"PRIVATE-TOKEN": token}, body, KNOWN)
+        project = f"{api_url.rstrip('/')}/projects/{quote(status.repository, safe='')}"
+        return Call(
+            url=f"{project}/statuses/{status.commit}",
+            headers={"PRIVATE-TOKEN": token},
+            body=body,
+            shown_at=f"{project}/repository/commits/{status.commit}/statuses?name={quote(status.context, safe='')}&per_page=100",
+            is_shown_by=lambda shown: is_latest(body, "name", shown),
+            is_done_by=KNOWN,
+        )
 
 
 def _read_push(delivery: str, body: Fields) -> Change | Ignored:

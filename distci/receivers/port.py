@@ -8,8 +8,8 @@ made of them (:class:`Change` refuses the rest), and an error names the place in
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from distci import repositories
@@ -130,12 +130,16 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An HTTP request that tells a forge of a status; repeating it changes nothing."""
+    """An HTTP request that tells a forge of a status, and how to see whether the forge knows it already."""
 
     url: str
     headers: Mapping[str, str]
     body: Mapping[str, Json]
-    is_done_by: Sequence[tuple[int, str]] = field(default=())
+    shown_at: str
+    """The address at which the forge shows, to who asks with the same headers, what it knows of the commit."""
+    is_shown_by: Callable[[Json], bool]
+    """Whether what it shows there has this status as the latest of its context; False, too, for what cannot be read."""
+    is_done_by: Sequence[tuple[int, str]] = ()
     """Answers besides 2xx that say that the forge knows already: a code, and what the body has in it."""
 
 

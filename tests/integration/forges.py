@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
+
+from distci.model import Json
 
 TOKEN = "the-token-of-the-forge"
-FINAL = ("success", "failure", "failed", "error", "canceled")
 
 
 @dataclass
@@ -26,9 +27,13 @@ class Forge:
     """Every status that took effect, in order: ``repository``, ``commit``, and the body's own fields."""
     requests: int = 0
     moods: deque[str] = field(default_factory=deque)
-    """What becomes of the next requests: ``fail`` (502), ``refuse`` (401), ``drop`` (takes effect, no answer), ``cut`` (neither),
+    """What becomes of the next statuses: ``fail`` (502), ``refuse`` (401), ``drop`` (takes effect, no answer), ``cut`` (neither),
     ``hang`` (takes effect when :attr:`let_go` is set, long after the caller has given up), ``redirect``."""
+    looks: deque[str] = field(default_factory=deque)
+    """What becomes of the next questions what it knows: ``fail``, ``refuse``, ``cut``, ``nonsense`` (an answer that is no JSON)."""
     let_go: Event = field(default_factory=Event)
+    acted_late: int = 0
+    """How many requests have taken effect since it was set."""
     is_down: bool = False
     elsewhere: str = ""
     lock: Lock = field(default_factory=Lock)
@@ -41,24 +46,50 @@ class Forge:
     def latest(self, context: str) -> str:
         return (self.states(context) or [""])[-1]
 
-    def take(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def take(self, path: str, body: dict[str, Any]) -> tuple[int, Json]:
         """A status that arrives, and the answer to it."""
-        start = (
-            "/api/v4/projects/" if self.kind == "gitlab" else "/repos/" if self.kind == "github" else "/api/v1/repos/"
-        )
-        assert path.startswith(start), path
-        repository, _, commit = path.removeprefix(start).rpartition("/statuses/")
-        known = {"state", "description", "target_url", "name" if self.kind == "gitlab" else "context"}
+        repository, _, commit = self._below(path).rpartition("/statuses/")
+        known = {"state", "description", "target_url", self._context}
         assert {*body} <= known, body
-        context = body.get("name") or body["context"]
         with self.lock:
-            before = [
-                status["state"] for status in self.heard if status["context"] == context and status["commit"] == commit
-            ]
-            if self.kind == "gitlab" and before and before[-1] == body["state"]:
-                return 400, {"message": f"Cannot transition status via :enqueue from :{body['state']}"}
-            self.heard.append({**body, "context": context, "repository": unquote(repository), "commit": commit})
+            before = self._known(unquote(repository), commit)
+            is_repeated = any(
+                (old["context"], old["state"]) == (body[self._context], body["state"]) for old in before[-1:]
+            )
+            if self.kind == "gitlab" and is_repeated and body["state"] == "pending":
+                return 400, {"message": "Cannot transition status via :enqueue from :pending"}
+            told = {**body, "context": body[self._context], "repository": unquote(repository), "commit": commit}
+            self.heard.append(told | {"id": len(self.heard) + 1})
         return 201, {"state": body["state"]}
+
+    def show(self, path: str) -> Json:
+        """What it knows of a commit, as it shows it: the latest of each context, in no order that one could rely on."""
+        place, _, query = self._below(path).partition("?")
+        repository, _, rest = place.partition("/repository/commits/" if self.kind == "gitlab" else "/commits/")
+        commit, _, what = rest.partition("/")
+        assert what == ("statuses" if self.kind == "gitlab" else "status"), path
+        with self.lock:
+            known = self._known(unquote(repository), commit)
+        latest = {status["context"]: status for status in known}
+        state = "state" if self.kind == "github" else "status"
+        shown = [
+            {"id": status["id"], state: status["state"], self._context: context, "description": status["description"]}
+            for context, status in reversed(latest.items())
+            if self.kind != "gitlab" or parse_qs(query)["name"] == [context]
+        ]
+        return shown if self.kind == "gitlab" else {"sha": commit, "statuses": shown}
+
+    @property
+    def _context(self) -> str:
+        return "name" if self.kind == "gitlab" else "context"
+
+    def _known(self, repository: str, commit: str) -> list[dict[str, Any]]:
+        return [status for status in self.heard if (status["repository"], status["commit"]) == (repository, commit)]
+
+    def _below(self, path: str) -> str:
+        start = {"gitlab": "/api/v4/projects/", "github": "/repos/", "gitea": "/api/v1/repos/"}[self.kind]
+        assert path.startswith(start), path
+        return path.removeprefix(start)
 
 
 @contextmanager
@@ -69,16 +100,8 @@ def forge(kind: str) -> Iterator[Forge]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with made.lock:
-                made.requests += 1
-                mood = "cut" if made.is_down else made.moods.popleft() if made.moods else ""
-            expected = {"github": f"Bearer {TOKEN}", "gitea": f"token {TOKEN}"}.get(kind)
-            proof = self.headers["PRIVATE-TOKEN"] if expected is None else self.headers["Authorization"]
-            if proof != (expected or TOKEN) or mood == "refuse":
-                self._answer(401, {"message": "Unauthorized"})
-            elif mood == "fail":
-                self._answer(502, {"message": "Bad gateway"})
-            elif mood == "redirect":
+            mood = self._mood(made.moods)
+            if mood == "redirect":
                 self._answer(307, {}, made.elsewhere)
             elif mood == "drop":
                 made.take(self.path, body)
@@ -86,11 +109,33 @@ def forge(kind: str) -> Iterator[Forge]:
             elif mood == "hang":
                 made.let_go.wait(60)
                 made.take(self.path, body)
-            elif mood != "cut":
+                made.acted_late += 1
+            elif not self._failed(mood):
                 self._answer(*made.take(self.path, body))
 
-        def _answer(self, code: int, document: dict[str, Any], location: str = "") -> None:
-            data = json.dumps(document).encode()
+        def do_GET(self) -> None:
+            mood = self._mood(made.looks)
+            if mood == "nonsense":
+                self._answer(200, "<html>")
+            elif not self._failed(mood):
+                self._answer(200, made.show(self.path))
+
+        def _mood(self, moods: deque[str]) -> str:
+            with made.lock:
+                made.requests += 1
+                return "cut" if made.is_down else moods.popleft() if moods else ""
+
+        def _failed(self, mood: str) -> bool:
+            expected = {"github": f"Bearer {TOKEN}", "gitea": f"token {TOKEN}"}.get(kind)
+            proof = self.headers["PRIVATE-TOKEN"] if expected is None else self.headers["Authorization"]
+            if proof != (expected or TOKEN) or mood == "refuse":
+                self._answer(401, {"message": "Unauthorized"})
+            elif mood == "fail":
+                self._answer(502, {"message": "Bad gateway"})
+            return mood in ("refuse", "fail", "cut") or proof != (expected or TOKEN)
+
+        def _answer(self, code: int, document: Json, location: str = "") -> None:
+            data = document.encode() if isinstance(document, str) else json.dumps(document).encode()
             self.send_response(code)
             self.send_header("Content-Length", str(len(data)))
             if location:

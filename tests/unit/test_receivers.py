@@ -415,6 +415,42 @@ def test_a_status_is_cut_to_what_the_forge_takes(name: str, url: str) -> None:
     assert any("t0ken" in value for value in call.headers.values())
 
 
+SHOWN = {"id": 2, "context": "distci/team/hello", "name": "distci/team/hello", "description": "it failed"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_shown"),
+    [
+        ([SHOWN], True),
+        ([{**SHOWN, "id": 1, "state": "pending"}, SHOWN], True),
+        ([SHOWN, {**SHOWN, "id": 1, "state": "pending"}, {**SHOWN, "id": 3, "context": "other", "name": "other"}], True),
+        ([SHOWN, {**SHOWN, "id": 3, "description": "team/hello#2"}], False),
+        ([{**SHOWN, "context": "other", "name": "other"}], False),
+        ([{**SHOWN, "id": "2"}], False),
+        ([], False),
+        ([None, 1, "a"], False),
+        (None, False),
+        ("nonsense", False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "field", "state"), [("github", "state", "failure"), ("gitea", "status", "failure"), ("gitlab", "status", "failed")]
+)  # fmt: skip
+def test_a_forge_shows_a_status_when_it_is_the_latest_of_its_context(
+    name: str, field: str, state: str, shown: Any, is_shown: bool
+) -> None:
+    status = Status("org/hello", "1" * 40, Result.FAILED, "distci/team/hello", "it failed", "")
+    call = receivers.load(name).call("https://forge/api/", "t0ken", status)
+    assert call is not None
+    if isinstance(shown, list):
+        shown = [{field: state, **item} if isinstance(item, dict) else item for item in shown]
+        for item in shown:
+            if isinstance(item, dict) and "state" in item:
+                item[field] = item["state"]
+    assert call.is_shown_by(shown if name == "gitlab" else {"statuses": shown}) == is_shown
+    assert not call.is_shown_by({} if name == "gitlab" else [])
+
+
 def test_a_mail_drop_takes_no_statuses() -> None:
     assert receivers.load("directory").call("", "", Status("a/b", "1" * 40, None, "c", "d", "")) is None
 
