@@ -74,7 +74,7 @@ class DistCI:
     def __init__(self, settings: Settings, around: Around | None = None) -> None:
         """``around`` may put something in front of the tree and the store, to measure them for example."""
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
-        from distci.access.audited import AuditedBuilds, AuditedJobs, AuditedTickets
+        from distci.access.audited import AuditedBuilds, AuditedHooks, AuditedJobs, AuditedTickets
         from distci.access.rights import rules
         from distci.following import Following
         from distci.gateway import Gateway
@@ -83,6 +83,7 @@ class DistCI:
         from distci.published import Published
         from distci.rebuild import Rebuild, new_epoch
         from distci.status import Status
+        from distci.statuses import Statuses
         from distci.why import Why
 
         self.settings = settings
@@ -99,7 +100,7 @@ class DistCI:
             raise
         self.audit = self.tickets.audit = Audit(self.store, Acting(settings.actor, gethostname()))
         self.jobs = AuditedJobs(self.store, self.audit)
-        self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs)
+        self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs, statuses=Statuses(self.store, settings))
         self.events = self.lifecycle.events
         self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)
         self.artifacts = Published(self.builds, self.store)
@@ -107,9 +108,17 @@ class DistCI:
         self.signing = Signing(self.tickets.tree)
         self.sessions = Sessions(self.tickets.tree, self.signing)
         self.login_links = LoginLinks(self.tickets.tree)
+        self.hooks = AuditedHooks(
+            self.builds,
+            self.jobs,
+            self.store,
+            settings.receivers,
+            self.audit,
+            holds_untrusted=settings.untrusted_builds == "hold",
+        )
         self.rebuild = Rebuild(self.lifecycle)
         self.logs = Logs(self.builds, self.store)
-        self.gateway = Gateway(self.lifecycle, self.store, self.artifacts, settings.build_url)
+        self.gateway = Gateway(self.lifecycle, self.store, self.artifacts, settings.build_pages)
         self.status = Status(self.tickets, self.rebuild)
         self.why = Why(self.builds, self.lifecycle)
         self.following = Following(self.builds, self.tickets, self.events, self.store)

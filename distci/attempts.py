@@ -8,6 +8,7 @@ from typing import NamedTuple
 from distci.lifecycle import Lifecycle, LiveBuild
 from distci.model import BuildId, Json, Plan, Task
 from distci.protocol.records import Ticket
+from distci.settings import page
 from distci.store import keys
 
 
@@ -63,7 +64,10 @@ def variables(plan: Plan, task: Task, ticket: Ticket, commit: str, build_url: st
         "DISTCI_FENCE": ticket.token,
         "DISTCI_COMMIT": trigger.commit or commit,
         "DISTCI_REF": trigger.ref,
-        "DISTCI_URL": build_url.replace("{build}", str(plan.build)),
+        "DISTCI_EVENT": trigger.delivery.event if trigger.delivery else "",
+        "DISTCI_BRANCH": trigger.delivery.branch if trigger.delivery else "",
+        "DISTCI_PULL_REQUEST": str(trigger.delivery.pull_request or "") if trigger.delivery else "",
+        "DISTCI_URL": page(build_url, plan.build),
     }
 
 

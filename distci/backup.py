@@ -20,7 +20,10 @@ from distci.model import BuildId
 from distci.store import keys
 from distci.store.port import ObjectInfo, Store, objects
 
-REFERRED_TO = (keys.JOB_VERSIONS, keys.JOBS, keys.DOWNSTREAM, keys.PACKS, keys.EPOCHS)
+REFERRED_TO = (
+    *(keys.JOB_VERSIONS, keys.JOBS, keys.DOWNSTREAM, keys.HOOKS),
+    *(keys.HELD, keys.STATUSES, keys.PACKS, keys.EPOCHS),
+)
 """What builds refer to; and of a job its versions before the marks that are written before these."""
 
 BESIDES = (keys.ACCESS_CHANGES, keys.ACCESS_USED, keys.AUDIT)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from threading import Event
 from typing import NoReturn
 
@@ -137,9 +138,16 @@ class Builds:
         'docs/hello#1'
         """
         trigger = Trigger("manual", actor or self._actor, parameters or {}, commit=commit, ref=ref)
-        version = self._jobs.get(job)
-        plan.expand(version.definition(), BuildId(job, 1), version.version, trigger)
-        return self._created(version, trigger, cause)
+        return self.start(self._jobs.get(job), trigger, (cause,) if cause else ())
+
+    def start(self, version: JobVersion, trigger: Trigger, causes: Sequence[str] = ()) -> BuildId:
+        """Start a build of a job's version with any trigger; for services that know what has happened.
+
+        Where one of ``causes`` has been served within a day it is the build that was started then. The first is kept
+        even when the tree is lost. Raises as :meth:`trigger` does.
+        """
+        plan.expand(version.definition(), BuildId(version.job, 1), version.version, trigger)
+        return self._created(version, trigger, causes)
 
     def get(self, build: BuildId | str) -> BuildView:
         """A build as it stands; NoSuchBuild when there is none of that number.
@@ -217,18 +225,8 @@ class Builds:
         only = [task.name for task in old.tasks if not task.state.is_good] if only_failed else []
         if only_failed and not only:
             raise IllegalTransition(f"no task of {old.id} failed; run it again as a whole")
-        trigger = Trigger(
-            RETRY_KIND,
-            actor or self._actor,
-            old.trigger.parameters,
-            old.trigger.presets,
-            old.trigger.commit,
-            old.trigger.ref,
-            upstream=old.trigger.upstream,
-            retry_of=old.id,
-            only=only,
-        )
-        return self._created(self._jobs.get(old.id.job, old.config), trigger, cause)
+        trigger = replace(old.trigger, kind=RETRY_KIND, actor=actor or self._actor, retry_of=old.id, only=only)
+        return self._created(self._jobs.get(old.id.job, old.config), trigger, (cause,) if cause else ())
 
     def log(self, build: BuildId | str, task: str, start: int = 0) -> Iterator[bytes]:
         """The console log of a task's latest attempt from byte ``start`` on, as far as it is stored now.
@@ -256,25 +254,29 @@ class Builds:
 
         return pieces(lambda: self.get(build), printed, lambda _: stop.wait(POLL_S), tasks)
 
-    def _created(self, version: JobVersion, trigger: Trigger, cause: str) -> BuildId:
-        if not cause:
+    def _created(self, version: JobVersion, trigger: Trigger, causes: Sequence[str]) -> BuildId:
+        if not causes:
             return self._lifecycle.create(version, trigger)
-        served = f"{version.job} {cause}"
-        return self._once(served, lambda also: self._lifecycle.create(version, trigger, also, served))
+        served = [f"{version.job} {cause}" for cause in causes]
+        return self._once(served, lambda also: self._lifecycle.create(version, trigger, also, served[0]))
 
-    def _once(self, cause: str, create: Callable[[Callable[[BuildId], Sequence[Operation]]], BuildId]) -> BuildId:
-        """Create a build for a cause, or find the one that was created for it."""
+    def _once(
+        self, causes: Sequence[str], create: Callable[[Callable[[BuildId], Sequence[Operation]]], BuildId]
+    ) -> BuildId:
+        """Create a build for causes, or find the one that was created for any of them."""
         day = int(self._clock() // DAY_S)
         coordination = self._tickets.tree.coordination
         for near in (day - 1, day, day + 1):
             self._tickets.tree.folder(paths.once_day(near))
         while True:
-            for near in (day - 1, day, day + 1):
+            for near, cause in product((day - 1, day, day + 1), causes):
                 node = coordination.read(paths.once(near, cause))
                 if node is not None:
                     return BuildId.parse(node.data.decode())
             try:
-                return create(lambda build: transactions.remember(cause, day, str(build)))
+                return create(
+                    lambda build: [step for cause in causes for step in transactions.remember(cause, day, str(build))]
+                )
             except VersionConflict:
                 coordination.sync()
 

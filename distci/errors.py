@@ -7,7 +7,8 @@
     │                                                  InvalidDocument, WrongFormat, IllegalTransition
     ├── Denied         ask for the right               NotAuthenticated, Forbidden
     ├── Missing        nothing there                   NoSuchJob, NoSuchBuild, NoSuchTask, NoSuchArtifact,
-    │                                                  NoSuchTicket, NoSuchWorker, NoSuchToken, NoSuchObject
+    │                                                  NoSuchTicket, NoSuchWorker, NoSuchToken, NoSuchObject,
+    │                                                  NoSuchReceiver, NoSuchChange
     ├── Conflict       someone was first; read again   AlreadyExists, VersionConflict
     ├── ClaimLost      stop now, write nothing more    (session gone, or token superseded)
     ├── Unavailable    wait, then try again            CoordinationUnavailable, StoreUnavailable
@@ -114,6 +115,14 @@ class NoSuchWorker(Missing):
 
 class NoSuchToken(Missing):
     """No access token of that id."""
+
+
+class NoSuchReceiver(Missing):
+    """No receiver of that name is installed."""
+
+
+class NoSuchChange(Missing):
+    """No change of that id waits for an approval."""
 
 
 class NoSuchObject(Missing):

@@ -68,7 +68,7 @@ class Gateway:
     """Speaks for workers without a session. Any thread may use it."""
 
     def __init__(self, lifecycle: Lifecycle, store: Store, published: Published, build_url: str = "") -> None:
-        """``build_url`` is where people find a build, ``{build}`` filled in."""
+        """``build_url`` is where people find a build, as :func:`~distci.settings.page` fills it in."""
         self.lifecycle = lifecycle
         self.store = store
         self.published = published

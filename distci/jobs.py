@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from distci import repositories
 from distci.documents.jobs import job_from_json
 from distci.documents.strict_json import read_json
 from distci.errors import Invalid, InvalidDocument, InvalidJob, NoSuchJob, NoSuchObject, VersionConflict
-from distci.model import Job, Json, check_job_id
+from distci.model import HookTrigger, Job, Json, check_job_id
 from distci.store import keys
 from distci.store.port import Store, objects
 
@@ -67,10 +68,11 @@ class Jobs:
         version = latest.version if latest else 0
         if expected is not None and expected != (0 if latest and latest.is_deleted else version):
             raise VersionConflict(f"job {definition.id} is at version {version} now, not {expected}; read it again")
+        # Also of what is in force already: a version that knew of fewer marks may have saved it.
+        self._index(definition)
         # As text, since order says something: that of a matrix's axes is in the names of tasks.
         if latest and not latest.is_deleted and json.dumps(latest.document) == json.dumps(document):
             return latest
-        self._index(definition)
         return self._write(JobVersion(definition.id, version + 1, document, actor, reason, self._clock()))
 
     def get(self, job: str, version: int | None = None) -> JobVersion:
@@ -157,11 +159,34 @@ class Jobs:
             if found and is_started:
                 yield found
 
+    def concerned(
+        self, receiver: str, repository: str, unreadable: Callable[[str, Invalid], None]
+    ) -> Iterator[tuple[JobVersion, Sequence[HookTrigger]]]:
+        """The jobs that changes of a repository may start, each as it is in force, with its triggers that are about that.
+
+        ``repository`` is a full name or a URL. However many jobs there are, only those that have ever named it are read.
+        ``unreadable`` as for :meth:`downstream`.
+        """
+        name = repositories.name(repository)
+        for info in objects(self._store, keys.hooks(receiver, name)):
+            job = keys.job_of_hook(info.key)
+            try:
+                found = self._latest(job)
+                hooks = found.definition().hooks if found and not found.is_deleted else ()
+            except (InvalidJob, InvalidDocument) as error:
+                unreadable(job, error)
+                continue
+            mine = [hook for hook in hooks if hook.receiver == receiver and repositories.name(hook.repository) == name]
+            if found and mine:
+                yield found, mine
+
     def _index(self, definition: Job) -> None:
         """Leave the marks that listings go by, before the version itself: a mark without a version is overlooked."""
         self._store.put(keys.job_marker(definition.id), b"")
         for trigger in definition.triggers:
             self._store.put(keys.downstream(trigger.job, definition.id), b"")
+        for hook in definition.hooks:
+            self._store.put(keys.hook(hook.receiver, repositories.name(hook.repository), definition.id), b"")
 
     def _write(self, change: JobVersion) -> JobVersion:
         document = {

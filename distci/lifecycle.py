@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
 
-from distci import events, plan
+from distci import events, plan, statuses
 from distci.coordination.port import Create, Delete, Operation, Refused, Write
 from distci.documents import stored
 from distci.documents.strict_json import read_json
@@ -66,6 +66,7 @@ from distci.protocol.permits import Full
 from distci.protocol.records import FORMAT, Ticket, from_bytes, to_bytes
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
+from distci.statuses import Statuses
 from distci.store import keys
 from distci.store.numbers import last_number
 from distci.store.port import Store, objects
@@ -201,19 +202,28 @@ class Lifecycle:
         jobs: Jobs,
         clock: Callable[[], float] = time.time,
         patience_s: float = PATIENCE_S,
+        statuses: Statuses | None = None,
     ) -> None:
-        """``patience_s`` is for how long :meth:`create` and :meth:`cancel` find out what became of a request whose answer was lost."""
+        """``statuses`` are what those who serve tickets of that kind go by; without any, nobody can. ``patience_s`` is for how long :meth:`create` and :meth:`cancel` find out what became of a request whose answer was lost."""
         self.tickets = tickets
         self.store = store
         self.jobs = jobs
         self.events = Events(store, clock)
         self._clock = clock
         self._patience_s = patience_s
+        self._statuses = statuses
         self._plans: dict[str, Plan] = {}
         self._outcomes: dict[str, Mapping[str, Json]] = {}
         self._told: set[str] = set()
         """Control tokens that an event was appended under, or may have been."""
         tickets.abandoned = self._abandoned
+
+    @property
+    def statuses(self) -> Statuses:
+        """What is to be told to forges; Invalid where there is no telling."""
+        if self._statuses is None:
+            raise Invalid("this process has no settings by which statuses could be told")
+        return self._statuses
 
     # Reading
 
@@ -275,8 +285,8 @@ class Lifecycle:
             operations = [raise_number, Create(live.path, live.to_bytes())]
 
             def commit(live: LiveBuild = live, operations: Sequence[Operation] = operations) -> Done:
-                ticket = control_ticket(live.build, "plan")
-                return self.tickets.commit(*operations, *also(live.build), post=[ticket])
+                post = [control_ticket(live.build, "plan"), *_status(live)]
+                return self.tickets.commit(*operations, *also(live.build), post=post)
 
             settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), self._patience())
             if isinstance(settled, Done) and settled.committed:
@@ -627,7 +637,8 @@ class Lifecycle:
         """A build with its result: its permits go on to others, and it is to be archived."""
         given = permits.give_back(self.tickets.tree, live.slots)
         ended = replace(live, result=result, finished_ms=self.now_ms(), slots=())
-        return Step([ended.write(), *given.operations], [control_ticket(live.build, "archive"), *given.post])
+        post = [control_ticket(live.build, "archive"), *given.post, *_status(ended)]
+        return Step([ended.write(), *given.operations], post)
 
     def _withdraw(self, live: LiveBuild) -> Step:
         """Cancel a planned build: every ticket of it that waits is taken back in the same transaction."""
@@ -904,6 +915,11 @@ def control_ticket(build: BuildId, action: str) -> Ticket:
     )
 
 
+def _status(live: LiveBuild) -> Sequence[Ticket]:
+    """What tells how a build stands now, to whoever wants to know."""
+    return statuses.tickets(live.build, project_of(live.build.job), live.trigger, live.result, live.reason)
+
+
 def build_of(ticket: Ticket) -> BuildId:
     """The build that a ticket belongs to; :class:`~distci.errors.Invalid` when it names none."""
     return BuildId.parse(str(ticket.body.get("build", "")))
@@ -944,7 +960,14 @@ def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:
     """The trigger with which a build of ``job`` follows on the end of ``live``, if it does."""
     for trigger in job.definition().triggers:
         if trigger.job == live.build.job and trigger.on in ("always", live.result):
-            return Trigger(DOWNSTREAM_KIND, str(live.build), presets=trigger.parameters, upstream=live.build)
+            # What follows on an untrusted build takes what that one made.
+            return Trigger(
+                DOWNSTREAM_KIND,
+                str(live.build),
+                presets=trigger.parameters,
+                upstream=live.build,
+                is_untrusted=live.trigger.is_untrusted,
+            )
     return None
 
 

@@ -140,11 +140,33 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a forge or another source told that started a build, as far as the build has to know it."""
+
+    id: str
+    """The sender's own name for this telling; the same however often it is sent."""
+    receiver: str
+    """Who read it: ``github``, ``gitlab`` ..."""
+    event: str
+    """``push``, ``tag`` or ``pull_request``."""
+    repository: str
+    """Full name on the forge: ``org/hello``."""
+    addresses: Sequence[str] = ()
+    """Where that repository is fetched from, in the form of :func:`distci.repositories.address`."""
+    branch: str = ""
+    """The branch that has moved, or that a pull request is to be merged into."""
+    pull_request: int = 0
+    """Its number; 0 for none."""
+    wants_status: bool = False
+    """Whether the forge is to be told how the build stands."""
+
+
+@dataclass(frozen=True, slots=True)
 class Trigger:
     """The cause of a build."""
 
     kind: str = "manual"
-    """``manual``, ``job`` (an upstream build), ``retry``, and later ``github``, ``cron`` ..."""
+    """``manual``, ``job`` (an upstream build), ``retry``, or a receiver's name, such as ``github``; later ``cron`` ..."""
     actor: str = ""
     """Who or what asked, for the record."""
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -161,6 +183,10 @@ class Trigger:
     """The build that this one runs again."""
     only: Sequence[str] = ()
     """For a retry: the tasks to run; the others take over their state and workspace. Empty: all."""
+    is_untrusted: bool = False
+    """Whether somebody without a right to the repository wrote what is built, as in a pull request from a fork: no task gets a secret."""
+    delivery: Delivery | None = None
+    """What a receiver was told that caused this; None for other causes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +269,22 @@ class JobTrigger:
 
 
 @dataclass(frozen=True, slots=True)
+class HookTrigger:
+    """Start a build when a receiver is told of a change. Filters are globs, one of which must match; empty: all do."""
+
+    receiver: str
+    repository: str
+    """Its full name on the forge, or a URL that it is fetched from."""
+    events: Sequence[str] = ("push",)
+    branches: Sequence[str] = ()
+    """Of the branch that has moved, or that a pull request is to be merged into."""
+    tags: Sequence[str] = ()
+    paths: Sequence[str] = ()
+    """Of the files that have changed, where the delivery tells them."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A named definition, as one version of its document says."""
 
@@ -252,7 +294,9 @@ class Job:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     triggers: Sequence[JobTrigger] = ()
-    """Triggers by other jobs; other types of trigger stay in the document for the parts that serve them."""
+    """Triggers by other jobs."""
+    hooks: Sequence[HookTrigger] = ()
+    """Triggers by what receivers are told. Other types of trigger stay in the document for the parts that serve them."""
     concurrency: Concurrency | None = None
 
 

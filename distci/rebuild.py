@@ -12,11 +12,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from distci import statuses
 from distci.coordination.port import Write
+from distci.documents.stored import trigger_from_json
 from distci.documents.strict_json import read_json
 from distci.errors import NoSuchObject
-from distci.lifecycle import Lifecycle, LiveBuild
-from distci.model import BuildId, Json
+from distci.lifecycle import Lifecycle, LiveBuild, project_of
+from distci.model import BuildId, Json, Result
 from distci.protocol import paths, transactions
 from distci.protocol.records import FORMAT, from_bytes, to_bytes
 from distci.protocol.sweeps import ONCE_DAYS
@@ -73,6 +75,10 @@ class Rebuild:
             self._remember(live.build, live.cause, live.created_ms)
         for build, record in self._recent():
             self._remember(build, str(record.get("cause", "")), record["created_ms"])
+            # Nobody knows whether the forge has been told; hearing it twice changes nothing.
+            trigger, result = trigger_from_json(record["trigger"]), Result(record["result"])
+            told = statuses.tickets(build, project_of(build.job), trigger, result, str(record["reason"]))
+            self._tickets.post(*told)
         tree.commit(Write(paths.epoch(epoch), to_bytes({"f": FORMAT, "rebuilt": True})), epoch=epoch)
         return Rebuilding(epoch, True, restored)
 

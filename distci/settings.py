@@ -20,6 +20,12 @@
     oidc_client_id = "distci"
     oidc_client_secret = "..."
     oidc_roles = "group:ci-admins=owner; *@example.org=viewer@team"
+    untrusted_builds = "hold"
+
+    [receivers.github]                                               # variables: DISTCI_RECEIVERS_GITHUB_SECRETS ...
+    secrets = ["the webhook's new secret", "the old one"]
+    token = "..."
+    api_url = "https://github.example.org/api/v3"
 
 Or, where somebody works through a front end instead of on the back ends::
 
@@ -34,14 +40,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from distci.errors import InvalidSettings
+from distci.model import BuildId
 
 SYSTEM_FILE = Path("/etc/distci/distci.toml")
 PREFIX = "DISTCI_"
@@ -76,6 +84,11 @@ PASSWORD = re.compile(r"[!-~]+")
 YES, NO = "yes", "no"
 LOOPBACK_NAME = "localhost"
 LISTEN = "127.0.0.1:8420"
+UNTRUSTED = ("hold", "run")
+BUILD_PAGE = "/jobs/{job}/-/builds/{number}"
+"""Where a front end shows a build."""
+RECEIVER = re.compile(r"[a-z][a-z0-9.-]*")
+RECEIVERS_PREFIX = f"{PREFIX}RECEIVERS_"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -87,6 +100,18 @@ class Address:
     host: str
     path: str
     options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSettings:
+    """What is between us and one sort of sender. Never shown."""
+
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Any of them proves a sender; several while one takes the place of another."""
+    token: str = field(default="", repr=False)
+    """With which commit statuses are told; empty: none are."""
+    api_url: str = ""
+    """Where they are told to; empty: the receiver's usual place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +131,11 @@ class Settings:
     listen: str = LISTEN
     """Where a front end is found, as ``host:port``; port 0 takes one that is free."""
     build_url: str = ""
-    """Where people find a build, with ``{build}`` for its id."""
+    """Where people find a build, with ``{build}`` for its id, or ``{job}`` and ``{number}``; by default below :attr:`public_url`."""
     public_url: str = ""
     """Where people find a front end."""
+    untrusted_builds: str = "hold"
+    """What becomes of a change by somebody without rights to the repository: ``hold`` it until somebody approves it, or ``run`` it."""
     actor: str = ""
     """Who is asking, for the record."""
     url: str = ""
@@ -147,12 +174,20 @@ class Settings:
     """How long a call to a front end goes on asking while nobody answers."""
     history: str = ""
     """File that every commit and every write to the store is put down in, for ``distci chaos``; empty: none is."""
+    receivers: Mapping[str, ReceiverSettings] = field(default_factory=dict, repr=False)
+    """By the name of the receiver."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for messages."""
 
     @property
     def data_folder(self) -> Path:
         return Path(self.data).expanduser().absolute()
+
+    @property
+    def build_pages(self) -> str:
+        """What :func:`page` makes the place of a build of."""
+        below = f"{self.public_url.rstrip('/')}{BUILD_PAGE}" if self.public_url else ""
+        return self.build_url or below
 
     @property
     def session_timeout_s(self) -> float:
@@ -193,13 +228,25 @@ class Settings:
                 _seconds(getattr(self, name))
             except ValueError as error:
                 found.append(f"{self.origin(name)}: {error}")
-        if self.public_url and not WEB_URL.fullmatch(self.public_url):
-            found.append(
-                f"{self.origin('public_url')}: must be a URL that begins with https:// or http://, without user and password"
-            )
+        urls = {"public_url": self.public_url}
+        urls |= {f"receivers.{name}.api_url": receiver.api_url for name, receiver in self.receivers.items()}
+        found += [
+            f"{self.origin(name)}: must be a URL that begins with https:// or http://, without user and password"
+            for name, url in urls.items()
+            if url and not WEB_URL.fullmatch(url)
+        ]
+        if self.untrusted_builds not in UNTRUSTED:
+            found.append(f"{self.origin('untrusted_builds')}: must be {' or '.join(UNTRUSTED)}")
         if self.oidc_issuer and not ISSUER.fullmatch(self.oidc_issuer):
             found.append(f"{self.origin('oidc_issuer')}: must begin with https://, or with http:// on this machine")
-        return found + self._credential_problems() + self._remote_problems()
+        return found + self._credential_problems() + [*self._receiver_problems()] + self._remote_problems()
+
+    def _receiver_problems(self) -> Iterator[str]:
+        """Never with a secret."""
+        for name, receiver in self.receivers.items():
+            for key, texts in (("secrets", receiver.secrets), ("token", (receiver.token,) if receiver.token else ())):
+                if not all(map(PASSWORD.fullmatch, texts)):
+                    yield f"{self.origin(f'receivers.{name}.{key}')}: must be printable ASCII without spaces"
 
     def _remote_problems(self) -> list[str]:
         """Never with a URL, which may have a password in it, nor with a token."""
@@ -243,15 +290,18 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
 
     Raises InvalidSettings that names every problem: unreadable file, unknown key, unusable value.
     """
-    names = [item.name for item in fields(Settings) if item.name != "origins"]
+    names = [item.name for item in fields(Settings) if item.name not in ("origins", "receivers")]
     values = _defaults(environment)
     origins: dict[str, str] = {}
     problems: list[str] = []
+    receivers: dict[str, ReceiverSettings] = {}
     if file is not None:
         told, unreadable = _read(file)
         problems += unreadable
         for key, value in told.items():
-            if key not in names:
+            if key == "receivers":
+                receivers = _receivers(value, file, origins, problems)
+            elif key not in names:
                 problems.append(f"{file}: unknown setting {key!r}{_hint(key, names)}")
             elif not isinstance(value, str):
                 problems.append(f"{file}: {key} must be a text in quotes")
@@ -264,7 +314,12 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
         flag = flags.get(name)
         if flag is not None:
             values[name], origins[name] = flag, f"--{name.replace('_', '-')}"
-    settings = Settings(**values, origins=origins)
+    for variable, name, key in _receiver_variables(environment):
+        value = environment[variable]
+        given: dict[str, Any] = {key: tuple(value.split()) if key == "secrets" else value}
+        receivers[name] = replace(receivers.get(name, ReceiverSettings()), **given)
+        origins[f"receivers.{name}.{key}"] = variable
+    settings = Settings(**values, receivers=receivers, origins=origins)
     problems += settings.problems()
     if problems:
         raise InvalidSettings("these settings cannot be used:", problems)
@@ -293,6 +348,12 @@ def find_file(environment: Mapping[str, str]) -> Path | None:
     return next((file for file in (Path(folder, "distci/distci.toml"), SYSTEM_FILE) if file.exists()), None)
 
 
+def page(pattern: str, build: BuildId) -> str:
+    """Where people find a build: the pattern with ``{build}``, ``{job}`` and ``{number}`` filled in; empty when that is empty."""
+    filled = {"build": quote(str(build)), "job": quote(build.job), "number": str(build.number)}
+    return re.sub(r"\{(build|job|number)\}", lambda match: filled[match[1]], pattern)
+
+
 def address(url: str) -> Address:
     """Take a URL apart. Hosts of ``zookeeper://`` may be many, with commas between."""
     parts = urlsplit(url, allow_fragments=False)
@@ -315,6 +376,43 @@ def _defaults(environment: Mapping[str, str]) -> dict[str, str]:
         f"{environment['HOME']}/.local/share" if environment.get("HOME") else ""
     )
     return {"data": f"{shared}/distci"} if shared else {}
+
+
+def _receivers(value: object, file: Path, origins: dict[str, str], problems: list[str]) -> dict[str, ReceiverSettings]:
+    """The tables ``[receivers.NAME]`` of a file; what is wrong with them is added to the problems, without any value."""
+    keys = [item.name for item in fields(ReceiverSettings)]
+    found: dict[str, ReceiverSettings] = {}
+    if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
+        problems.append(f"{file}: receivers must be tables, as in [receivers.github]")
+        return found
+    for name, table in value.items():
+        told: dict[str, Any] = {}
+        if not RECEIVER.fullmatch(name):
+            problems.append(f"{file}: receivers: {name!r} is no name of a receiver")
+        for key, item in table.items():
+            texts = [item] if isinstance(item, str) else item
+            if key not in keys:
+                problems.append(f"{file}: receivers.{name}: unknown setting {key!r}{_hint(key, keys)}")
+            elif not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                problems.append(f"{file}: receivers.{name}.{key} must be a text in quotes, or a list of them")
+            elif key != "secrets" and len(texts) != 1:
+                problems.append(f"{file}: receivers.{name}.{key} must be one text in quotes")
+            else:
+                told[key] = tuple(texts) if key == "secrets" else texts[0]
+                origins[f"receivers.{name}.{key}"] = f"{file}: receivers.{name}.{key}"
+        found[name] = ReceiverSettings(**told)
+    return found
+
+
+def _receiver_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """The variables that say something of receivers, with the receiver's name (``__`` for its dots, ``_`` for its dashes) and the key."""
+    for variable, value in environment.items():
+        if not variable.startswith(RECEIVERS_PREFIX) or not value:
+            continue
+        for key in (item.name for item in fields(ReceiverSettings)):
+            name = variable.removeprefix(RECEIVERS_PREFIX).removesuffix(f"_{key.upper()}")
+            if variable.endswith(f"_{key.upper()}") and name:
+                yield variable, name.lower().replace("__", ".").replace("_", "-"), key
 
 
 def _url_problems(url: str, schemes: tuple[str, ...]) -> list[str]:

@@ -34,6 +34,8 @@ from distci.protocol.claims import Claim
 from distci.protocol.members import Member
 from distci.protocol.paths import build as build_path
 from distci.published import Published
+from distci.receivers.port import Call
+from distci.repositories import address as repository_address
 from distci.safepath import directory_beneath, remove
 from distci.secrets import Masker
 from distci.store import keys
@@ -41,7 +43,20 @@ from distci.store.attended import AttendedStore
 from distci.store.port import Store
 from distci.workspaces import Restored, Workspaces
 
-__all__ = ["Claim", "Halted", "Lifecycle", "Site", "TaskContext", "Tasks", "TicketWorker", "Worker", "serve", "tidy_up"]
+__all__ = [
+    "Call",
+    "Claim",
+    "Halted",
+    "Lifecycle",
+    "Site",
+    "TaskContext",
+    "Tasks",
+    "TicketWorker",
+    "Worker",
+    "repository_address",
+    "serve",
+    "tidy_up",
+]
 
 T = TypeVar("T")
 
@@ -99,7 +114,7 @@ class Site:
     secrets: Mapping[str, str]
     """Values of the secrets that tasks may name."""
     url: str = ""
-    """Where people find a build, ``{build}`` filled in; empty when there is no such place."""
+    """Where people find a build, for :func:`distci.settings.page`; empty when there is no such place."""
 
 
 class Halted(Exception):
@@ -182,6 +197,10 @@ class TaskContext:
 
     def secret(self, name: str) -> str:
         """The value of a secret; Invalid when none of that name is set."""
+        if self.plan.trigger.is_untrusted:
+            raise Invalid(
+                f"task {self.task.name}: secret {name!r} is not given to a build of what somebody without rights to the repository wrote"
+            )
         if name not in self._site.secrets:
             raise Invalid(
                 f"task {self.task.name}: no secret {name!r} is set; workers get theirs by --secret-file, distci run by --secret"

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 from distci.access.audit import Audit
 from distci.builds import Builds
+from distci.hooks import Answer, Hooks
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Json
 from distci.protocol import Ticket, Tickets, members
+from distci.settings import ReceiverSettings
 from distci.store.port import Store
 
 
@@ -72,6 +74,31 @@ class AuditedBuilds(Builds):
             fresh = super().retry(build, only_failed=only_failed, actor=actor, cause=cause)
             remark.target = f"{build} as {fresh}"
             return fresh
+
+
+class AuditedHooks(Hooks):
+    """:class:`~distci.hooks.Hooks` of which what people decide is noted; what senders tell is on record in the builds that it starts."""
+
+    def __init__(
+        self,
+        builds: Builds,
+        jobs: Jobs,
+        store: Store,
+        settings: Mapping[str, ReceiverSettings],
+        audit: Audit,
+        *,
+        holds_untrusted: bool = True,
+    ) -> None:
+        super().__init__(builds, jobs, store, settings, holds_untrusted=holds_untrusted)
+        self._audit = audit
+
+    def approve(self, change: str, actor: str = "") -> Answer:
+        with self._audit.note("hook.approve", change, actor=actor):
+            return super().approve(change, actor)
+
+    def refuse(self, change: str) -> None:
+        with self._audit.note("hook.refuse", change):
+            super().refuse(change)
 
 
 class AuditedTickets(Tickets):

@@ -12,7 +12,7 @@ from distci.cli import following
 from distci.cli.command import Group, Invocation, json_option, parameter_option
 from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
 from distci.errors import Denied
-from distci.model import BuildId
+from distci.model import BuildId, Trigger
 
 if TYPE_CHECKING:
     from distci.builds import BuildView
@@ -119,6 +119,7 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
             "parameters": ", ".join(f"{name}={value}" for name, value in view.trigger.parameters.items()),
             "commit": view.trigger.commit,
             "ref": view.trigger.ref,
+            **_delivery(view.trigger),
             "job version": view.config,
             "started": moment(view.created_ms),
             "ended": moment(view.finished_ms),
@@ -222,6 +223,22 @@ def _warn_if_nobody_serves(system: System) -> None:
         return
     if not is_served:
         click.echo("distci: no worker is live; `distci up` or `distci worker run KIND` starts one", err=True)
+
+
+def _delivery(trigger: Trigger) -> dict[str, object]:
+    """What a forge told, for those whom it has told anything."""
+    facts: dict[str, object] = {
+        "trust": "written by somebody without rights; no secrets" if trigger.is_untrusted else ""
+    }
+    if trigger.delivery is not None:
+        facts |= {
+            "repository": trigger.delivery.repository,
+            "event": trigger.delivery.event,
+            "branch": trigger.delivery.branch,
+            "pull request": trigger.delivery.pull_request,
+            "delivery": trigger.delivery.id,
+        }
+    return facts
 
 
 def _took(view: BuildView) -> str:

@@ -38,7 +38,7 @@ def events(invocation: Invocation, limit: int, after: int | None, follow: bool) 
 
     Each has a number, dense from 1 on: whoever knows one can go on behind it.
     """
-    with invocation.connect() as system:
+    with invocation.connect_directly() as system:
         number = max(0, system.events.last() - limit) if after is None else after
         for event in _behind(system.events, number, follow):
             if invocation.is_json:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distci.process import Post, WorkerProcess
     from distci.settings import Settings
 
-CONTROL_SLOTS = 2
+OWN_SLOTS = 2
 ENDING = "taking no more requests; once more to leave those there are"
 DRAINING = "taking nothing more, finishing what runs; once more to leave it"
 
@@ -39,7 +39,7 @@ def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: 
         scratch(settings),
         _posts(kinds, slots),
         search_path=settings.search_path,
-        build_url=settings.build_url,
+        build_url=settings.build_pages,
         **options,
     )
 
@@ -105,10 +105,10 @@ def read_secrets(file: str | None) -> Mapping[str, str]:
 
 
 def _posts(kinds: Sequence[str], slots: int) -> list[Post]:
-    """Control has slots of its own: it must not wait until some long task is done."""
-    from distci.lifecycle import CONTROL_KIND
+    """What is no task has slots of its own: it must not wait until some long task is done, nor any task for a forge that hangs."""
+    from distci.documents.schema import NO_TASKS
     from distci.process import Post
 
-    tasks = tuple(kind for kind in dict.fromkeys(kinds) if kind != CONTROL_KIND)
-    posts = [Post((CONTROL_KIND,), CONTROL_SLOTS)] if CONTROL_KIND in kinds else []
+    tasks = tuple(kind for kind in dict.fromkeys(kinds) if kind not in NO_TASKS)
+    posts = [Post((kind,), OWN_SLOTS) for kind in dict.fromkeys(kinds) if kind in NO_TASKS]
     return [*posts, Post(tasks, slots)] if tasks else posts

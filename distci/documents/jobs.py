@@ -10,9 +10,20 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 from distci.documents.schema import BUILT_IN, Place, installed, schema_problems, told
-from distci.documents.validation import job_problems, task_problems, unfit
+from distci.documents.validation import NOT_YET_TRIGGERS, is_hook, job_problems, task_problems, unfit
 from distci.errors import Invalid, InvalidJob
-from distci.model import Concurrency, Job, JobTrigger, Json, Parameter, Permit, Policy, TaskDefinition, When
+from distci.model import (
+    Concurrency,
+    HookTrigger,
+    Job,
+    JobTrigger,
+    Json,
+    Parameter,
+    Permit,
+    Policy,
+    TaskDefinition,
+    When,
+)
 
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -69,7 +80,7 @@ def warnings_for(document: Mapping[str, Json]) -> list[str]:
     """What a valid job document asks for that this version does not act on, each with its place."""
     found = [f"{key}: accepted, but not acted on yet" for key in sorted(NOT_YET_IN_JOB & document.keys())]
     for position, trigger in enumerate(document.get("triggers", ())):
-        if trigger["type"] != "job":
+        if trigger["type"] in NOT_YET_TRIGGERS:
             found.append(f"triggers[{position}]: triggers of type {trigger['type']} are accepted, but not acted on yet")
     for position, task in enumerate(document.get("tasks", ())):
         found += [f"tasks[{position}].{key}: accepted, but not acted on yet" for key in sorted(NOT_YET & task.keys())]
@@ -99,8 +110,21 @@ def _job(document: Mapping[str, Json]) -> Job:
             for item in document.get("triggers", ())
             if item["type"] == "job"
         ),
+        hooks=tuple(_hook(item) for item in document.get("triggers", ()) if is_hook(item)),
         tasks=tuple(_definition(item) for item in document["tasks"]),
         concurrency=_concurrency(document["job"], document["concurrency"]) if "concurrency" in document else None,
+    )
+
+
+def _hook(item: Mapping[str, Json]) -> HookTrigger:
+    return HookTrigger(
+        receiver=item["type"],
+        repository=item["repository"],
+        events=tuple(item.get("events", ("push",))),
+        branches=tuple(item.get("branches", ())),
+        tags=tuple(item.get("tags", ())),
+        paths=tuple(item.get("paths", ())),
+        parameters=item.get("parameters", {}),
     )
 
 

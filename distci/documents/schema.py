@@ -27,6 +27,9 @@ WORKERS = "distci.workers"
 BUILT_IN = ("git-checkout", "shell", "publish-artifacts", "copy-artifacts")
 """Types of task whose keys ``schemas/job.json`` knows."""
 
+NO_TASKS = frozenset({"control", "status"})
+"""Kinds of workers whose tickets are no tasks."""
+
 Place = tuple[str | int, ...]
 """Keys and positions from the top of a document down."""
 
@@ -102,7 +105,7 @@ def _place(path: Place) -> str:
 def _worker_points() -> Sequence[EntryPoint]:
     from importlib.metadata import entry_points
 
-    return [point for point in entry_points(group=WORKERS) if point.name != "control"]
+    return [point for point in entry_points(group=WORKERS) if point.name not in NO_TASKS]
 
 
 # Problems in words
@@ -161,7 +164,7 @@ def _explain(error: ValidationError, place: Place) -> Iterator[Problem]:
 
 def _trigger_types() -> Sequence[str]:
     types = [branch["properties"]["type"] for branch in _schema()["$defs"]["trigger"]["oneOf"]]
-    return [name for found in types for name in found.get("enum", [found.get("const")])]
+    return [name for found in types for name in [*found.get("enum", ()), found.get("const")] if name]
 
 
 # Schemas

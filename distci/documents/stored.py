@@ -12,6 +12,7 @@ from distci.model import (
     BuildId,
     BuildState,
     Concurrency,
+    Delivery,
     Json,
     Outcome,
     Permit,
@@ -90,6 +91,8 @@ def trigger_to_json(trigger: Trigger) -> dict[str, Json]:
         "upstream": str(trigger.upstream) if trigger.upstream else "",
         "retry_of": str(trigger.retry_of) if trigger.retry_of else "",
         "only": list(trigger.only),
+        "untrusted": trigger.is_untrusted,
+        "delivery": _delivery_to_json(trigger.delivery) if trigger.delivery else None,
     }
     return {"kind": trigger.kind} | {key: value for key, value in document.items() if value}
 
@@ -108,6 +111,8 @@ def trigger_from_json(document: Mapping[str, Json]) -> Trigger:
             upstream=BuildId.parse(text(document, "upstream")) if "upstream" in document else None,
             retry_of=BuildId.parse(text(document, "retry_of")) if "retry_of" in document else None,
             only=texts(document, "only"),
+            is_untrusted=flag(document, "untrusted"),
+            delivery=_delivery_from_json(mapping(document, "delivery")) if "delivery" in document else None,
         )
     except (KeyError, TypeError, Invalid) as error:
         raise InvalidDocument(f"not a trigger: {error}") from error
@@ -144,6 +149,31 @@ def state_from_json(document: Mapping[str, Json]) -> BuildState:
         return BuildState(tasks, flag(document, "cancelled"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidDocument(f"not the state of a build: {error}") from error
+
+
+def _delivery_to_json(delivery: Delivery) -> dict[str, Json]:
+    """Only what differs from the default, as above."""
+    document = {
+        "addresses": list(delivery.addresses),
+        "branch": delivery.branch,
+        "pull_request": delivery.pull_request,
+        "wants_status": delivery.wants_status,
+    }
+    required = {name: getattr(delivery, name) for name in ("id", "receiver", "event", "repository")}
+    return required | {key: value for key, value in document.items() if value}
+
+
+def _delivery_from_json(document: Mapping[str, Json]) -> Delivery:
+    return Delivery(
+        id=text(document, "id"),
+        receiver=text(document, "receiver"),
+        event=text(document, "event"),
+        repository=text(document, "repository"),
+        addresses=texts(document, "addresses"),
+        branch=text(document, "branch", ""),
+        pull_request=(number(document, "pull_request") or 0) if "pull_request" in document else 0,
+        wants_status=flag(document, "wants_status"),
+    )
 
 
 def _trimmed(progress: Progress, origins: list[str]) -> list[Json]:

@@ -15,13 +15,13 @@ DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 DEPTH_MAX = 64
 
 
-def read_json(data: bytes | str, what: str) -> Any:
-    """Strict JSON: UTF-8, no key twice, finite numbers, whole characters, at most 4 MiB and 64 levels.
+def read_json(data: bytes | str, what: str, bytes_max: int = DOCUMENT_BYTES_MAX) -> Any:
+    """Strict JSON: UTF-8, no key twice, finite numbers, whole characters, at most 4 MiB (or ``bytes_max``) and 64 levels.
 
     InvalidDocument, naming ``what``, otherwise.
     """
-    if len(data) > DOCUMENT_BYTES_MAX:
-        raise InvalidDocument(f"{what}: {len(data)} bytes are too many; at most {DOCUMENT_BYTES_MAX} are read")
+    if len(data) > bytes_max:
+        raise InvalidDocument(f"{what}: {len(data)} bytes are too many; at most {bytes_max} are read")
     try:
         written = data if isinstance(data, str) else data.decode()
         document = json.loads(written, object_pairs_hook=_unique_keys, parse_constant=_finite, parse_float=_finite)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from distci import plan
+from distci import plan, repositories
 from distci.documents.schema import Place, Problem, told, typed_task_problems
 from distci.documents.stored import state_to_json
 from distci.documents.strict_json import DEPTH_MAX, canonical
@@ -20,12 +20,15 @@ TASK_NAME_LENGTH_MAX = 128
 TOKEN_LENGTH = 24
 """Of an attempt: a ticket's 20 characters, a dot, and up to three digits."""
 
+NOT_YET_TRIGGERS = frozenset({"git-poll", "cron"})
+"""Types of triggers that nothing acts on yet."""
+
 RESERVED = re.compile(r"CI|DISTCI.*")
 
 PLAN_BYTES_MAX = 3 * 1024 * 1024
 """What the tasks of a plan may take: trigger and parameters come on top, and the whole must be readable again."""
 
-STATE_BYTES_MAX = 13 * 1024
+STATE_BYTES_MAX = 12 * 1024
 """What the state of a build may take: it shares a node of 16 KiB with the trigger."""
 
 
@@ -90,20 +93,31 @@ def task_problems(job: Job, document: Mapping[str, Json]) -> Iterator[str]:
         yield from _size_problems(tasks)
 
 
+def is_hook(item: Mapping[str, Json]) -> bool:
+    """Whether a trigger is one of a receiver's; what is left of one that is wrong has no type."""
+    return bool(item["type"]) and item["type"] != "job" and item["type"] not in NOT_YET_TRIGGERS
+
+
 def _trigger_problems(job: Job, document: Mapping[str, Json]) -> Iterator[str]:
-    """Triggers by other jobs alone: where the others are served, they are checked too."""
-    of_jobs = iter(job.triggers)
+    """Of the types that something acts on: where the others are served, they are checked too."""
+    of_jobs, of_hooks = iter(job.triggers), iter(job.hooks)
     for position, item in enumerate(document.get("triggers", ())):
-        if item["type"] != "job":
-            continue
-        trigger = next(of_jobs)
-        try:
-            check_job_id(trigger.job)
-        except Invalid as error:
-            yield f"triggers[{position}].job: {error}"
-        if trigger.job == job.id:
-            yield f"triggers[{position}].job: the job would start itself for ever"
-        for name, value in trigger.parameters.items():
+        parameters: Mapping[str, str] = {}
+        if item["type"] == "job":
+            trigger = next(of_jobs)
+            parameters = trigger.parameters
+            try:
+                check_job_id(trigger.job)
+            except Invalid as error:
+                yield f"triggers[{position}].job: {error}"
+            if trigger.job == job.id:
+                yield f"triggers[{position}].job: the job would start itself for ever"
+        elif is_hook(item):
+            hook = next(of_hooks)
+            parameters = hook.parameters
+            if problem := repositories.problem(hook.repository):
+                yield f"triggers[{position}].repository: {problem}"
+        for name, value in parameters.items():
             if problem := plan.value_problem(job, name, value):
                 yield f"triggers[{position}].parameters.{name}: {problem}"
 

@@ -56,7 +56,7 @@ class Dispatcher:
         seconds = time.perf_counter() - began
         self._metrics.requested(endpoint.name, response.status_code, seconds)
         response.headers["X-Request-ID"] = request_id
-        if not endpoint.is_public:
+        if not endpoint.is_public or endpoint.method != "GET":
             told = {"method": request.method, "path": request.url.path}
             log.info("served", extra=told | {"status": response.status_code, "seconds": round(seconds, 4)})
         return response

@@ -129,6 +129,8 @@ class Endpoint:
     """The media type of a body that is no JSON: then the function, a coroutine, reads it."""
     is_for_workers: bool = False
     """Whether it is for workers alone, whatever project they are of."""
+    body_bytes_max: int = 0
+    """Of a body that the function gets as it came, whatever its type; 0 where a body is JSON, or none is wanted."""
     is_public: bool = False
     """Whether it is for those, too, of whom nobody knows who they are."""
     is_filtered: bool = False
@@ -179,6 +181,11 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         "The name of an artifact, which is a path: `dist/hello.whl`.",
     ),
     "ticket": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "A ticket's id, or its token."),
+    "receiver": (
+        "[a-z][a-z0-9.-]*",
+        {"type": "string", "pattern": "^[a-z][a-z0-9.-]*$"},
+        "The name of a receiver: `github`, `gitlab`, `gitea` or that of one which was installed.",
+    ),
     "code": (
         "distcil_[0-9A-Za-z]{49}",
         {"type": "string", "pattern": "^distcil_[0-9A-Za-z]{49}$"},

@@ -109,6 +109,11 @@ class Ticket:
         return replace(self, attempt=self.attempt + 1)
 
     @property
+    def tries(self) -> int:
+        """How many claims there have been of it, this one counted, since it was posted in the present tree."""
+        return (self.attempt - 1) % paths.EPOCH_ATTEMPTS + 1
+
+    @property
     def is_exhausted(self) -> bool:
         """Whether the present attempt is the last one allowed."""
         return self.attempt >= self.attempts

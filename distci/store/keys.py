@@ -5,6 +5,10 @@
     jobs/<job>                                        marker of a job that exists
     job-versions/<job>/<version>                      one version of a job's document, kept for ever
     downstream/<upstream>/<downstream>                marker: an end of the first starts the second
+    hooks/<receiver>/<repository>/<job>               marker: a change of that repository, as that receiver is told of it, may start the job
+    held/<id>                                         a change that waits for somebody's approval
+    statuses/<receiver>/<repository>/<commit>/<job>/  what a forge was told of that commit's builds of the job:
+                             <number>-<0 or 1>        of one build, that it began and that it ended
     accepted/<job>/<number>                           a build as it was accepted, until its record is there
     builds/<job>/<number>/plan.json                   the job expanded for it
                          /record.json                 how it ended
@@ -68,6 +72,9 @@ ACCESS_CHANGES = "access/changes/"
 ACCESS_USED = "access/used/"
 AUDIT = "audit/"
 EVENTS = "events/"
+HOOKS = "hooks/"
+HELD = "held/"
+STATUSES = "statuses/"
 
 
 def job_marker(job: str) -> str:
@@ -108,6 +115,41 @@ def downstream_of(key: str) -> str:
     """The job that is started, from a key below :func:`downstreams`."""
     (job,) = _parts("downstream/[^/]+/([^/]+)", key)
     return _job_of(job, key)
+
+
+def hooks(receiver: str, repository: str) -> str:
+    """What the keys of all jobs that a repository's changes may start begin with; ``repository`` as repositories.name() gives it."""
+    return f"{HOOKS}{_segment(receiver)}/{_segment(repository)}/"
+
+
+def hook(receiver: str, repository: str, job: str) -> str:
+    return check_key(f"{hooks(receiver, repository)}{_job(job)}")
+
+
+def job_of_hook(key: str) -> str:
+    """The job that may be started, from a key below :func:`hooks`."""
+    (job,) = _parts("hooks/[^/]+/[^/]+/([^/]+)", key)
+    return _job_of(job, key)
+
+
+def held(change: str) -> str:
+    return check_key(f"{HELD}{_segment(change)}")
+
+
+def held_of(key: str) -> str:
+    """The change that a key below :data:`HELD` stands for."""
+    (change,) = _parts("held/([^/]+)", key)
+    return unquote(change)
+
+
+def statuses(receiver: str, repository: str, commit: str, job: str) -> str:
+    """What the keys of all that a forge was told of a commit's builds of a job begin with; the last of them is the latest."""
+    return f"{STATUSES}{_segment(receiver)}/{_segment(repository)}/{_segment(commit)}/{_job(job)}/"
+
+
+def status(receiver: str, repository: str, commit: str, build_id: BuildId, is_over: bool) -> str:
+    number = _digits(build_id.number, _NUMBER_DIGITS)
+    return check_key(f"{statuses(receiver, repository, commit, build_id.job)}{number}-{int(is_over)}")
 
 
 def builds(job: str) -> str:

@@ -23,7 +23,7 @@ from distci.protocol.members import workers
 
 ROOT = Path(__file__).parents[2]
 BASE, IMAGE = "localhost/base:1", "localhost/distci:1"
-KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
+KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts", "status")
 USER = 10001
 BUILD_TIME_MAX_S = 120.0
 BLOB_BYTES = 3_000_000

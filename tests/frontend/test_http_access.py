@@ -56,6 +56,7 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "read_artifact": ("job", READ),
     "explain_build": ("job", READ),
     "explain_task": ("job", READ),
+    "deliver": (ALL, ""),
     "explain_ticket": ("system", READ),
     "list_tickets": ("system", READ),
     "get_ticket": ("system", READ),
@@ -210,7 +211,7 @@ def at(path: str, project: str) -> str:
         "token": "0",
         "claim": "t.1",
     }
-    given["code"] = "distcil_" + "0" * 49
+    given |= {"code": "distcil_" + "0" * 49, "receiver": "github"}
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)
 
 

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import deliveries
 import pytest
+import requests
 from frontends import BUILD, Api, Stage, job, problem
 from services import s3
 from services.zookeeper import ZooKeeperServers
+from unit.test_receivers import BUILT
 from waiting import wait_until
 
 from distci.chaos.relay import Relay
@@ -39,6 +42,7 @@ OF_STORE = (
     "/cluster",
 )
 ANSWER_MAX_S = 15
+PUSH = "github/push-new-branch"
 
 
 @pytest.fixture
@@ -64,20 +68,26 @@ def behind(
     bucket = s3.new_bucket(s3_endpoint)
     root = zookeeper_url.rpartition("/tests/")[2]
     stage = start_stage(coordination=zookeeper_url, store=f"s3://{bucket}/prefix?endpoint_url={s3_endpoint}&{options}")
-    stage.ci.jobs.put(job())
+    stage.ci.jobs.put(job(triggers=[{"type": "github", "repository": BUILT[PUSH][1]}]))
     stage.ci.builds.trigger("team/hello")
     stage.flags = [
         *("--data", str(stage.folder / "data")),
         *("--coordination", f"zookeeper://{tree.hosts}/tests/{root}"),
         *("--store", f"s3://{bucket}/prefix?endpoint_url=http://{store.hosts}&{options}"),
     ]
-    api, _ = stage.front_end(DISTCI_SESSION_TIMEOUT="4s")
+    api, _ = stage.front_end(DISTCI_SESSION_TIMEOUT="4s", DISTCI_RECEIVERS_GITHUB_SECRETS=deliveries.SECRET)
     wait_until(lambda: api.get("//readyz").status_code == 200)
     for path in ("/jobs", BUILD):
         assert api.get(path).status_code == 200
     yield api
     tree.restore()
     store.restore()
+
+
+def delivered(api: Api) -> requests.Response:
+    """The answer to a push that a forge tells, and tells again when it was refused."""
+    body = deliveries.recorded(PUSH)
+    return api.post("/hooks/github", data=body, headers=deliveries.headers(PUSH, body))
 
 
 @pytest.mark.timeout(300)
@@ -92,6 +102,7 @@ class TestAway:
             assert time.monotonic() - began < ANSWER_MAX_S, path
         problem(behind.post("/jobs/team/hello/-/builds"), 503, "CoordinationUnavailable")
         problem(behind.post(f"{BUILD}/cancel"), 503, "CoordinationUnavailable")
+        problem(delivered(behind), 503, "CoordinationUnavailable")
         assert behind.get("//livez").status_code == 200
         assert "distci_up 0" in behind.get("//metrics").text
         # What has nothing to do with it goes on
@@ -101,6 +112,7 @@ class TestAway:
         wait_until(lambda: behind.get("//readyz").status_code == 200)
         assert behind.get(BUILD).json()["id"] == "team/hello#1"
         assert "distci_up 1" in behind.get("//metrics").text
+        assert delivered(behind).json()["jobs"][0]["build"] == "team/hello#2"
 
     def test_d10_a_store_that_is_away_is_not_empty(self, behind: Api, store: Relay, silently: bool) -> None:
         if silently:
@@ -115,9 +127,11 @@ class TestAway:
             problem(behind.put("/jobs/team/hello", json=job(description="changed")), 503, "StoreUnavailable")
             problem(behind.delete("/jobs/team/hello"), 503, "StoreUnavailable")
             problem(behind.get("/jobs/team/hello/-/builds/9"), 503, "StoreUnavailable")
+            problem(delivered(behind), 503, "StoreUnavailable")
         store.restore()
         wait_until(lambda: behind.get("//readyz").status_code == 200)
         assert behind.get("/jobs").json()["items"] == [{"job": "team/hello"}]
+        assert delivered(behind).json()["jobs"][0]["build"] == "team/hello#2"
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from distci.isolation.host import HostIsolation
 from distci.model import TaskState
 from distci.process import Post, WorkerProcess
 from distci.protocol import paths
+from distci.settings import Settings
 
-KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
+KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts", "status")
 BUILD_TIME_MAX_S = 60.0
 
 DEPTHS = {paths.JOBS: 2, paths.DEAD: 2, paths.QUEUE: 4}
@@ -84,15 +85,21 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
             secrets: Mapping[str, str] = SECRETS,
             coordination: str | None = None,
             store: str | None = None,
+            kinds: Sequence[str] = KINDS,
+            **more: Any,
         ) -> System:
-            ci = stack.enter_context(connect(tmp_path / "data", coordination=coordination, store=store, actor="tester"))
+            """``more`` are further settings."""
+            settings = Settings(
+                coordination=coordination or "", store=store or "", data=str(tmp_path / "data"), actor="tester", **more
+            )
+            ci = stack.enter_context(connect(settings=settings))
             scratch = tmp_path / "scratch"
             process = WorkerProcess(
                 ci.lifecycle,
                 ci.store,
                 HostIsolation(),
                 scratch,
-                [Post(KINDS, slots=4)],
+                [Post(kinds, slots=4)],
                 search_path=search_path,
                 name="worker",
                 secrets=secrets,

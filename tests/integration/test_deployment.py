@@ -286,6 +286,7 @@ def differing(deployment: Mapping[str, Any], kind: str) -> Iterator[tuple[str, A
         ".spec.replicas",
         ".spec.template.metadata.labels.distci.network",
         f"{pod}.containers.0.args",
+        f"{pod}.containers.0.envFrom.2",
         f"{pod}.containers.0.resources",
         f"{pod}.terminationGracePeriodSeconds",
     )

@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from distci.builds import BuildView
 from distci.errors import Invalid, InvalidJob
-from distci.model import TaskState, Trigger
+from distci.model import BuildId, Plan, TaskState, Trigger
 from distci_workers.git_checkout import Source, check_ref, transport_of
 
 SHOW = "git -C src log -1 --format=%H && git -C src status --porcelain && ls -A src"
@@ -515,7 +515,7 @@ class TestHostility:
     @pytest.mark.parametrize("commit", ["HEAD", "abc1234", "--all", "1" * 41, "G" * 40, "1" * 40 + "\n", "a..b"])
     def test_a_trigger_names_a_whole_commit_or_is_refused(self, commit: str) -> None:
         with pytest.raises(Invalid, match="not a commit with all of its digits"):
-            Source.of({"repository": "/srv/a"}, Trigger(commit=commit))
+            Source.of({"repository": "/srv/a"}, Plan(BuildId("a", 1), 1, Trigger(commit=commit), {}, ()))
 
     def test_d31_directories_outside_of_the_workspace_are_refused(
         self, system: Any, remote: Remote, tmp_path: Path

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextvars import copy_context
 from pathlib import Path
 
+import deliveries
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.test_receivers import BUILT
 from waiting import wait_until
 
 from distci.access import Acting, Action, Audit, Role, acting
 from distci.access.texts import Sort, new_text
 from distci.app import DistCI, connect
-from distci.errors import InvalidJob, NoSuchBuild, NoSuchJob, StoreUnavailable
+from distci.errors import InvalidJob, NoSuchBuild, NoSuchChange, NoSuchJob, StoreUnavailable
 from distci.store import keys
 from distci.store.directory import DirectoryStore
 from distci.testing import LossyStore
@@ -25,6 +27,9 @@ JOB = {
     "tasks": [{"name": "t", "type": "shell", "script": "true"}],
     "parameters": {"KEY": {"default": ""}},
 }
+
+
+FORK = "gitea/pull-request-event"
 
 
 class Clock:
@@ -82,6 +87,24 @@ def test_what_was_refused_is_told_too(ci: DistCI) -> None:
         ("job.put", "refused"),
         ("build.trigger", "refused"),
         ("build.cancel", "refused"),
+    ]
+
+
+def test_what_people_decide_of_a_held_change_is_told_and_what_senders_tell_is_not(ci: DistCI) -> None:
+    job = {**JOB, "triggers": [{"type": "gitea", "repository": BUILT[FORK][1], "events": ["pull_request"]}]}
+    ci.jobs.put(job)
+    for delivery in ("1", "2"):
+        body = deliveries.recorded(FORK)
+        held = ci.hooks.play("gitea", deliveries.headers(FORK, body, delivery), body).held
+        with acting("bob@example.org"):
+            ci.hooks.approve(held) if delivery == "1" else ci.hooks.refuse(held)
+    with pytest.raises(NoSuchChange):
+        ci.hooks.approve("none")
+    assert [(who, what, outcome.partition(":")[0]) for who, what, _, outcome, _ in told(ci)] == [
+        ("ada", "job.put", "done"),
+        ("bob@example.org", "hook.approve", "done"),
+        ("bob@example.org", "hook.refuse", "done"),
+        ("ada", "hook.approve", "refused"),
     ]
 
 

@@ -21,6 +21,7 @@ from distci.errors import InvalidJob
 from distci.model import (
     BuildId,
     Concurrency,
+    HookTrigger,
     Job,
     Json,
     Permit,
@@ -188,6 +189,12 @@ WRONG: list[tuple[Json, str]] = [
     (job(triggers=[{"type": "job", "job": "team/hello"}]), "triggers[0].job: the job would start itself"),
     (job(triggers=[{"type": "job", "job": "a//b"}]), "triggers[0].job: job id 'a//b'"),
     (job(triggers=[{"type": "job", "job": "b", "parameters": {"X": "1"}}]), "triggers[0].parameters.X: job team/hello has"),
+    (job(triggers=[{"type": "github", "repository": "hello"}]), "triggers[0].repository: 'hello' is neither owner/name nor a URL"),
+    (job(triggers=[{"type": "gitlab", "repository": "https://"}]), "triggers[0].repository: 'https://' is neither"),
+    (job(triggers=[{"type": "github", "repository": "a/b", "branch": ["x"]}]), "triggers[0].branch: unknown key; did you mean 'branches'?"),
+    (job(triggers=[{"type": "gitea", "repository": "a/b", "events": []}]), "triggers[0].events: "),
+    (job(triggers=[{"type": "github", "repository": "a/b", "parameters": {"X": "1"}}]), "triggers[0].parameters.X: job team/hello has"),
+    (job(triggers=[{"type": "acme.mail", "repo": "a/b"}]), "triggers[0].repository: is missing"),
     (job(concurrency={"group": "a", "policy": "wait"}), "concurrency.policy: "),
     (job(concurrency={"limit": 0}), "concurrency.limit: "),
     (job(shell(resources=[""])), "tasks[0].resources[0]: "),
@@ -301,7 +308,27 @@ def test_a_key_that_nothing_acts_on_yet_is_named(document: dict[str, Json], plac
 
 def test_a_job_that_is_wholly_acted_on_has_no_warnings() -> None:
     tasks = [shell(isolation={"type": "host"}, resources=["board"])]
-    assert warnings_for(job(*tasks, triggers=[{"type": "job", "job": "b"}], concurrency={})) == []
+    triggers = [{"type": "job", "job": "b"}, {"type": "github", "repository": "org/hello"}]
+    assert warnings_for(job(*tasks, triggers=triggers, concurrency={})) == []
+
+
+# Triggers by what receivers are told
+
+
+def test_a_trigger_of_a_receiver_is_for_pushes_unless_it_says_otherwise() -> None:
+    told = {"type": "github", "repository": "org/hello"}
+    more = {"events": ["tag"], "branches": ["a"], "tags": ["b"], "paths": ["c"], "parameters": {}}
+    read = job_from_json(job(triggers=[told, {"type": "job", "job": "b"}, {**told, **more}]))
+    assert read.hooks == (
+        HookTrigger("github", "org/hello"),
+        HookTrigger("github", "org/hello", ("tag",), ("a",), ("b",), ("c",)),
+    )
+    assert [trigger.job for trigger in read.triggers] == ["b"]
+
+
+def test_a_receiver_with_a_dot_may_be_named_where_it_is_not_installed() -> None:
+    read = job_from_json(job(triggers=[{"type": "acme.mail", "repository": "org/hello"}]))
+    assert read.hooks[0].receiver == "acme.mail"
 
 
 def test_a_group_is_the_jobs_own_unless_it_says_another() -> None:

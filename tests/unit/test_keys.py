@@ -162,3 +162,33 @@ def test_what_is_no_job_id_makes_no_key(job: str) -> None:
 def test_numbers_that_would_break_the_order_are_refused(number: int) -> None:
     with pytest.raises(Invalid):
         keys.log_chunk(BUILD, "test", TOKEN, number)
+
+
+def test_the_keys_of_what_forges_tell_and_are_told_are_where_the_map_says() -> None:
+    commit = "1" * 40
+    assert keys.hook("github", "org/hello", "team/a") == "hooks/github/org%2Fhello/team:a"
+    assert keys.job_of_hook(keys.hook("acme.mail", "//forge/org/hello", "team/a")) == "team/a"
+    assert keys.held_of(keys.held("4f2a9c1e5b7d0836")) == "4f2a9c1e5b7d0836"
+    assert (
+        keys.status("github", "org/hello", commit, BUILD, False)
+        == f"statuses/github/org%2Fhello/{commit}/team:hello/000000012-0"
+    )
+
+
+def test_what_a_forge_was_told_sorts_by_build_and_then_begun_before_over() -> None:
+    told = [
+        keys.status("github", "a/b", "1" * 40, BuildId("j", number), is_over)
+        for number in (9, 10)
+        for is_over in (False, True)
+    ]
+    assert told == sorted(told)
+    assert all(key.startswith(keys.statuses("github", "a/b", "1" * 40, "j")) for key in told)
+
+
+def test_marks_of_one_repository_are_no_others() -> None:
+    prefixes = [keys.hooks("github", name) for name in ("a/b", "a/b/c", "a", "//a/b")]
+    assert not any(one != other and one.startswith(other) for one in prefixes for other in prefixes)
+
+
+def test_the_longest_repository_has_a_key() -> None:
+    keys.hook("x" * 64, "/" * 200, "j" * 128)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from distci.errors import InvalidSettings
-from distci.settings import Address, Settings, address, find_file, load
+from distci.model import BuildId
+from distci.settings import Address, ReceiverSettings, Settings, address, find_file, load
+from distci.settings import page as settings_page
 
 WriteFile = Callable[[str], Path]
 
@@ -77,12 +79,13 @@ class TestPrecedence:
             "oidc_groups": "p",
             "oidc_roles": "q=owner",
             "history": "/l",
+            "untrusted_builds": "run",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})
 
         assert {name: getattr(settings, name) for name in told} == told
-        assert {*told, "origins"} == {item.name for item in fields(Settings)}
+        assert {*told, "origins", "receivers"} == {item.name for item in fields(Settings)}
 
     def test_the_back_ends_are_in_the_data_folder_unless_they_are_named(self) -> None:
         settings = load(None, {}, {"data": "/with space/and#?%41"})
@@ -334,3 +337,79 @@ def test_where_people_find_it_is_a_web_address_without_a_password(url: str) -> N
     [problem] = Settings(data="/d", public_url=url).problems()
     assert problem.startswith("public_url: must be a URL")
     assert "sesame" not in problem
+
+
+class TestReceivers:
+    def test_a_file_names_one_secret_or_several(self, write: WriteFile) -> None:
+        file = write(
+            '[receivers.github]\nsecrets = ["new", "old"]\ntoken = "t"\n[receivers."acme.mail"]\nsecrets = "s"'
+        )
+
+        told = load(file, {"DISTCI_DATA": "/d"}, {}).receivers
+
+        assert told == {"github": ReceiverSettings(("new", "old"), "t"), "acme.mail": ReceiverSettings(("s",))}
+
+    def test_variables_win_over_the_file(self, write: WriteFile) -> None:
+        file = write('[receivers.github]\nsecrets = "file"\ntoken = "t"')
+        variables = {
+            "DISTCI_DATA": "/d",
+            "DISTCI_RECEIVERS_GITHUB_SECRETS": "new old",
+            "DISTCI_RECEIVERS_GITEA_API_URL": "https://git.example.org/api/v1",
+            "DISTCI_RECEIVERS_ACME__MAIL_SECRETS": "s",
+        }
+
+        told = load(file, variables, {}).receivers
+
+        assert told == {
+            "github": ReceiverSettings(("new", "old"), "t"),
+            "gitea": ReceiverSettings(api_url="https://git.example.org/api/v1"),
+            "acme.mail": ReceiverSettings(("s",)),
+        }
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("[receivers.github]\nsecret = 's3cret'", "unknown setting 'secret'; did you mean 'secrets'?"),
+            ("[receivers.github]\nsecrets = 7", "receivers.github.secrets must be a text in quotes, or a list of them"),
+            ("[receivers.github]\ntoken = ['s3cret', 'b']", "receivers.github.token must be one text in quotes"),
+            ("[receivers.github]\nsecrets = ['s3cret x']", "must be printable ASCII without spaces"),
+            ("[receivers.github]\nsecrets = ['']", "must be printable ASCII without spaces"),
+            (
+                "[receivers.github]\napi_url = 'file:///etc'",
+                "receivers.github.api_url: must be a URL that begins with https",
+            ),
+            ("[receivers.github]\napi_url = 'https://ci:s3cret@h/'", "without user and password"),
+            ("receivers = 's3cret'", "receivers must be tables"),
+            ("[receivers.'-']\nsecrets = 's3cret'", "'-' is no name of a receiver"),
+            ("untrusted_builds = 'never'", "untrusted_builds: must be hold or run"),
+            ("public_url = 'ci.example.org'", "public_url: must be a URL"),
+        ],
+    )
+    def test_what_is_wrong_is_told_without_what_is_secret(self, write: WriteFile, text: str, told: str) -> None:
+        with pytest.raises(InvalidSettings) as caught:
+            load(write(text), {"DISTCI_DATA": "/d"}, {})
+
+        assert told in str(caught.value)
+        assert "s3cret" not in str(caught.value)
+
+    def test_settings_do_not_show_secrets(self) -> None:
+        variables = {"DISTCI_RECEIVERS_GITHUB_SECRETS": "s3cret", "DISTCI_RECEIVERS_GITHUB_TOKEN": "t0ken"}
+
+        settings = load(None, {"DISTCI_DATA": "/d"} | variables, {})
+
+        assert "s3cret" not in f"{settings} {settings.receivers}"
+        assert "t0ken" not in f"{settings} {settings.receivers}"
+
+
+class TestBuildPage:
+    @pytest.mark.parametrize(
+        ("flags", "page"),
+        [
+            ({}, ""),
+            ({"public_url": "https://ci.example.org/"}, "https://ci.example.org/jobs/team/hello/-/builds/12"),
+            ({"build_url": "https://x/{build}", "public_url": "https://ci"}, "https://x/team/hello%2312"),
+        ],
+    )
+    def test_a_build_has_a_page_where_settings_say_so(self, flags: dict[str, str], page: str) -> None:
+        settings = load(None, {}, {"data": "/d"} | flags)
+        assert settings_page(settings.build_pages, BuildId("team/hello", 12)) == page

@@ -13,7 +13,7 @@ from distci import plan
 from distci.documents import stored
 from distci.documents.jobs import job_from_json
 from distci.errors import InvalidDocument
-from distci.model import BuildId, BuildState, Json, Outcome, Progress, TaskState, Trigger
+from distci.model import BuildId, BuildState, Delivery, Json, Outcome, Progress, TaskState, Trigger
 
 JOB: Json = {
     "job": "team/hello",
@@ -41,7 +41,14 @@ def valid(name: str, document: Json) -> None:
 
 def test_what_is_written_is_what_the_schemas_describe() -> None:
     trigger = Trigger(
-        "retry", "me", {"LEVEL": "full"}, upstream=BuildId("a", 1), retry_of=BuildId("b", 2), only=["tell"]
+        "retry",
+        "me",
+        {"LEVEL": "full"},
+        upstream=BuildId("a", 1),
+        retry_of=BuildId("b", 2),
+        only=["tell"],
+        is_untrusted=True,
+        delivery=Delivery("d", "github", "pull_request", "org/hello", ("//github.com/org/hello",), "main", 7, True),
     )
     made = plan.expand(job_from_json(JOB), BuildId("team/hello", 1), 1, trigger)
     valid("plan", json.loads(stored.plan_to_bytes(made)))
@@ -49,6 +56,15 @@ def test_what_is_written_is_what_the_schemas_describe() -> None:
     taken = Progress(TaskState.REUSED, 2, "x.1", "team/hello#1")
     state = BuildState({"a": taken, "b": Progress()}, is_cancelled=True)
     valid("state", stored.state_to_json(state))
+
+
+def test_what_a_forge_told_survives_being_stored() -> None:
+    delivery = Delivery("d", "github", "pull_request", "org/hello", ("//github.com/org/hello",), "main", 7, True)
+    for trigger in (
+        Trigger("github", delivery=delivery, is_untrusted=True),
+        Trigger("github", delivery=Delivery("d", "x", "push", "a/b")),
+    ):
+        assert stored.trigger_from_json(stored.trigger_to_json(trigger)) == trigger
 
 
 @pytest.mark.parametrize(

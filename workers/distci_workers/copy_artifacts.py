@@ -13,7 +13,7 @@ UPSTREAM = "upstream"
 class CopyArtifactsWorker:
     """Puts artifacts of a build into the workspace, each compared with the digest that it was published under.
 
-    ``build`` is a number, ``last-passed``, or ``upstream``: the build of ``job`` that this one follows on, however many
+    ``build`` is a number, ``last-passed`` (of what is trusted, unless this build is not), or ``upstream``: the build of ``job`` that this one follows on, however many
     others lie between them.
     """
 
@@ -46,7 +46,8 @@ def _source(task: Task, context: TaskContext) -> BuildId:
 
 def _last_passed(job: str, context: TaskContext) -> BuildId:
     for view in context.builds.list(job):
-        if view.result is Result.PASSED:
+        # What a stranger wrote must not get into builds that have secrets.
+        if view.result is Result.PASSED and (context.plan.trigger.is_untrusted or not view.trigger.is_untrusted):
             return view.id
     raise NoSuchBuild(f"no build of {job} has passed")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from distci.errors import Invalid
-from distci.model import Json, Outcome, Task, Trigger, Verdict
-from distci.work import TaskContext
+from distci.model import Json, Outcome, Plan, Task, Verdict
+from distci.work import TaskContext, repository_address
 
 REMOTE_TRANSPORTS = ("git", "http", "https", "ssh")
 LOCAL_TRANSPORT = "file"
@@ -91,8 +91,8 @@ _EXPLANATIONS = (
 class GitCheckoutWorker:
     """Puts one exact commit into the workspace, its ``.git`` beside it and its HEAD detached.
 
-    Which commit: the one that ``ref`` spells out in full; or the trigger's, when the task names no ``ref`` or the one
-    that the trigger saw the commit on; else what ``ref`` (by default the trigger's ref, or the remote's HEAD) was when
+    Which commit: the one that ``ref`` spells out in full; or the trigger's, when that is one of this repository, whatever ``ref`` says; or,
+    when the trigger does not say of which it is, or of one that the job does not check out, the task names no ``ref`` or the one that the trigger saw the commit on; else what ``ref`` (by default the trigger's ref, or the remote's HEAD) was when
     a task of the build first asked, so that all checkouts of a build that name the same repository and ref get the same
     commit.
     """
@@ -100,7 +100,7 @@ class GitCheckoutWorker:
     kind = "git-checkout"
 
     def perform(self, task: Task, context: TaskContext) -> Outcome:
-        source = Source.of(task.arguments, context.plan.trigger)
+        source = Source.of(task.arguments, context.plan)
         directory = context.inside(source.directory)
         if os.path.lexists(directory / ".git"):
             # Its configuration is a script's work, and would run as ours.
@@ -131,16 +131,20 @@ class Source:
     credentials: str
 
     @classmethod
-    def of(cls, arguments: Mapping[str, Json], trigger: Trigger) -> Source:
+    def of(cls, arguments: Mapping[str, Json], plan: Plan) -> Source:
         """Raises Invalid for what no repository, ref or commit looks like."""
         named: str = arguments.get("ref", "")
-        ref = named or trigger.ref or "HEAD"
-        commit = ""
-        if _COMMIT.fullmatch(ref):
-            commit = ref
-        elif trigger.commit and (not named or _is_same_ref(named, trigger.ref)):
-            commit = trigger.commit
         repository: str = arguments["repository"]
+        trigger = plan.trigger
+        is_meant = _is_meant(repository, plan)
+        ref, commit = named or "HEAD", ""
+        if is_meant and not _COMMIT.fullmatch(named):
+            # What has moved may be another branch than the one that the task names for other days.
+            ref, commit = trigger.ref, trigger.commit
+        elif is_meant is None:
+            ref = named or trigger.ref or "HEAD"
+            commit = trigger.commit if not named or _is_same_ref(named, trigger.ref) else ""
+        commit = ref if _COMMIT.fullmatch(ref) else commit
         return cls(
             repository=repository,
             transport=transport_of(repository),
@@ -278,6 +282,16 @@ def _full_names(ref: str) -> Sequence[str]:
     """The refs that a name may stand for."""
     is_full = ref == "HEAD" or ref.startswith("refs/")
     return [ref] if is_full else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
+
+
+def _is_meant(repository: str, plan: Plan) -> bool | None:
+    """Whether the trigger's commit is one of this repository; None when it names none that the job checks out: a mirror, say."""
+    delivery = plan.trigger.delivery
+    places = delivery.addresses if delivery else ()
+    asked = (str(task.arguments.get("repository", "")) for task in plan.tasks if task.type == GitCheckoutWorker.kind)
+    if not any(repository_address(other) in places for other in asked):
+        return None
+    return repository_address(repository) in places
 
 
 def _is_same_ref(one: str, other: str) -> bool:

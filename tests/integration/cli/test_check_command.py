@@ -19,7 +19,7 @@ class TestCheck:
 
         assert checked.exit_code == 0
         assert "problem" not in checked.stdout
-        assert "2 live" in checked.stdout
+        assert "3 live" in checked.stdout
 
     @pytest.mark.parametrize("store_url", [kind for kind in STORES if kind != "directory"], indirect=True)
     def test_a_store_elsewhere_is_tried(self, home: Home, store_url: str) -> None:

@@ -1,0 +1,156 @@
+"""What forges are told of commits: that a build of one has begun, and how it ended.
+
+Each status is a ticket of the kind ``status``, posted in the transaction that it is about; whoever serves it tells the forge until it has heard, and
+no build waits for that. A forge takes the last word that it hears, and what was sent may arrive late: a worker may have slept, the forge
+itself may have. So every word is noted in the store before it is said, in an order that never goes back (by the build's number, then
+begun before over), and whoever has said one looks whether a later one is noted by now, and says that. Who dies before has a ticket
+that is claimed anew. The last word that a forge hears is therefore the latest, whoever else was late.
+
+It hears no word twice: tickets about the same commit and job take turns, by a permit, and who says what may have been said before, since it was noted
+before, asks the forge first. That leaves a forge that acts on a request after it was asked, and a worker that was taken for dead while it said something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from distci import receivers
+from distci.documents.strict_json import read_json
+from distci.errors import Invalid, InvalidDocument
+from distci.model import BuildId, Json, Permit, Result, Trigger
+from distci.protocol import paths
+from distci.protocol.records import Ticket, to_bytes
+from distci.receivers.port import Call, Status
+from distci.settings import ReceiverSettings, Settings, page
+from distci.store import keys
+from distci.store.port import Store
+
+KIND = "status"
+ATTEMPTS = 20
+"""It is cheap, and may be repeated; it is given up only when it kills every worker that touches it."""
+
+LIMIT_S = 2 * 60.0
+"""How long a claim may stand: more than a call to a forge can take."""
+
+REASON_LENGTH_MAX = 200
+
+TURN_LENGTH = 2
+"""Characters that tell the permits apart by which tickets take turns: few, since their folders stay in the tree, and enough that those about
+different commits rarely share one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What is to be said of a build, and to whom."""
+
+    build: BuildId
+    receiver: str
+    repository: str
+    commit: str
+    result: Result | None
+    """None: it has begun."""
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        is_over = self.result is not None
+        return keys.status(self.receiver, self.repository, self.commit, self.build, is_over)
+
+    @property
+    def folder(self) -> str:
+        return keys.statuses(self.receiver, self.repository, self.commit, self.build.job)
+
+    def to_json(self) -> dict[str, Json]:
+        document = {
+            "build": str(self.build),
+            "receiver": self.receiver,
+            "repository": self.repository,
+            "commit": self.commit,
+            "result": self.result,
+            "reason": self.reason,
+        }
+        return {key: value for key, value in document.items() if value}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Json], where: str) -> Word:
+        """Read it back; InvalidDocument, naming ``where``, when it is something else."""
+        try:
+            result = document.get("result")
+            return cls(
+                BuildId.parse(document["build"]),
+                str(document["receiver"]),
+                str(document["repository"]),
+                str(document["commit"]),
+                Result(result) if result else None,
+                str(document.get("reason", "")),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, Invalid) as error:
+            raise InvalidDocument(f"{where}: not a status: {error}") from error
+
+
+def tickets(
+    build: BuildId, project: str, trigger: Trigger, result: Result | None, reason: str = ""
+) -> Sequence[Ticket]:
+    """The ticket that tells how a build stands; none when nobody wants to know."""
+    delivery = trigger.delivery
+    if delivery is None or not delivery.wants_status:
+        return []
+    word = Word(build, delivery.receiver, delivery.repository, trigger.commit, result, reason[:REASON_LENGTH_MAX])
+    return [
+        Ticket(
+            id=paths.digest(f"{build}\n{KIND}\n{result or 'begun'}", 20),
+            kind=KIND,
+            body=word.to_json(),
+            project=project,
+            attempts=ATTEMPTS,
+            permits=[Permit(f"{KIND}:{paths.digest(word.folder, TURN_LENGTH)}")],
+            limit_s=LIMIT_S,
+        )
+    ]
+
+
+class Statuses:
+    """What is to be told to forges, as the store knows it. Any thread may use it."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+
+    def note(self, ticket: Ticket) -> tuple[Word, bool]:
+        """What a ticket has to say, noted before it is said, and whether it is noted for the first time: then nobody can have said it.
+
+        InvalidDocument when it is no such ticket.
+        """
+        word = Word.from_json(ticket.body, f"ticket {ticket.token}")
+        return word, self._store.put_if_absent(word.key, to_bytes(word.to_json()))
+
+    def latest(self, word: Word) -> Word:
+        """The latest that is noted of that commit and job."""
+        last = position = ""
+        while page := self._store.list(word.folder, position):
+            last = position = page[-1].key
+        return Word.from_json(read_json(self._store.get(last), last), last) if last else word
+
+    def call(self, word: Word) -> Call | None:
+        """The request that says it; None when there is nobody to say it to, or nothing to prove ourselves with. Raises NoSuchReceiver."""
+        receiver = receivers.load(word.receiver)
+        settings = self._settings.receivers.get(word.receiver, ReceiverSettings())
+        api_url = settings.api_url or receiver.api_url
+        if not settings.token or not api_url:
+            return None
+        status = Status(
+            repository=word.repository,
+            commit=word.commit,
+            result=word.result,
+            context=f"distci/{word.build.job}",
+            description=_description(word),
+            url=page(self._settings.build_pages, word.build),
+        )
+        return receiver.call(api_url, settings.token, status)
+
+
+def _description(word: Word) -> str:
+    what = word.result or "has been accepted"
+    reason = word.reason.splitlines()[0] if word.reason.strip() else ""
+    return f"{word.build} {what}: {reason}" if reason else f"{word.build} {what}"
