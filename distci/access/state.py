@@ -68,6 +68,25 @@ class TokenRecord:
             return "revoked"
         return "valid" if now_s < self.expires_s else "expired"
 
+    def shown(self, now_s: float) -> dict[str, Json]:
+        """The token for people and programs to read: all but what could be guessed with."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "scopes": [*self.scopes],
+            "project": self.project,
+            "person": self.person,
+            "kinds": [*self.kinds],
+            "labels": [*self.labels],
+            "created_s": self.created_s,
+            "created_by": self.created_by,
+            "expires_s": self.expires_s,
+            "state": self.state(now_s),
+            "revoked_s": self.revoked_s,
+            "revoked_by": self.revoked_by,
+            "reason": self.reason,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class State:

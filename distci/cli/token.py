@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
 
 import click
 
 from distci.cli.command import Group, Invocation, json_option
 from distci.cli.output import moment, print_json, print_line, print_records
 from distci.errors import Invalid
-
-if TYPE_CHECKING:
-    from distci.access.state import TokenRecord
 
 SCOPES = ("read", "trigger", "write", "admin")
 UNITS_S = {"m": 60, "h": 3600, "d": 86400}
@@ -104,7 +100,7 @@ def create(
                 **who,
             )
     if invocation.is_json:
-        print_json({"token": made.text, **shown(made.record)})
+        print_json({"token": made.text, **made.record.shown(time.time())})
         return
     print_line(made.text)
     ends = moment(int(made.record.expires_s * 1000))
@@ -123,7 +119,7 @@ def list_(invocation: Invocation) -> None:
         used = system.access.last_uses()
     if invocation.is_json:
         for record in records:
-            print_json({**shown(record), "used_s": used.get(record.id, 0)})
+            print_json({**record.shown(time.time()), "used_s": used.get(record.id, 0)})
         return
     print_records(
         records,
@@ -162,13 +158,6 @@ def revoke(invocation: Invocation, token_id: str, reason: str) -> None:
     else:
         print_line(f"{token_id} is revoked")
     warn_untold(done.is_told)
-
-
-def shown(record: TokenRecord) -> dict[str, object]:
-    """A token for programs to read: all but what could be guessed with."""
-    names = ("id", "label", "scopes", "project", "person", "kinds", "labels", "created_s", "created_by", "expires_s")
-    ended = {"revoked_s": record.revoked_s, "revoked_by": record.revoked_by, "reason": record.reason}
-    return {name: getattr(record, name) for name in names} | {"state": record.state(time.time())} | ended
 
 
 def lifetime_s(text: str) -> float:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from distci.app import DistCI
 from distci.frontend import (
     artifacts,
+    badges,
     builds,
     cluster,
     health,
@@ -28,6 +29,7 @@ from distci.frontend import (
     problems,
     reference,
     tickets,
+    tokens,
     why,
     workers,
 )
@@ -50,6 +52,8 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     tickets.ENDPOINTS,
     workers.ENDPOINTS,
     cluster.ENDPOINTS,
+    badges.ENDPOINTS,
+    tokens.ENDPOINTS,
 )
 """Those that need nothing but the system. Of two paths that a request might mean, the one that comes first is meant."""
 

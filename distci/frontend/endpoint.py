@@ -180,6 +180,7 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         {"type": "string", "pattern": "^distcil_[0-9A-Za-z]{49}$"},
         "What `distci login` has printed.",
     ),
+    "token": ("[0-9a-f]{12}", {"type": "string", "pattern": "^[0-9a-f]{12}$"}, "The id of a token, never its text."),
     "worker": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "The name of a worker."),
 }
 """What the parameters of paths are: an expression that takes them out of a path, a schema, a description."""
@@ -190,5 +191,10 @@ def limit(default: int, most: int = PAGE_MAX) -> Parameter:
     return Parameter("limit", schema, "How many at most.")
 
 
+PROJECT = Parameter(
+    "project",
+    {"type": "string", "default": "", "maxLength": 128},
+    "A project or a job; the whole system by default.",
+)
 CURSOR = Parameter("cursor", {"type": "string", "minLength": 1, "maxLength": 1000}, "`next` of the page before.")
 REASON = Parameter("reason", {"type": "string", "default": "", "maxLength": 1000}, "Why, for the record.")

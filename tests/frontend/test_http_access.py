@@ -21,6 +21,7 @@ from distci.app import connect
 from distci.frontend.app import create
 
 TIME_MAX_S = 30
+NOBODY: Mapping[str, Any] = {"kind": "nobody", "name": None, "login": None, "may": []}
 KEPT_S = 5.0
 """What is revoked must be refused everywhere within a second; a busy machine is slower."""
 
@@ -61,6 +62,10 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "get_cluster": ("system", READ),
     "list_queue": ("system", READ),
     "get_metrics": ("system", READ),
+    "read_badge": ("job", READ),
+    "list_tokens": (KNOWN, ""),
+    "create_token": (KNOWN, ""),
+    "revoke_token": (KNOWN, ""),
     "get_live": (ALL, ""),
     "get_ready": (ALL, ""),
     "get_session": (ALL, ""),
@@ -172,6 +177,7 @@ def operations(api: Api) -> Iterator[tuple[str, str, str]]:
 
 def at(path: str, project: str) -> str:
     given = {"job": f"{project}/hello", "number": "1", "task": "say", "artifact": "a", "ticket": "t", "worker": "w"}
+    given["token"] = "0" * 12
     given["code"] = "distcil_" + "0" * 49
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)
 
@@ -338,7 +344,7 @@ class TestLinks:
             assert go(browser, f"{url}/metrics").status_code == 200
             with requests.Session() as other:
                 problem(go(other, link), 401, "NotAuthenticated")
-                assert go(other, f"{url}/api/v1/session").json() == {"kind": "nobody", "name": None, "login": None}
+                assert go(other, f"{url}/api/v1/session").json() == NOBODY
 
     def test_a_later_one_is_printed_by_a_command(self, local: Stage, browser: requests.Session) -> None:
         api, _ = local.front_end()

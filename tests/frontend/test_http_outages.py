@@ -19,6 +19,7 @@ from distci.chaos.relay import Relay
 OF_TREE = (
     "/jobs/team/hello/-/builds",
     "/jobs/team/hello/-/builds/9",
+    "/jobs/team/hello/-/badge.svg",
     BUILD,
     f"{BUILD}/tasks",
     f"{BUILD}/artifacts",
@@ -36,6 +37,7 @@ OF_STORE = (
     "/jobs/other",
     "/jobs/team/hello/-/history",
     "/jobs/team/hello/-/diff",
+    "/tokens",
     "/cluster",
 )
 ANSWER_MAX_S = 15
