@@ -197,9 +197,15 @@ class Log:
                 yield line.shown()
 
     def search(
-        self, text: str, *, ignore_case: bool = False, start: Place = BEGINNING, bytes_max: int = SEARCHED_BYTES_MAX
+        self,
+        text: str,
+        *,
+        ignore_case: bool = False,
+        at_start: bool = False,
+        start: Place = BEGINNING,
+        bytes_max: int = SEARCHED_BYTES_MAX,
     ) -> Iterator[Line | Place]:
-        """The lines from ``start`` on that hold some text; last of all the place to go on from, if ``bytes_max`` ended it.
+        """The lines from ``start`` on that hold some text, or begin with it; last of all the place to go on from, if ``bytes_max`` ended it.
 
         Upper and lower case are those of ASCII.
 
@@ -212,7 +218,7 @@ class Log:
             if line.offset - start.offset >= bytes_max:
                 yield Place(line.number, line.offset)
                 return
-            if line.holds(wanted, ignore_case):
+            if line.holds(wanted, ignore_case, at_start):
                 yield line.shown()
 
     def _lines(self, start: Place) -> Iterator[_RawLine]:
@@ -262,8 +268,9 @@ class _RawLine:
     is_begun: bool
     """Whether it begins here: of a long line, this may be a later piece."""
 
-    def holds(self, wanted: bytes, ignore_case: bool) -> bool:
-        return wanted in (self.data.lower() if ignore_case else self.data)
+    def holds(self, wanted: bytes, ignore_case: bool, at_start: bool) -> bool:
+        data = self.data[: len(wanted)] if at_start else self.data
+        return (self.is_begun or not at_start) and wanted in (data.lower() if ignore_case else data)
 
     def shown(self) -> Line:
         text = self.data[:LINE_BYTES_MAX].removesuffix(b"\r").decode(errors="replace")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 from distci.access import SYSTEM, Person, Role
@@ -24,6 +25,7 @@ BUILD_TIME_MAX_S = 60.0
 WAIT_MAX_MS = 15_000
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 class Site:
@@ -51,9 +53,9 @@ class Site:
         self._front = FrontEnd(self.ci, self.address.removeprefix("http://"))
         self._front.start()
 
-    def cookie(self, name: str = "tester") -> Any:
-        """The session of an owner, as a browser keeps it."""
-        session = self.ci.sessions.begin(Person(name, roles={SYSTEM: Role.OWNER}))
+    def cookie(self, name: str = "tester", roles: Mapping[str, Role] | None = None) -> Any:
+        """A session, as a browser keeps it: of an owner of everything, or of somebody with these roles by project."""
+        session = self.ci.sessions.begin(Person(name, roles={SYSTEM: Role.OWNER} if roles is None else roles))
         return {"name": f"distci-session-{urlsplit(self.address).port}", "value": session, "url": self.address}
 
     def url(self, path: str) -> str:
@@ -142,3 +144,22 @@ def looking(browser: Browser, site: Site, *, is_known: bool = True, **options: A
         assert not watched.errors, watched.errors
     finally:
         context.close()
+
+
+def complaints(page: Page) -> list[str]:
+    """What axe finds wrong with what is shown."""
+    found: Any = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+    return [
+        f"{rule['id']} at {node['target']}: {node['failureSummary']}"
+        for rule in found.response["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+def complaints_in_both_colours(page: Page) -> list[str]:
+    """The same, light and dark."""
+    found = []
+    for colours in ("light", "dark"):
+        page.emulate_media(color_scheme=colours)
+        found += complaints(page)
+    return found

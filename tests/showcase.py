@@ -9,6 +9,8 @@ from pathlib import Path
 from looking import BUILD_TIME_MAX_S, Site, set_aside, shell
 from waiting import wait_until
 
+from distci.access import Action
+
 COLOURS = r"printf '\033[1mBuilding\033[0m\n\033[32mok\033[0m   parser (12 tests)\n\033[31mFAIL\033[0m printer: expected 3, got 4\n\033[33mwarning:\033[0m 2 tests were skipped\n'"
 SHELL = "make dist\nmkdir -p dist/docs && echo wheel > dist/hello-1.0.whl && echo page > dist/docs/index.html"
 
@@ -40,6 +42,10 @@ def filled(site: Site, gate: Path) -> Iterator[None]:
     ci.jobs.put({"job": "team/gpu", "tasks": [shell("true", "train", labels=["gpu=*"])]})
     ci.jobs.put({"job": "sites/blog", "tasks": [shell("true")]})
     set_aside(ci, "resize-cat", "the picture is no picture")
+    ci.access.create_token("nightly", [Action.READ, Action.TRIGGER], project="team", actor="ada")
+    ci.access.create_worker_token("lab-7", ["shell", "git-checkout"], ["os=linux", "gpu=*"], actor="grace")
+    leaked = ci.access.create_token("laptop", [Action.READ], actor="ada")
+    ci.access.revoke_token(leaked.record.id, actor="ada", reason="was in a log")
     with site.worker("worker-1"):
         ended = [ci.builds.trigger("team/hello", actor="ada"), ci.builds.trigger("team/hello", {"LEVEL": "full"})]
         ended += [

@@ -62,28 +62,30 @@ class TokenRecord:
         person = Person(self.person, frozenset(self.groups)) if self.person else None
         return Token(self.id, self.label, frozenset(self.scopes), self.project, person)
 
-    def shown(self, now_s: float) -> Mapping[str, Json]:
-        """For programs to read: all but what could be guessed with."""
-        names = (
-            "id",
-            "label",
-            "scopes",
-            "project",
-            "person",
-            "kinds",
-            "labels",
-            "created_s",
-            "created_by",
-            "expires_s",
-        )
-        ended = {"revoked_s": self.revoked_s, "revoked_by": self.revoked_by, "reason": self.reason}
-        return {name: getattr(self, name) for name in names} | {"state": self.state(now_s)} | ended
-
     def state(self, now_s: float) -> str:
         """``valid``, ``expired`` or ``revoked``."""
         if self.revoked_s:
             return "revoked"
         return "valid" if now_s < self.expires_s else "expired"
+
+    def shown(self, now_s: float) -> dict[str, Json]:
+        """The token for people and programs to read: all but what could be guessed with."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "scopes": [*self.scopes],
+            "project": self.project,
+            "person": self.person,
+            "kinds": [*self.kinds],
+            "labels": [*self.labels],
+            "created_s": self.created_s,
+            "created_by": self.created_by,
+            "expires_s": self.expires_s,
+            "state": self.state(now_s),
+            "revoked_s": self.revoked_s,
+            "revoked_by": self.revoked_by,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ Nothing is allowed unless something allows it, wherever a request comes from: ot
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from starlette.requests import HTTPConnection
 
 from distci.access import (
@@ -19,6 +21,7 @@ from distci.access import (
     Worker,
     decide,
     disguised,
+    may_give,
 )
 from distci.access.texts import masked
 from distci.app import DistCI
@@ -60,6 +63,19 @@ class Access:
     def grants(self) -> Grants:
         """All that is in force, to decide with on many jobs."""
         return self._system.access.grants()
+
+    def actions(self, principal: Principal, project: str) -> Collection[Action]:
+        """All that they are told they may do in a project; of one that is hidden from them, what they are told of a name that nobody has given."""
+        grants = self.grants()
+        return [action for action in Action if isinstance(disguised(principal, grants, action, project), Allowed)]
+
+    def require_to_give(self, principal: Principal, scopes: Collection[Action], project: str) -> None:
+        """Return if they may make a token with these scopes for a project; Forbidden otherwise, whether they see it or not."""
+        if not isinstance(may_give(principal, self.grants(), scopes, project), Allowed):
+            what = " ".join(scopes)
+            raise Forbidden(
+                f"{principal.name} may not give {what} in {project or 'the whole system'}; its owners may, as far as they may do that themselves"
+            )
 
     def require(self, principal: Principal, action: Action, job: str, missing: Missing) -> None:
         """Return if they may.

@@ -18,6 +18,7 @@ from distci.app import DistCI
 from distci.frontend import (
     artifacts,
     audit,
+    badges,
     builds,
     cluster,
     events,
@@ -59,10 +60,11 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     tickets.ENDPOINTS,
     workers.ENDPOINTS,
     cluster.ENDPOINTS,
-    tokens.ENDPOINTS,
     grants.ENDPOINTS,
     audit.ENDPOINTS,
     events.ENDPOINTS,
+    badges.ENDPOINTS,
+    tokens.ENDPOINTS,
 )
 """Those that need nothing but the system. Of two paths that a request might mean, the one that comes first is meant."""
 

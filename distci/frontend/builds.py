@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from distci.access import Action
+from distci.builds import BuildView
 from distci.frontend.endpoint import CURSOR, ROOT, Answer, Call, Endpoint, Parameter, Returns, limit
-from distci.frontend.paging import number_of, page
+from distci.frontend.paging import number_of, page, page_of
 from distci.model import BuildId
 
 LISTED = 20
+LOOKED_THROUGH_MAX = 100
+"""How many builds one request looks through for those that hold a text: each is read from the store."""
+
 BUILD = "/jobs/{job}/-/builds/{number}"
 
 IDEMPOTENCY_KEY = Parameter(
@@ -35,11 +39,28 @@ def trigger_build(call: Call) -> Answer:
 
 def list_builds(call: Call) -> Answer:
     job, before = call.job, number_of(call.query["cursor"])
-    answer = page(call, call.system.builds.list(job, before=before), lambda view: str(view.id.number))
+    builds = call.system.builds.list(job, before=before)
+    text = call.query["text"].lower()
+    answer = _holding(call, builds, text) if text else page(call, builds, lambda view: str(view.id.number))
     if not answer.body["items"]:
         # A job that there never was is an error, one that was not built yet is not.
         next(call.system.jobs.history(job))
     return answer
+
+
+def _holding(call: Call, builds: Iterator[BuildView], text: str) -> Answer:
+    """A page of the builds that hold a text; it may be empty and have a next one."""
+    found: list[BuildView] = []
+    last = ""
+    for looked, view in enumerate(builds):
+        if looked == LOOKED_THROUGH_MAX or len(found) == call.query["limit"]:
+            return page_of(call, found, last)
+        last = str(view.id.number)
+        told = view.trigger
+        words = (f"#{last}", view.state, view.reason, told.kind, told.actor, told.ref, told.commit)
+        if text in "\n".join(words).lower():
+            found.append(view)
+    return page_of(call, found, None)
 
 
 def get_build(call: Call) -> Answer:
@@ -90,8 +111,22 @@ ENDPOINTS: Sequence[Endpoint] = (
         "List a job's builds, the newest first",
         list_builds,
         Action.READ,
-        {200: Returns("A page of builds.", "build-page", headers=("ETag", "Link"))},
-        (limit(LISTED, 200), CURSOR),
+        {
+            200: Returns(
+                "A page of builds; with `text`, it may be empty and have a next one.",
+                "build-page",
+                headers=("ETag", "Link"),
+            )
+        },
+        (
+            Parameter(
+                "text",
+                {"type": "string", "default": "", "maxLength": 128},
+                "Only those whose number, state, reason, cause, starter, ref or commit holds this, be it small or large.",
+            ),
+            limit(LISTED, 200),
+            CURSOR,
+        ),
     ),
     Endpoint(
         "POST",

@@ -211,5 +211,10 @@ def limit(default: int, most: int = PAGE_MAX) -> Parameter:
     return Parameter("limit", schema, "How many at most.")
 
 
+PROJECT = Parameter(
+    "project",
+    {"type": "string", "default": "", "maxLength": 128},
+    "A project or a job; the whole system by default.",
+)
 CURSOR = Parameter("cursor", {"type": "string", "minLength": 1, "maxLength": 1000}, "`next` of the page before.")
 REASON = Parameter("reason", {"type": "string", "default": "", "maxLength": 1000}, "Why, for the record.")

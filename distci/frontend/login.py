@@ -9,10 +9,11 @@ from urllib.parse import parse_qsl
 from starlette.responses import Response
 
 from distci.access import Nobody, Person, Token, Worker, acting
+from distci.access.rights import check_project
 from distci.access.sessions import LIFETIME_S
 from distci.errors import Missing, NotAuthenticated
 from distci.frontend.access import origin_of
-from distci.frontend.endpoint import JSON, Answer, Call, Endpoint, Handler, Parameter, Returns
+from distci.frontend.endpoint import JSON, PROJECT, Answer, Call, Endpoint, Handler, Parameter, Returns
 from distci.frontend.site import LOGIN, SESSION, Site
 from distci.frontend.threads import Threads
 from distci.views import to_bytes
@@ -36,7 +37,7 @@ class Login:
         self._provider: OidcLogin | None = system.oidc_login()
 
     def session(self, call: Call) -> Answer:
-        """Who asks, and how they can log in: all that the page needs to say it."""
+        """Who asks, what they may do, and how they can log in: all that the page needs to say it, and to offer no more."""
         principal = call.access.principal(call.request)
         is_known = not isinstance(principal, Nobody)
         return Answer(
@@ -44,6 +45,7 @@ class Login:
                 "kind": KINDS[type(principal)],
                 "name": principal.name if is_known else None,
                 "login": BEGIN if self._provider else None,
+                "may": call.access.actions(principal, check_project(call.query["project"])),
             }
         )
 
@@ -116,10 +118,11 @@ def endpoints(login: Login) -> Sequence[Endpoint]:
             "GET",
             "/session",
             "get_session",
-            "See who you are here",
+            "See who you are here, and what you may do",
             login.session,
             None,
             {200: Returns("Who asks.", "session", headers=("ETag",))},
+            (PROJECT,),
             is_public=True,
             needs_tree=False,
             tag="access",

@@ -60,7 +60,8 @@ def search_log(call: Call) -> Answer:
     log = _log(call)
     most = call.query["limit"]
     start = _place(call.query["cursor"]) if call.query["cursor"] is not None else Place()
-    found = [*islice(log.search(call.query["text"], ignore_case=call.query["ignore_case"], start=start), most + 1)]
+    how = {name: call.query[name] for name in ("ignore_case", "at_start")}
+    found = [*islice(log.search(call.query["text"], start=start, **how), most + 1)]
     # A place at the end is where it stopped for having read enough; one match more than wanted is where the next page begins.
     beyond = found.pop() if found and (len(found) > most or isinstance(found[-1], Place)) else None
     return page_of(call, found, None if beyond is None else f"{beyond.line}:{beyond.offset}")
@@ -123,16 +124,20 @@ ENDPOINTS: Sequence[Endpoint] = (
         "GET",
         f"{LOG}/search",
         "search_log",
-        "Find the lines that hold some text",
+        "Find the lines that hold some text, or begin with it",
         search_log,
         Action.READ,
         {200: Returns("A page of lines; it may be empty and have a next one.", "match-page", headers=("ETag", "Link"))},
         (
             ATTEMPT,
             Parameter(
-                "text", {"type": "string", "minLength": 1, "maxLength": 1000}, "What they hold.", is_required=True
+                "text",
+                {"type": "string", "minLength": 1, "maxLength": 1000},
+                "What they hold, or begin with.",
+                is_required=True,
             ),
             Parameter("ignore_case", {"type": "boolean", "default": False}, "Whether `a` is also `A`, in ASCII."),
+            Parameter("at_start", {"type": "boolean", "default": False}, "Whether they must begin with it."),
             limit(100),
             CURSOR,
         ),

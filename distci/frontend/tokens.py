@@ -1,73 +1,82 @@
-"""Access tokens: made, listed, revoked by who may say who may do what in the whole system."""
+"""Access tokens: whoever may say who may do what in a project makes, lists and revokes those that are for it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from distci.access import Action, Allowed, Denied, Person, TokenRecord, may_give
-from distci.access.rights import SYSTEM
+from distci.access import Action, Person, TokenRecord
 from distci.access.service import EXPIRES_S
-from distci.errors import Forbidden, Invalid
+from distci.errors import Conflict, NoSuchToken
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
-from distci.frontend.paging import page
+from distci.frontend.paging import no_cursor, page
+from distci.frontend.problems import BadRequest
 
 
 def list_tokens(call: Call) -> Answer:
-    used_s = call.system.access.last_uses()
+    records = _given_by(call)
+    after = call.query["cursor"]
+    if after is not None:
+        ids = [record.id for record in records]
+        if after not in ids:
+            raise no_cursor()
+        records = records[ids.index(after) + 1 :]
+    used = call.system.access.last_uses()
     now_s = time.time()
     return page(
         call,
-        _after(call.system.access.tokens(), call.query["cursor"]),
+        iter(records),
         lambda record: record.id,
-        lambda record: {**record.shown(now_s), "used_s": used_s.get(record.id, 0)},
+        lambda record: {**record.shown(now_s), "used_s": used.get(record.id, 0)},
     )
 
 
 def create_token(call: Call) -> Answer:
-    given = call.body
-    access, project = call.system.access, given.get("project", SYSTEM)
-    scopes = [Action(scope) for scope in given.get("scopes", [])]
-    kinds, person = given.get("kinds", []), given.get("person", "")
+    wanted = call.body
+    kinds, scopes = wanted.get("kinds", []), [Action(scope) for scope in wanted.get("scopes", [])]
+    project, person = wanted.get("project", ""), wanted.get("person", "")
     if kinds and (scopes or person):
-        raise Invalid("a token of kinds is for work alone; leave out scopes and person")
-    decision = may_give(call.principal, access.grants(), scopes, project)
-    if not isinstance(decision, Allowed):
-        raise Forbidden(decision.reason if isinstance(decision, Denied) else f"{call.actor} may not give that")
-    expires_s, reason = given.get("expires_s", EXPIRES_S), given.get("reason", "")
+        raise _unfit("kinds: a token of a worker is for work alone; leave out scopes and person")
+    if wanted.get("labels") and not kinds:
+        raise _unfit("labels: are what a worker may offer; name its kinds")
+    call.access.require_to_give(call.principal, [Action.WORK] if kinds else scopes, project)
+    told = {"actor": call.actor, "reason": wanted.get("reason", "")}
+    expires_s = wanted.get("expires_s", EXPIRES_S)
     if kinds:
-        made = access.create_worker_token(
-            given["label"],
-            kinds,
-            given.get("labels", []),
-            project=project,
-            expires_s=expires_s,
-            actor=call.actor,
-            reason=reason,
+        made = call.system.access.create_worker_token(
+            wanted["label"], kinds, wanted.get("labels", []), project=project, expires_s=expires_s, **told
         )
     else:
-        made = access.create_token(
-            given["label"],
+        made = call.system.access.create_token(
+            wanted["label"],
             scopes,
             project=project,
             person=Person(person) if person else None,
             expires_s=expires_s,
-            actor=call.actor,
-            reason=reason,
+            **told,
         )
-    shown = {"token": made.text, **made.record.shown(time.time())}
-    return Answer(shown, 201, {"Cache-Control": "no-store"})
+    return Answer({"token": made.text, **made.record.shown(time.time())}, 201, {"Cache-Control": "no-store"})
 
 
 def revoke_token(call: Call) -> Answer:
-    reason = (call.body or {}).get("reason", "")
-    done = call.system.access.revoke_token(call.path["token"], actor=call.actor, reason=reason)
-    return Answer({"is_told": done.is_told})
+    given = call.path["token"]
+    named = [record.id for record in _given_by(call) if record.id.startswith(given)]
+    if len(named) > 1:
+        raise Conflict(f"{given!r} may be any of {', '.join(named)}; write more of it")
+    if not named:
+        raise NoSuchToken("there is no token of that id that you may revoke; `GET /api/v1/tokens` lists those")
+    [token] = named
+    done = call.system.access.revoke_token(token, actor=call.actor, reason=(call.body or {}).get("reason", ""))
+    return Answer({"token": token, "is_revoked": True, "is_told": done.is_told})
 
 
-def _after(records: Sequence[TokenRecord], cursor: str | None) -> Iterator[TokenRecord]:
-    ids = [record.id for record in records]
-    return iter(records[ids.index(cursor) + 1 if cursor in ids else 0 :])
+def _given_by(call: Call) -> Sequence[TokenRecord]:
+    """The tokens of all projects in which the caller says who may do what, the newest first."""
+    return [record for record in call.system.access.tokens() if call.may(Action.ADMIN, record.project)]
+
+
+def _unfit(problem: str) -> BadRequest:
+    return BadRequest("the body is not as it should be:", [problem], status=422)
 
 
 ENDPOINTS: Sequence[Endpoint] = (
@@ -75,35 +84,45 @@ ENDPOINTS: Sequence[Endpoint] = (
         "GET",
         "/tokens",
         "list_tokens",
-        "List access tokens, the newest first",
+        "List the tokens of the projects that you are an owner of, the newest first",
         list_tokens,
-        Action.ADMIN,
-        {200: Returns("A page of tokens, without their texts.", "token-page", headers=("ETag", "Link"))},
-        (limit(200), CURSOR),
+        None,
+        {
+            200: Returns(
+                "A page of tokens: those that are valid, or ended in the last 90 days.",
+                "token-page",
+                headers=("ETag", "Link"),
+            )
+        },
+        (limit(100), CURSOR),
         tag="access",
+        needs_tree=False,
     ),
     Endpoint(
         "POST",
         "/tokens",
         "create_token",
-        "Make an access token",
+        "Make a token",
         create_token,
-        Action.ADMIN,
-        {201: Returns("The token, whose text is shown this once.", "token-made")},
+        None,
+        {201: Returns("The token, with its text, which nobody is ever told again.", "token-made")},
         body="token-wanted",
-        description="Nobody gives what they do not have themselves. With `kinds` it is a worker's.",
         tag="access",
+        description="It takes an owner of the project, and nobody gives what they may not do themselves. After an answer that was lost there may be a token that nobody has: revoke it.",
+        needs_tree=False,
     ),
     Endpoint(
         "POST",
         "/tokens/{token}/revoke",
         "revoke_token",
-        "Make a token useless everywhere, for ever",
+        "Make a token useless, everywhere and for ever",
         revoke_token,
-        Action.ADMIN,
-        {200: Returns("It is refused everywhere within a second.", "access-changed")},
-        body="token-revoked",
+        None,
+        {200: Returns("Every front end refuses it within a second.", "token-revoked")},
+        body="token-revocation",
         is_body_optional=True,
         tag="access",
+        description="Asking again does no harm.",
+        needs_tree=False,
     ),
 )

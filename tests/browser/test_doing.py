@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from looking import BUILD_TIME_MAX_S, Site, set_aside, shell, waits_for
+from looking import BUILD_TIME_MAX_S, Site, complaints_in_both_colours, set_aside, shell, waits_for
 from playwright.sync_api import Page, expect
 from waiting import wait_until
 
@@ -26,7 +26,7 @@ def test_a_build_is_started_with_parameters(site: Site, page: Page) -> None:
     page.get_by_role("button", name="Start").click()
 
     expect(page).to_have_url(site.url(f"{JOB}/-/builds/1"))
-    expect(page.get_by_text("NOTE=<b>by hand</b>")).to_be_visible()
+    expect(page.get_by_text("NOTE=<b>by hand</b>", exact=True)).to_be_visible()
     trigger = site.ci.builds.get("team/hello#1").trigger
     assert dict(trigger.parameters) == {"LEVEL": "full", "NOTE": "<b>by hand</b>"}
     assert trigger.ref == "refs/heads/main"
@@ -133,6 +133,51 @@ def test_jobs_are_searched_by_any_part_of_their_names(site: Site, page: Page) ->
     expect(page.locator("tbody th")).to_have_text(["sites/hello-page", "team/hello"])
     page.reload()
     expect(page.locator("tbody tr")).to_have_count(2)
+
+
+def test_a_build_is_found_by_its_name_and_by_what_is_known_of_it(site: Site, page: Page) -> None:
+    site.save("team/hello", shell("true"))
+    for actor in ("ada", "grace"):
+        site.ci.builds.trigger("team/hello", actor=actor, ref=f"refs/heads/{actor}")
+    page.goto("/")
+    page.keyboard.press("/")
+    page.keyboard.type("team/hello#2")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(site.url(f"{JOB}/-/builds/2"))
+
+    page.goto(JOB)
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.keyboard.press("/")
+    page.keyboard.type("heads/ADA")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_contain_text("manual by ada")
+
+
+def test_the_keys_are_told(site: Site, page: Page) -> None:
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Jobs")).to_be_visible()
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Keys")
+    expect(dialog).to_contain_text("all jobs")
+    assert complaints_in_both_colours(page) == []
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    page.get_by_role("button", name="Keys").click()
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("button", name="Keys")).to_be_focused()
+
+
+def test_the_picture_for_pages_elsewhere_and_the_line_that_shows_it(
+    site: Site, worker: WorkerProcess, page: Page
+) -> None:
+    site.build("team/hello", shell("true"))
+    page.goto(JOB)
+    page.get_by_role("link", name="Badge").click()
+    picture = page.get_by_role("img", name="How the last build")
+    expect(picture).to_be_visible()
+    page.wait_for_function("document.querySelector('main img').naturalWidth > 50")
+    address = site.url("/api/v1/jobs/team/hello/-/badge.svg")
+    expect(page.get_by_role("region", name="In Markdown")).to_have_text(f"[![team/hello]({address})]({site.url(JOB)})")
 
 
 def test_more_jobs_than_fit_are_seen_page_by_page(site: Site, page: Page) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from looking import Site, shell
+from looking import Site, complaints_in_both_colours, shell
 from playwright.sync_api import Page, expect
 
 from distci.process import WorkerProcess
@@ -120,3 +120,32 @@ def test_a_log_that_nobody_has_yet_says_so_and_begins_by_itself(site: Site, page
 
     expect(page.get_by_text("here", exact=True)).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_what_a_command_printed_is_folded_below_it(site: Site, worker: WorkerProcess, page: Page) -> None:
+    site.build("team/long", shell("set -x; : begin; seq -f 'line %.0f' 100000; : middle; echo last; : end"))
+    page.goto(LOG)
+    shown = page.locator(".row code")
+    expect(page.get_by_text("100,006 lines")).to_be_visible()
+
+    page.get_by_role("button", name="Fold all").click()
+    expect(shown).to_have_text(["+ : begin", "+ seq -f line %.0f 100000", "+ : middle", "+ echo last", "+ : end"])
+    assert complaints_in_both_colours(page) == []
+    page.get_by_role("button", name="Lines below line 100004").click()
+    expect(shown).to_have_count(6)
+    expect(shown.nth(4)).to_have_text("last")
+
+    # What is searched for is unfolded.
+    page.get_by_label("Search this log").fill("line 77777")
+    page.get_by_label("Search this log").press("Enter")
+    expect(page.locator(".row.marked code")).to_have_text("line 77777")
+    expect(page.locator(".row.marked")).to_be_in_viewport()
+    assert rows(page) < ROWS_MAX
+
+
+def test_a_log_without_commands_has_nothing_to_fold(site: Site, worker: WorkerProcess, page: Page) -> None:
+    site.build("team/long", shell("seq 100"))
+    with page.expect_response(lambda response: "limit=20" in response.url):
+        page.goto(LOG)
+    expect(page.get_by_text("100 lines", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Fold all")).to_have_count(0)

@@ -21,6 +21,7 @@ from distci.app import connect
 from distci.frontend.app import create
 
 TIME_MAX_S = 30
+NOBODY: Mapping[str, Any] = {"kind": "nobody", "name": None, "login": None, "may": []}
 KEPT_S = 5.0
 """What is revoked must be refused everywhere within a second; a busy machine is slower."""
 
@@ -69,9 +70,6 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "list_kinds": ("system", READ),
     "pause_kinds": ("system", ADMIN),
     "weigh_project": ("system", ADMIN),
-    "list_tokens": ("system", ADMIN),
-    "create_token": ("system", ADMIN),
-    "revoke_token": ("system", ADMIN),
     "list_roles": ("system", ADMIN),
     "grant_role": ("system", ADMIN),
     "revoke_role": ("system", ADMIN),
@@ -90,6 +88,10 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "complete_attempt": ("job", WORK),
     "give_back_claim": ("job", WORK),
     "get_metrics": ("system", READ),
+    "read_badge": ("job", READ),
+    "list_tokens": (KNOWN, ""),
+    "create_token": (KNOWN, ""),
+    "revoke_token": (KNOWN, ""),
     "get_live": (ALL, ""),
     "get_ready": (ALL, ""),
     "get_session": (ALL, ""),
@@ -208,7 +210,7 @@ def at(path: str, project: str) -> str:
         "artifact": "a",
         "ticket": "t",
         "worker": "w",
-        "token": "0",
+        "token": "0" * 12,
         "claim": "t.1",
     }
     given |= {"code": "distcil_" + "0" * 49, "receiver": "github"}
@@ -379,7 +381,7 @@ class TestLinks:
             assert go(browser, f"{url}/metrics").status_code == 200
             with requests.Session() as other:
                 problem(go(other, link), 401, "NotAuthenticated")
-                assert go(other, f"{url}/api/v1/session").json() == {"kind": "nobody", "name": None, "login": None}
+                assert go(other, f"{url}/api/v1/session").json() == NOBODY
 
     def test_a_later_one_is_printed_by_a_command(self, local: Stage, browser: requests.Session) -> None:
         api, _ = local.front_end()

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from frontends import BUILD, Api, Stage, job, problem, shell
 
+from distci.frontend.builds import LOOKED_THROUGH_MAX
 from distci.model import BuildId, Trigger
 from distci.store import keys
 from distci.views import to_json
@@ -137,3 +138,36 @@ def test_a_record_that_cannot_be_read_is_no_fault_of_who_asks(local: Stage) -> N
     api.put("/jobs/team/hello", json=job())
     local.ci.store.put(keys.build_record(BuildId("team/hello", 7)), b"{")
     problem(api.get("/jobs/team/hello/-/builds/7"), 500, "InvalidDocument")
+
+
+class TestSearching:
+    def test_builds_are_found_by_what_is_known_of_them_page_by_page(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        local.ci.jobs.put(job())
+        for number in range(1, 8):
+            ref = "refs/heads/main" if number % 2 else "refs/heads/Fix"
+            local.ci.builds.trigger("team/hello", actor=f"ada-{number}", ref=ref, commit=f"{number}" * 40)
+
+        def found(text: str) -> list[str]:
+            return [item["id"].partition("#")[2] for item in api.all(BUILDS, text=text, limit=2)]
+
+        assert found("heads/MAIN") == ["7", "5", "3", "1"]
+        assert found("fix") == ["6", "4", "2"]
+        assert found("ada-3") == ["3"]
+        assert found("5555") == ["5"]
+        assert found("#6") == ["6"]
+        assert found("planning") == ["7", "6", "5", "4", "3", "2", "1"]
+        assert found("nothing of it") == []
+
+    def test_one_request_reads_so_many_builds_and_no_more(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        local.ci.jobs.put(job())
+        for number in range(LOOKED_THROUGH_MAX + 5):
+            local.ci.builds.trigger("team/hello", ref="first" if number < 3 else "")
+        page = api.get(BUILDS, params={"text": "first"}).json()
+        assert (page["items"], page["next"]) == ([], "6")
+        assert [item["id"] for item in api.all(BUILDS, text="first")] == [
+            "team/hello#3",
+            "team/hello#2",
+            "team/hello#1",
+        ]

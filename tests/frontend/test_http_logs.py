@@ -105,6 +105,10 @@ class TestLines:
         assert [item["line"] for item in found][:3] == [12, 120, 121]
         assert api.all(f"{LOG}/search", text="LINE 77 ", ignore_case="true")[0]["line"] == 77
         assert api.all(f"{LOG}/search", text="LINE 77 ") == []
+        begins = [number for number, line in enumerate(LINES, 1) if line.startswith("line 7")]
+        assert [item["line"] for item in api.all(f"{LOG}/search", text="line 7", at_start="true", limit=100)] == begins
+        assert api.all(f"{LOG}/search", text="ine 7", at_start="true") == []
+        assert api.all(f"{LOG}/search", text="LINE 77 ", at_start="true", ignore_case="true")[0]["line"] == 77
         problem(api.get(f"{LOG}/search"), 400, "Invalid")
         problem(api.get(f"{LOG}/search", params={"text": "x", "cursor": "x"}), 400, "Invalid")
 
@@ -117,6 +121,7 @@ class TestLines:
         assert len(lines["items"][1]["text"]) == 16 * 1024
         assert lines["items"][2]["text"] == "last\0line"
         assert [item["line"] for item in api.all(f"{LOG}/search", text="needle")] == [2]
+        assert [item["line"] for item in api.all(f"{LOG}/search", text="xx", at_start="true")] == [2]
         assert api.get(LOG, params={"tail": 1}).content == b"last\0line"
 
 

@@ -22,6 +22,7 @@ from distci.chaos.relay import Relay
 OF_TREE = (
     "/jobs/team/hello/-/builds",
     "/jobs/team/hello/-/builds/9",
+    "/jobs/team/hello/-/badge.svg",
     BUILD,
     f"{BUILD}/tasks",
     f"{BUILD}/artifacts",
@@ -39,6 +40,7 @@ OF_STORE = (
     "/jobs/other",
     "/jobs/team/hello/-/history",
     "/jobs/team/hello/-/diff",
+    "/tokens",
     "/cluster",
 )
 ANSWER_MAX_S = 15

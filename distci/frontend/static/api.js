@@ -34,7 +34,8 @@ export async function ask(path, { method = "GET", body, etag, headers = {}, sign
         text = await response.text();
     } catch (error) {
         if (error.name === "AbortError") throw error;
-        throw new Problem(0, { title: "No answer", detail: "the front end does not answer; trying again" });
+        const then = method === "GET" ? "trying again" : "whether that was done is not known: look, and try again";
+        throw new Problem(0, { title: "No answer", detail: `the front end does not answer; ${then}` });
     }
     const answer = { status: response.status, etag: response.headers.get("ETag") || "", headers: response.headers, body: null };
     if (response.status === 304) return answer;

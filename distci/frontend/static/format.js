@@ -24,7 +24,8 @@ export function spent_s(task, now_ms) {
 /** How long ago a moment was. */
 export function ago(moment_ms, now_ms) {
     const seconds = (now_ms - moment_ms) / 1000;
-    return seconds < 5 ? "just now" : `${duration(Math.floor(seconds)).split(" ").slice(0, 2).join(" ")} ago`;
+    if (seconds < 5) return "just now";
+    return seconds < 60 ? `${Math.floor(seconds)} s ago` : `${duration(seconds).split(" ").slice(0, 2).join(" ")} ago`;
 }
 
 /** A moment in full, in the reader's own time. */

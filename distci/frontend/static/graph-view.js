@@ -5,12 +5,13 @@ import { layout } from "./graph.js";
 import { html, useMemo } from "./html.js";
 import { mark, tone } from "./states.js";
 
-const BOX = { width: 168, height: 44 };
-const GAP = { x: 44, y: 14 };
+const BOX = { width: 168, height: 40 };
+const GAP = { x: 44, y: 8 };
 const MARGIN = 6;
 const LETTERS_MAX = 19;
 
-export function Graph({ build, now_ms }) {
+/** `chosen` is the task whose log is shown beside it. */
+export function Graph({ build, now_ms, chosen }) {
     const shape = build.tasks.map((task) => `${task.name}<${task.needs.join()}`).join("\n");
     const drawn = useMemo(() => layout(build.tasks), [shape]);
     if (!build.tasks.length) return html`<p class="dim" role="status">Its tasks are being planned.</p>`;
@@ -21,19 +22,19 @@ export function Graph({ build, now_ms }) {
     return html`<div class="graph" tabindex="0" role="group" aria-label="Tasks and what they need">
         <svg width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`}>
         ${drawn.edges.map((edge) => html`<path key=${`${edge.from}>${edge.to}`} class=${`edge ${tone(states.get(edge.from))}`} d=${curve(edge.points)} />`)}
-        ${build.tasks.map((task) => html`<${Box} key=${task.name} build=${build} task=${task} now_ms=${now_ms} place=${drawn.places.get(task.name)} />`)}</svg></div>`;
+        ${build.tasks.map((task) => html`<${Box} key=${task.name} build=${build} task=${task} now_ms=${now_ms} isChosen=${task.name === chosen} place=${drawn.places.get(task.name)} />`)}</svg></div>`;
 }
 
-function Box({ build, task, now_ms, place }) {
+function Box({ build, task, now_ms, isChosen, place }) {
     const { x, y } = corner(place);
     const name = task.name.length > LETTERS_MAX ? `${task.name.slice(0, LETTERS_MAX - 1)}…` : task.name;
-    const box = html`<g transform=${`translate(${x} ${y})`} class=${`box ${tone(task.state)}`}>
+    const box = html`<g transform=${`translate(${x} ${y})`} class=${`box ${tone(task.state)}${isChosen ? " chosen" : ""}`}>
         <title>${`${task.name}: ${task.state}`}</title>
         <rect width=${BOX.width} height=${BOX.height} rx="7" />
-        <text x="12" y="19" class="mark">${mark(task.state)}</text><text x="30" y="19" class="name">${name}</text>
-        <text x="30" y="35" class="says">${says(task, now_ms)}</text></g>`;
-    // Before the first attempt there is no log to go to.
-    return task.token ? html`<a href=${addresses.log(build.id, task.name)} aria-label=${`${task.name}, ${task.state}`}>${box}</a>` : box;
+        <text x="12" y="17" class="mark">${mark(task.state)}</text><text x="30" y="17" class="name">${name}</text>
+        <text x="30" y="32" class="says">${says(task, now_ms)}</text></g>`;
+    const address = addresses.query(addresses.build(build.id), { task: task.name });
+    return html`<a href=${address} aria-label=${`${task.name}, ${says(task, now_ms)}`} aria-current=${isChosen ? "true" : undefined}>${box}</a>`;
 }
 
 function says(task, now_ms) {

@@ -8,9 +8,10 @@ const LETTERS_MAX = 5000;
 
 /**
  * `lines` are LogLines. `target` is a line to go to, each new object once: `{line}`. With `isFollowing` the end stays in view; `unfollow`
- * and `follow` are called when the reader leaves it or comes back to it.
+ * and `follow` are called when the reader leaves it or comes back to it. `address` is that of the log, for links to its lines; `folds` says
+ * which lines are put away, and `fold(line)` puts away or brings back those below a line.
  */
-export function LogView({ lines, version, target, marked, isHit, isFollowing, follow, unfollow }) {
+export function LogView({ lines, version, target, marked, isHit, isFollowing, follow, unfollow, address, folds, fold }) {
     const element = useRef(null);
     const track = useRef(null);
     const [, draw] = useReducer((count) => count + 1, 0);
@@ -22,7 +23,9 @@ export function LogView({ lines, version, target, marked, isHit, isFollowing, fo
         return () => resized.disconnect();
     }, []);
 
-    const total = lines.count * ROW_PX;
+    const total = folds.rows(lines.count) * ROW_PX;
+    // Before it is drawn: who goes to a line that has just been unfolded scrolls to where nothing was.
+    if (track.current) track.current.total = total;
     useLayoutEffect(() => {
         track.current.total = total;
         if (isFollowing) track.current.go(track.current.end);
@@ -32,7 +35,7 @@ export function LogView({ lines, version, target, marked, isHit, isFollowing, fo
     useEffect(() => {
         if (!target || target.line > lines.count) return;
         track.current.total = total;
-        track.current.go((target.line - 1) * ROW_PX - track.current.view / 3);
+        track.current.go((folds.rowOf(target.line) - 1) * ROW_PX - track.current.view / 3);
         draw();
     }, [target, target && lines.count >= target.line]);
 
@@ -51,20 +54,29 @@ export function LogView({ lines, version, target, marked, isHit, isFollowing, fo
         draw();
     };
     return html`<div class="log" ref=${element} tabindex="0" role="region" aria-label="Lines of the log" onScroll=${scrolled} onScrollEnd=${settled}>
-        <div class="track" style=${{ height: `${track.current?.height || 0}px` }}>${track.current ? rows(lines, track.current, marked, isHit) : null}</div></div>`;
+        <div class="track" style=${{ height: `${track.current?.height || 0}px` }}>${track.current ? rows({ lines, track: track.current, marked, isHit, address, folds, fold }) : null}</div></div>`;
 }
 
-function rows(lines, track, marked, isHit) {
+function rows({ lines, track, marked, isHit, address, folds, fold }) {
     const first = Math.max(1, Math.floor(track.top / ROW_PX) + 1 - MORE_ROWS);
-    const last = Math.min(lines.count, Math.ceil((track.top + track.view) / ROW_PX) + MORE_ROWS);
+    const last = Math.min(folds.rows(lines.count), Math.ceil((track.top + track.view) / ROW_PX) + MORE_ROWS);
     const found = [];
-    for (let number = first; number <= last; number += 1) {
+    for (let row = first; row <= last; row += 1) {
+        const number = folds.lineAt(row);
         const line = lines.line(number);
         const classes = ["row", number === marked && "marked", line && isHit(line.text) && "hit"].filter(Boolean).join(" ");
-        found.push(html`<div key=${number} class=${classes} style=${{ top: `${track.shown((number - 1) * ROW_PX)}px` }}>
-            <a class="number" href=${`#L${number}`} tabindex="-1" aria-label=${`Line ${number}`}>${number}</a><code>${line ? drawn(line) : "…"}</code></div>`);
+        found.push(html`<div key=${number} class=${classes} style=${{ top: `${track.shown((row - 1) * ROW_PX)}px` }}>
+            <a class="number" href=${`${address}#L${number}`} tabindex="-1" aria-label=${`Line ${number}`}>${number}</a><${Fold} folds=${folds} line=${number} fold=${fold} /><code>${line ? drawn(line) : "…"}</code></div>`);
     }
     return found;
+}
+
+function Fold({ folds, line, fold }) {
+    const section = folds.heads.get(line);
+    if (!section) return folds.heads.size ? html`<span class="fold" />` : null;
+    const isClosed = folds.isClosed(line);
+    const below = section.last - section.line;
+    return html`<button type="button" class="fold" aria-expanded=${isClosed ? "false" : "true"} title=${`${below} below`} aria-label=${`Lines below line ${line}`} onClick=${() => fold(line)}>${isClosed ? "▸" : "▾"}</button>`;
 }
 
 function drawn(line) {

@@ -1,6 +1,6 @@
 /** The page: its frame, and the view that belongs to the address. */
 import { html, render } from "./html.js";
-import { listen } from "./keyboard.js";
+import { Keys, listen } from "./keyboard.js";
 import { match, useRoute } from "./router.js";
 import { Stranger, useSession, Who } from "./session.js";
 import { ThemeButton } from "./theme.js";
@@ -11,6 +11,7 @@ import { Jobs } from "./views/jobs.js";
 import { Log } from "./views/log.js";
 import { Queue } from "./views/queue.js";
 import { Ticket, Tickets } from "./views/tickets.js";
+import { Tokens } from "./views/tokens.js";
 import { Workers } from "./views/workers.js";
 
 /** Of two that an address might mean, the first is meant. An id of a job has no part that is "-" alone. */
@@ -25,9 +26,17 @@ const ROUTES = [
     [/^\/workers$/, Workers],
     [/^\/tickets$/, Tickets],
     [/^\/tickets\/([^/]+)$/, Ticket],
+    [/^\/tokens$/, Tokens],
 ];
 
-const SECTIONS = [["/", "Jobs"], ["/queue", "Queue"], ["/workers", "Workers"], ["/tickets", "Set aside"]];
+/** With who is led there: whoever comes, who may read the whole system, who is known. */
+const SECTIONS = [
+    ["/", "Jobs", () => true],
+    ["/queue", "Queue", ({ may }) => may.includes("read")],
+    ["/workers", "Workers", ({ may }) => may.includes("read")],
+    ["/tickets", "Set aside", ({ may }) => may.includes("read")],
+    ["/tokens", "Tokens", ({ kind }) => kind !== "nobody"],
+];
 
 function Page() {
     const place = useRoute();
@@ -37,8 +46,8 @@ function Page() {
     const [View, parts] = found || [Nothing, []];
     return html`<a class="skip" href="#main">Skip to the content</a>
         <header><a class="brand" href="/"><img src="/static/icon.svg" alt="" width="24" height="24" /> DistCI</a>
-        <nav aria-label="Sections">${SECTIONS.map(([path, name]) => html`<a href=${path} aria-current=${isIn(path) ? "page" : undefined}>${name}</a>`)}</nav>
-        <${Who} session=${session} place=${place} /><${ThemeButton} /></header>
+        <nav aria-label="Sections">${SECTIONS.filter(([, , isFor]) => !session || isFor(session)).map(([path, name]) => html`<a href=${path} aria-current=${isIn(path) ? "page" : undefined}>${name}</a>`)}</nav>
+        <${Who} session=${session} place=${place} /><${Keys} /><${ThemeButton} /></header>
         <main id="main" tabindex="-1"><${Stranger} session=${session} place=${place} /><${View} key=${place.path} place=${place} parts=${parts} /></main>`;
 }
 

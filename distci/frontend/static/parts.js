@@ -22,11 +22,13 @@ export function Ago({ at_ms, now_ms }) {
     return html`<time datetime=${new Date(at_ms).toISOString()} title=${moment(at_ms)}>${ago(at_ms, now_ms)}</time>`;
 }
 
+const FORBIDDEN = 403;
+
 /** What went wrong, said at once to those who do not see it. */
 export function Wrong({ problem }) {
     // That nobody is logged in is said once, on top of the page.
     if (!problem || problem.status === 401) return null;
-    return html`<div class="wrong" role="alert"><p>${problem.message}</p>
+    return html`<div class="wrong" role="alert"><p>${problem.message}</p>${problem.status === FORBIDDEN ? html`<p>Whoever is an owner there can give you the right: <code>distci access grant</code>.</p>` : null}
         ${problem.problems?.length ? html`<ul>${problem.problems.map((line) => html`<li>${line}</li>`)}</ul>` : null}</div>`;
 }
 

@@ -5,9 +5,11 @@ import { useEffect, useState } from "./html.js";
 const here = () => ({ path: location.pathname, query: new URLSearchParams(location.search), hash: location.hash.slice(1) });
 
 export function go(address) {
+    const before = location.pathname;
     history.pushState(null, "", address);
     dispatchEvent(new PopStateEvent("popstate"));
-    scrollTo(0, 0);
+    // Who looks at another part of the same thing stays where they are.
+    if (location.pathname !== before) scrollTo(0, 0);
 }
 
 /** Another address for what is shown already: nothing moves, and "back" does not stop here. */

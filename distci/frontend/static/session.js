@@ -1,20 +1,31 @@
 /** Who is logged in, and what to do when nobody is. */
+import { query } from "./addresses.js";
 import { ask, post, REFUSED } from "./api.js";
 import { html, useEffect, useState } from "./html.js";
 import { Action } from "./parts.js";
 
-/** `{kind, name, login}` as the front end has it; null until it is known. Asked again when a request is refused, or somebody comes back to the page. */
-export function useSession() {
-    const [session, setSession] = useState(null);
+const AGAIN_MS = 2000;
+
+/**
+ * `{kind, name, login, may}` as the front end has it, `may` being what they may do in a project, or to a job; in the whole system by default.
+ * null until it is known. Asked again when a request is refused, or somebody comes back to the page.
+ */
+export function useSession(project = "") {
+    const [found, setFound] = useState({ project, session: null });
     useEffect(() => {
         let isAsking = false;
+        let isOver = false;
+        let timer = 0;
         const look = async () => {
-            if (isAsking || document.hidden) return;
+            if (isAsking || isOver || document.hidden) return;
             isAsking = true;
+            clearTimeout(timer);
             try {
-                setSession((await ask("/session")).body);
-            } catch {
-                // Whatever else is asked for says so, too.
+                const { body } = await ask(query("/session", { project }));
+                if (!isOver) setFound({ project, session: body });
+            } catch (problem) {
+                // Whatever else is asked for says so, too. What cannot be the name of a project has no rights either.
+                if (!(problem.status >= 400 && problem.status < 500)) timer = setTimeout(look, AGAIN_MS);
             }
             isAsking = false;
         };
@@ -22,11 +33,18 @@ export function useSession() {
         addEventListener(REFUSED, look);
         document.addEventListener("visibilitychange", look);
         return () => {
+            isOver = true;
+            clearTimeout(timer);
             removeEventListener(REFUSED, look);
             document.removeEventListener("visibilitychange", look);
         };
-    }, []);
-    return session;
+    }, [project]);
+    return found.project === project ? found.session : null;
+}
+
+/** What they may do in a project or to a job: nothing is offered before that is known. */
+export function useMay(project = "") {
+    return useSession(project)?.may || [];
 }
 
 const way = (session, place) => `${session.login}?then=${encodeURIComponent(place.path + location.search)}`;
@@ -39,7 +57,8 @@ export function Who({ session, place }) {
         await post("/logout", undefined, {}, "");
         location.assign("/");
     };
-    return html`<span class="who"><span class="unseen">Logged in as </span>${session.name}</span><${Action} run=${leave} kind="quiet">Log out<//>`;
+    return html`<details class="who"><summary><span class="unseen">Logged in as </span>${session.name}</summary>
+        <p>In the whole system you may: ${session.may.length ? session.may.join(", ") : "nothing"}. Of a job, its page says what you may do.</p></details><${Action} run=${leave} kind="quiet">Log out<//>`;
 }
 
 /** For somebody whom nobody knows. */

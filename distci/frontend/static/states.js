@@ -2,11 +2,11 @@
 import { html } from "./html.js";
 
 const MARKS = {
-    passed: ["ok", "✓"], reused: ["ok", "↺"],
+    passed: ["ok", "✓"], valid: ["ok", "✓"], reused: ["ok", "↺"],
     failed: ["bad", "✗"], "timed-out": ["bad", "⧖"], lost: ["bad", "?"], dead: ["bad", "✗"],
     running: ["live", "▶"], cancelling: ["live", "■"],
     planning: ["wait", "…"], waiting: ["wait", "…"], ready: ["wait", "○"], blocked: ["wait", "‖"], parked: ["wait", "‖"],
-    cancelled: ["off", "■"], skipped: ["off", "–"],
+    cancelled: ["off", "■"], expired: ["off", "–"], revoked: ["off", "■"], skipped: ["off", "–"],
 };
 
 export const FINAL = new Set(["passed", "failed", "cancelled", "timed-out", "skipped", "reused", "lost"]);

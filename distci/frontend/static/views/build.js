@@ -1,51 +1,65 @@
-/** One build: how far it is, why it waits, what it printed and made. */
+/** One build: why it is as it is, how far it is, and what the task that tells most has printed. */
 import * as addresses from "../addresses.js";
 import { post } from "../api.js";
+import { Command } from "../command.js";
 import { duration, spent_s } from "../format.js";
 import { Graph } from "../graph-view.js";
-import { html } from "../html.js";
+import { html, useEffect, useRef } from "../html.js";
 import { refresh, useLive } from "../live.js";
+import { LogPane } from "../log-pane.js";
 import { Action, Ago, Shown, useNow, useTitle } from "../parts.js";
+import { again } from "../reproduce.js";
 import { go } from "../router.js";
-import { State } from "../states.js";
+import { useMay } from "../session.js";
+import { mark, State, tone } from "../states.js";
 import { Why } from "../why.js";
 
-export function Build({ parts: [job, number] }) {
+export function Build({ place, parts: [job, number] }) {
     const id = `${job}#${number}`;
-    useTitle(id);
     const live = useLive(addresses.build(id));
-    return html`<${Shown} live=${live}>${(build) => html`<${Whole} build=${build} />`}<//>`;
+    useTitle(live.body ? `${mark(live.body.state)} ${id}` : id);
+    return html`<${Shown} live=${live}>${(build) => html`<${Whole} build=${build} place=${place} />`}<//>`;
 }
 
-function Whole({ build }) {
+function Whole({ build, place }) {
     const now_ms = useNow();
     const { job, number } = addresses.split(build.id);
-    const path = addresses.build(build.id);
-    const isOver = build.result !== null;
+    const may = useMay(job);
+    const wanted = place.query.get("task");
+    const task = build.tasks.find((one) => one.name === wanted) || telling(build.tasks);
     const took = ((build.finished_ms || now_ms) - build.created_ms) / 1000;
+    return html`<div class="screen"><div class="heading"><h1><a href=${addresses.job(job)}>${job}</a> #${number} <${State} state=${build.state} /></h1>
+        ${may.includes("trigger") ? html`<${Actions} build=${build} />` : null}</div>
+        <p class="facts dim">${duration(took)}, <${Ago} at_ms=${build.created_ms} now_ms=${now_ms} />; <${Cause} trigger=${build.trigger} />;${" "}
+            <a href=${`${addresses.job(job)}?tab=definition&version=${build.config}`}>version ${build.config}</a>${build.trigger.commit
+            ? html`; commit <code>${build.trigger.commit.slice(0, 12)}</code>` : null}${build.trigger.ref ? html`; <code>${build.trigger.ref}</code>` : null}<${Parameters} trigger=${build.trigger} /></p>
+        <${Why} path=${`${addresses.build(build.id)}/why`} title="Why" of=${build.id} first=${build.reason} isQuiet=${build.state === "passed"} />
+        <${Artifacts} build=${build} />
+        <${Graph} build=${build} now_ms=${now_ms} chosen=${task?.name} />
+        ${build.tasks.length ? html`<div class="beside"><${Tasks} build=${build} now_ms=${now_ms} chosen=${task?.name} /><${Printed} build=${build} task=${task} isChosen=${Boolean(wanted)} /></div>` : null}</div>
+        ${build.downstream.length ? html`<section><h2>Started by its end</h2><ul>${build.downstream.map((id) => html`<li><a href=${addresses.build(id)}>${id}</a></li>`)}</ul></section>` : null}
+        <section><h2>Do it again by hand</h2><${Command} label="As a build" text=${again(build).asBuild} /><${Command} label="On your own machine" text=${again(build).here} /></section>`;
+}
+
+/** The task that somebody who comes to a build wants to read: what failed, else what runs, else what came last. */
+function telling(tasks) {
+    const begun = tasks.filter((task) => task.token);
+    const failed = begun.filter((task) => tone(task.state) === "bad");
+    return failed.find((task) => !task.allow_failure) || failed[0] || begun.find((task) => task.state === "running") || begun.at(-1);
+}
+
+function Actions({ build }) {
+    const path = addresses.build(build.id);
     const cancel = async () => {
         await post(`${path}/cancel`, {});
         refresh(path);
     };
     const retry = (only_failed) => async () => go(addresses.build((await post(`${path}/retry`, { only_failed })).body.id));
-    return html`<p class="trail"><a href="/">Jobs</a> / <a href=${addresses.job(job)}>${job}</a></p>
-        <div class="heading"><h1><a href=${addresses.job(job)}>${job}</a> #${number} <${State} state=${build.state} /></h1>
-        <div class="tools">
-            ${isOver ? null : html`<${Action} kind="danger" run=${cancel} disabled=${build.state === "cancelling"}>Cancel<//>`}
-            ${isOver ? html`<${Action} run=${retry(false)}>Retry all<//>` : null}
-            ${build.state === "failed" || build.state === "cancelled" ? html`<${Action} run=${retry(true)}>Retry failed<//>` : null}
-        </div></div>
-        <p class="facts dim">${duration(took)}, <${Ago} at_ms=${build.created_ms} now_ms=${now_ms} />; <${Cause} trigger=${build.trigger} />;${" "}
-            <a href=${`${addresses.job(job)}?tab=definition&version=${build.config}`}>version ${build.config}</a>
-            ${build.trigger.commit ? html`; commit <code>${build.trigger.commit.slice(0, 12)}</code>` : null}
-            ${build.trigger.ref ? html`; <code>${build.trigger.ref}</code>` : null}</p>
-        ${build.reason ? html`<p class="reason">${build.reason}</p>` : null}
-        <${Parameters} trigger=${build.trigger} />
-        <${Graph} build=${build} now_ms=${now_ms} />
-        <${Tasks} build=${build} now_ms=${now_ms} />
-        <${Why} path=${`${path}/why`} title="Why" />
-        <${Artifacts} build=${build} />
-        ${build.downstream.length ? html`<section><h2>Started by its end</h2><ul>${build.downstream.map((id) => html`<li><a href=${addresses.build(id)}>${id}</a></li>`)}</ul></section>` : null}`;
+    const isOver = build.result !== null;
+    return html`<div class="tools">
+        ${isOver ? null : html`<${Action} kind="danger" run=${cancel} disabled=${build.state === "cancelling"}>Cancel<//>`}
+        ${isOver ? html`<${Action} run=${retry(false)}>Retry all<//>` : null}
+        ${build.state === "failed" || build.state === "cancelled" ? html`<${Action} run=${retry(true)}>Retry failed<//>` : null}</div>`;
 }
 
 function Cause({ trigger }) {
@@ -57,27 +71,43 @@ function Cause({ trigger }) {
 function Parameters({ trigger }) {
     const given = Object.entries({ ...trigger.presets, ...trigger.parameters });
     if (!given.length) return null;
-    return html`<p class="facts">${given.map(([name, value]) => html`<code class="chip">${name}=${value}</code> `)}</p>`;
+    return html`<span>; with ${given.map(([name, value]) => html`<code class="chip">${name}=${value}</code> `)}</span>`;
 }
 
-function Tasks({ build, now_ms }) {
-    return html`<section><h2>Tasks</h2><table class="list">
-        <thead><tr><th scope="col">Task</th><th scope="col">State</th><th scope="col">Time</th><th scope="col">Worker</th><th scope="col">Log</th></tr></thead>
-        <tbody>${build.tasks.map((task) => html`<${Task} key=${task.name} build=${build} task=${task} now_ms=${now_ms} />`)}</tbody></table></section>`;
+function Tasks({ build, now_ms, chosen }) {
+    const list = useRef(null);
+    // Of many tasks, the chosen one is among those that are seen.
+    useEffect(() => {
+        const shown = list.current.querySelector(".chosen");
+        if (shown) list.current.scrollTop = shown.offsetTop - list.current.clientHeight / 3;
+    }, [chosen]);
+    return html`<section class="listed"><h2 class="unseen">Tasks</h2><ul class="tasks" ref=${list}>${build.tasks.map((task) => html`<${Task} key=${task.name} build=${build} task=${task} now_ms=${now_ms} isChosen=${task.name === chosen} />`)}</ul></section>`;
 }
 
-function Task({ build, task, now_ms }) {
+function Task({ build, task, now_ms, isChosen }) {
     const seconds = spent_s(task, now_ms);
-    return html`<tr><th scope="row">${task.name} <span class="dim">${task.type}</span></th>
-        <td><${State} state=${task.state} />${task.attempts.length > 1 ? html` <span class="dim">attempt ${task.attempts.length}</span>` : null}</td>
-        <td>${seconds === null ? "" : duration(seconds)}</td>
-        <td>${task.worker}</td>
-        <td>${task.token ? html`<a href=${addresses.log(build.id, task.name)} aria-label=${`Log of ${task.name}`}>log</a>` : null}</td></tr>`;
+    const waits = seconds === null && task.since_ms ? `since ${duration((now_ms - task.since_ms) / 1000)}` : "";
+    const says = [seconds === null ? waits : duration(seconds), task.worker, task.attempts.length > 1 ? `attempt ${task.attempts.length}` : "", task.type];
+    return html`<li class=${isChosen ? "chosen" : ""}>
+        <span class="line"><a href=${addresses.query(addresses.build(build.id), { task: task.name })} aria-current=${isChosen ? "true" : undefined}>${task.name}</a> <${State} state=${task.state} /></span>
+        <span class="line dim"><span>${says.filter(Boolean).join(", ")}</span> ${task.token ? html`<a href=${addresses.log(build.id, task.name)} aria-label=${`Log of ${task.name}`}>log</a>` : null}</span></li>`;
+}
+
+/** The log of a task, at its end; the reader is taken to one that they have chosen. */
+function Printed({ build, task, isChosen }) {
+    const element = useRef(null);
+    useEffect(() => {
+        if (isChosen) element.current?.scrollIntoView({ block: "nearest" });
+    }, [isChosen && task?.name]);
+    if (!task) return html`<p class="dim" role="status">No task has begun yet.</p>`;
+    if (!task.token) return html`<p class="dim" role="status">${task.name} has printed nothing: it is ${task.state}.</p>`;
+    const title = html`<h2>${task.name} <${State} state=${task.state} /></h2>`;
+    return html`<section class="printed" ref=${element}><${LogPane} key=${`${task.name} ${task.token}`} build=${build.id} task=${task.name} title=${title} /></section>`;
 }
 
 function Artifacts({ build }) {
     const live = useLive(`${addresses.artifacts(build.id)}?limit=5`);
     if (!live.body?.items.length) return null;
-    return html`<section><h2>Artifacts</h2><p>${live.body.items.map((artifact) => html`<a class="chip" download href=${`/api/v1${addresses.artifact(build.id, artifact.name)}`}>${artifact.name}</a> `)}
+    return html`<section><h2 class="unseen">Artifacts</h2><p class="facts">Artifacts: ${live.body.items.map((artifact) => html`<a class="chip" download href=${`/api/v1${addresses.artifact(build.id, artifact.name)}`}>${artifact.name}</a> `)}
         <a href=${addresses.artifacts(build.id)}>${live.body.next ? "all of them" : "with sizes and digests"}</a></p></section>`;
 }

@@ -1,6 +1,8 @@
 /** One job: its builds, its definition through time, changing it, starting it. */
 import * as addresses from "../addresses.js";
-import { Bars } from "../bars.js";
+import { ROOT } from "../api.js";
+import { Command } from "../command.js";
+import { Durations } from "../durations.js";
 import { Editor } from "../editor.js";
 import { duration } from "../format.js";
 import { History } from "../history.js";
@@ -8,25 +10,30 @@ import { html } from "../html.js";
 import { useLive } from "../live.js";
 import { Pager, usePager } from "../pager.js";
 import { Ago, Empty, Shown, useNow, useTitle } from "../parts.js";
-import { go } from "../router.js";
+import { go, rename } from "../router.js";
+import { useMay } from "../session.js";
 import { State } from "../states.js";
 import { Trigger } from "../trigger.js";
 
-const TABS = [["builds", "Builds"], ["definition", "Definition"], ["edit", "Edit"], ["trigger", "Start"]];
+/** With the right that each takes. */
+const TABS = [["builds", "Builds", "read"], ["definition", "Definition", "read"], ["edit", "Edit", "write"], ["trigger", "Start", "trigger"], ["badge", "Badge", "read"]];
 
 export function Job({ place, parts: [job] }) {
     useTitle(job);
     const tab = place.query.get("tab") || "builds";
     const at = (name) => addresses.query(addresses.job(job), { tab: name === "builds" ? "" : name });
     const live = useLive(addresses.job(job));
+    const may = useMay(job);
+    const tabs = TABS.filter(([name, , right]) => name === tab || right === "read" || may.includes(right));
     return html`<p class="trail"><a href="/">Jobs</a></p>
-        <div class="heading"><h1>${job}</h1><div class="tools"><a class="button" href=${at("trigger")}>Start a build</a></div></div>
+        <div class="heading"><h1>${job}</h1>${may.includes("trigger") ? html`<div class="tools"><a class="button" href=${at("trigger")}>Start a build</a></div>` : null}</div>
         ${live.body?.document.description ? html`<p class="facts">${live.body.document.description}</p>` : null}
-        <nav class="tabs" aria-label="About this job">${TABS.map(([name, label]) => html`<a href=${at(name)} aria-current=${name === tab ? "page" : undefined}>${label}</a>`)}</nav>
-        ${tab === "builds" ? html`<${Builds} job=${job} />` : html`<${Shown} live=${live}>${(version) => {
+        <nav class="tabs" aria-label="About this job">${tabs.map(([name, label]) => html`<a href=${at(name)} aria-current=${name === tab ? "page" : undefined}>${label}</a>`)}</nav>
+        ${tab === "builds" ? html`<${Builds} job=${job} text=${place.query.get("text") || ""} />` : html`<${Shown} live=${live}>${(version) => {
             if (tab === "edit") return html`<${Editor} job=${job} current=${version} />`;
             if (tab === "trigger") return html`<${Trigger} job=${job} document=${version.document} started=${(id) => go(addresses.build(id))} />`;
-            return html`<${History} job=${job} current=${version} place=${place} />`;
+            if (tab === "badge") return html`<${Badge} job=${job} />`;
+            return html`<${History} job=${job} current=${version} place=${place} mayWrite=${may.includes("write")} />`;
         }}<//>`}`;
 }
 
@@ -35,22 +42,39 @@ export function NewJob() {
     return html`<p class="trail"><a href="/">Jobs</a></p><h1>New job</h1><${Editor} job="" current=${null} />`;
 }
 
-function Builds({ job }) {
+function Builds({ job, text }) {
     const pager = usePager();
     const now_ms = useNow();
-    const live = useLive(addresses.query(addresses.builds(job), { limit: 20, cursor: pager.cursor }));
-    return html`<${Shown} live=${live}>${(page) => (page.items.length ? html`
-        <p><${Bars} builds=${page.items} places=${20} now_ms=${now_ms} /></p>
+    const live = useLive(addresses.query(addresses.builds(job), { limit: 20, text, cursor: pager.cursor }));
+    const search = (event) => {
+        pager.reset();
+        rename(addresses.query(addresses.job(job), { text: event.target.value }));
+    };
+    const none = text ? `None of these builds holds “${text}”.` : "It has not been built yet.";
+    return html`<${Durations} job=${job} now_ms=${now_ms} />
+        <form role="search" class="tools" onSubmit=${(event) => event.preventDefault()}>
+            <input type="search" data-key="/" aria-label="Search builds" class="wide" placeholder="Search builds: state, ref, commit, who  ( / )" maxlength="128" value=${text} onInput=${search} /></form>
+        <${Shown} live=${live}>${(page) => html`${page.items.length ? html`
         <table class="list"><thead><tr><th scope="col">Build</th><th scope="col">State</th><th scope="col">Time</th><th scope="col">Started</th><th scope="col">Cause</th></tr></thead>
-        <tbody>${page.items.map((build) => html`<${Row} key=${build.id} build=${build} now_ms=${now_ms} />`)}</tbody></table>
-        <${Pager} pager=${pager} next=${page.next} />` : html`<${Empty}>It has not been built yet.<//>`)}<//>`;
+        <tbody>${page.items.map((build) => html`<${Row} key=${build.id} build=${build} now_ms=${now_ms} />`)}</tbody></table>`
+        : html`<${Empty}>${none}<//>`}<${Pager} pager=${pager} next=${page.next} />`}<//>`;
+}
+
+/** A picture of how the last build ended, for pages elsewhere. */
+function Badge({ job }) {
+    const picture = `${location.origin}${ROOT}${addresses.job(job)}/-/badge.svg`;
+    const page = location.origin + addresses.job(job);
+    return html`<section><p><img src=${picture} alt=${`How the last build of ${job} ended`} /></p>
+        <${Command} label="In Markdown" text=${`[![${job}](${picture})](${page})`} />
+        <${Command} label="In reStructuredText" text=${`.. image:: ${picture}\n    :target: ${page}\n    :alt: ${job}`} />
+        <p class="dim">Pages elsewhere can show it when everybody may see the job: <code>distci access show public --project ${job}</code>. Add <code>?label=tests</code> for another text before the state.</p></section>`;
 }
 
 function Row({ build, now_ms }) {
     const { trigger } = build;
     return html`<tr><th scope="row"><a href=${addresses.build(build.id)}>#${addresses.split(build.id).number}</a></th>
         <td><${State} state=${build.state} /></td>
-        <td>${duration(((build.finished_ms || now_ms) - build.created_ms) / 1000)}</td>
+        <td data-label="Time">${duration(((build.finished_ms || now_ms) - build.created_ms) / 1000)}</td>
         <td><${Ago} at_ms=${build.created_ms} now_ms=${now_ms} /></td>
         <td>${trigger.kind}${trigger.actor ? ` by ${trigger.actor}` : ""}${trigger.ref ? html` <code>${trigger.ref}</code>` : null} <span class="dim">${build.reason}</span></td></tr>`;
 }

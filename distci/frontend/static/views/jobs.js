@@ -5,7 +5,8 @@ import { html } from "../html.js";
 import { useLive } from "../live.js";
 import { Pager, usePager } from "../pager.js";
 import { Ago, Empty, Shown, useNow, useTitle } from "../parts.js";
-import { rename } from "../router.js";
+import { go, rename } from "../router.js";
+import { useSession } from "../session.js";
 import { State } from "../states.js";
 
 export function Jobs({ place }) {
@@ -14,20 +15,27 @@ export function Jobs({ place }) {
     const pager = usePager();
     const live = useLive(addresses.query("/overview", { text, cursor: pager.cursor }));
     const now_ms = useNow();
+    const isKnown = (useSession()?.kind || "nobody") !== "nobody";
+    // A build's own name leads to it.
+    const build = /^([^#\s]+)#([1-9][0-9]{0,8})$/.exec(text);
+    const entered = (event) => {
+        event.preventDefault();
+        if (build) go(addresses.build(text));
+    };
     const search = (event) => {
         pager.reset();
         rename(addresses.query("/", { text: event.target.value }));
     };
     return html`<div class="heading"><h1>Jobs</h1>
-        <form role="search" class="tools" onSubmit=${(event) => event.preventDefault()}>
-            <input type="search" data-key="/" aria-label="Search jobs" placeholder="Search jobs  ( / )" value=${text} onInput=${search} />
-            <a class="button" href="/jobs/-/new">New job</a>
+        <form role="search" class="tools" onSubmit=${entered}>
+            <input type="search" data-key="/" aria-label="Search jobs" placeholder="Search jobs, or job#12  ( / )" value=${text} onInput=${search} />
+            ${isKnown ? html`<a class="button" href="/jobs/-/new">New job</a>` : null}
         </form></div>
         <${Shown} live=${live}>${(page) => html`
             ${page.items.length ? html`<table class="list jobs">
                 <thead><tr><th scope="col">Job</th><th scope="col">State</th><th scope="col">Last build</th><th scope="col">Last builds</th></tr></thead>
                 <tbody>${page.items.map((job) => html`<${Job} key=${job.job} job=${job} now_ms=${now_ms} />`)}</tbody></table>`
-            : html`<${Empty}>${text ? `No job's name here holds “${text}”.` : "There is no job yet."}<//>`}
+            : build ? html`<${Empty}>Enter goes to <a href=${addresses.build(text)}>${text}</a>.<//>` : html`<${Empty}>${text ? `No job's name here holds “${text}”.` : "There is no job yet."}<//>`}
             <${Pager} pager=${pager} next=${page.next} />`}<//>`;
 }
 

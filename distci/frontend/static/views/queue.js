@@ -20,7 +20,7 @@ export function Queue() {
         <table class="list"><thead><tr><th scope="col">For</th><th scope="col">Since</th><th scope="col">Why it waits</th><th scope="col">What helps</th></tr></thead>
         <tbody>${page.items.map(({ ticket, reason }) => html`<tr key=${ticket.token}>
             <th scope="row"><${For} ticket=${ticket.ticket} /></th>
-            <td>${ticket.ticket ? html`<${Ago} at_ms=${ticket.ticket.posted_ms} now_ms=${now_ms} />` : null}</td>
+            <td data-label="Since">${ticket.ticket ? html`<${Ago} at_ms=${ticket.ticket.posted_ms} now_ms=${now_ms} />` : null}</td>
             <td>${reason.because}${reason.starts_in_s === null ? null : html` <span class="dim">(likely in ${duration(reason.starts_in_s)})</span>`}</td>
             <td>${reason.remedy ? html`<code>${reason.remedy}</code>` : null}</td></tr>`)}</tbody></table>
         <${Pager} pager=${pager} next=${page.next} />` : html`<${Empty}>Nothing waits.<//>`)}<//>`;

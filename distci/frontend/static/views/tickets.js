@@ -5,6 +5,7 @@ import { html } from "../html.js";
 import { refresh, useLive } from "../live.js";
 import { Pager, usePager } from "../pager.js";
 import { Action, Empty, Shown, useTitle } from "../parts.js";
+import { useMay } from "../session.js";
 import { State } from "../states.js";
 import { For } from "../ticket.js";
 import { Why } from "../why.js";
@@ -44,9 +45,10 @@ export function Ticket({ parts: [token] }) {
 }
 
 function Requeue({ token }) {
+    const may = useMay();
     const requeue = async () => {
         await post(`${addresses.ticket(token)}/requeue`);
         refresh("/tickets");
     };
-    return html`<${Action} run=${requeue}>Requeue<//>`;
+    return may.includes("admin") ? html`<${Action} run=${requeue}>Requeue<//>` : null;
 }
