@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from math import isfinite
 
 from distci.chaos.faults import Hit
 from distci.chaos.history import Call, Commit, Put
@@ -158,7 +159,7 @@ class _Story:
         self._tried = tried
         self._puts = puts
         self._stored = [put for put in puts if put.outcome == DONE]
-        self._commits = [*((commit.started_s, commit.ended_s) for commit in took_effect), *beats]
+        self._commits = [*_times(took_effect), *beats]
         self._begun = {token: commit for token, (commit, _) in claims(took_effect).items()}
         self._ended = {
             move.whence.token: commit
@@ -258,7 +259,7 @@ class _Story:
                     and hit.began_s <= commit.started_s <= hit.ended_s
                     and commit.deletes(paths.running(token))
                 ]
-                return (min(asked), end.ended_s) if end and asked else nothing
+                return (min(asked), _known_end_s(end)) if end and asked else nothing
             case Sort.LINK:
                 own = [put for put in self._puts if put.process == hit.process and put.started_s > hit.began_s]
                 stored = [put.ended_s for put in own if put.outcome == DONE]
@@ -274,7 +275,12 @@ class _Story:
 
 
 def _times(calls: Sequence[Call]) -> Sequence[tuple[float, float]]:
-    return [(call.started_s, call.ended_s) for call in calls]
+    return [(call.started_s, _known_end_s(call)) for call in calls]
+
+
+def _known_end_s(call: Call) -> float:
+    """When a call that took effect had ended; when it was begun, if its process was killed before it knew."""
+    return call.ended_s if isfinite(call.ended_s) else call.started_s
 
 
 def _first_end(calls: Sequence[tuple[float, float]], since_s: float) -> float | None:

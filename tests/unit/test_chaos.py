@@ -320,6 +320,8 @@ class TestCost:
             Sort.LINK,
             Cost(1, Spread(2.0, 2.0), 4.0, 0, Spread(0.0, 0.0), Spread(0.0, 0.0)),
         )
+        killed = [*life[:2], finished(6.5, outcome="pending")]
+        assert self.one([cut], killed, tried=[*killed, vain])[1].wait == Spread(1.5, 1.5)
         assert self.one([cut], life, tried=life)[1].wait == Spread(0.0, 0.0)
         assert self.one([cut], self.TAKEN_OVER)[1].wait == Spread(3.5, 3.5)
 
