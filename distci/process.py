@@ -220,17 +220,20 @@ class WorkerProcess:
         self._repeat(Rebuild(self._lifecycle).once, "rebuild", SWEEP_S)
 
     def _repeat(self, step: Callable[[], object], what: str, pause_s: float) -> None:
-        wait_s = pause_s
+        wait_s, is_away = pause_s, False
         while not self._closing.wait(wait_s):
-            wait_s = SWEEP_S
+            wait_s = pause_s
             try:
                 step()
-                wait_s = pause_s
+                is_away = False
             except Unavailable as error:
-                log.info("cannot %s yet: %s", what, error)
+                if not is_away:
+                    log.info("cannot %s yet: %s", what, error)
+                is_away = True
             except Exception:
                 # One node that cannot be swept must not keep all others from it.
                 log.exception("a %s came to nothing", what)
+                wait_s = SWEEP_S
 
 
 class Scratch:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from math import isfinite
 
 from distci.chaos.faults import Hit
 from distci.chaos.history import Call, Commit, Put
@@ -21,6 +22,8 @@ TAKEN_OVER_S = 2.0
 
 OUTAGE_MIN_S = 0.5
 """Shorter times without any commit are not told from times in which nobody tried."""
+
+PERMIT_TAKEN = "others held a permit that it needs"
 
 Beats = Sequence[tuple[float, float]]
 """From when to when commits took that were made for no other purpose than to see whether anybody can."""
@@ -70,7 +73,7 @@ class Wait:
     taken_over_s: float | None = None
     """From the fault until the ticket was in the queue again, with outages; None when its claim stood."""
     meanwhile: Sequence[str] = ()
-    """What else went wrong between the fault and its end."""
+    """What else made it longer, or may have: other faults, and a permit that was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +157,21 @@ class _Story:
         self._took_effect = took_effect
         self._session_s = session_s
         self._tried = tried
+        self._puts = puts
         self._stored = [put for put in puts if put.outcome == DONE]
-        self._commits = [*((commit.started_s, commit.ended_s) for commit in took_effect), *beats]
+        self._commits = [*_times(took_effect), *beats]
         self._begun = {token: commit for token, (commit, _) in claims(took_effect).items()}
         self._ended = {
             move.whence.token: commit
             for commit in took_effect
             for move in moves(commit)
             if move.whence and move.whence.folder == paths.RUNNING
+        }
+        self._parked = {
+            move.whither.token
+            for commit in took_effect
+            for move in moves(commit)
+            if move.whither and move.whither.folder == paths.PARKED
         }
         self._outages = list(self._find_outages())
 
@@ -200,25 +210,22 @@ class _Story:
         ]
 
     def _of_claim(self, hit: Hit, token: str) -> Wait | None:
-        again = self._begun.get(paths.token(paths.ticket_of(token), paths.attempt_of(token) + 1))
-        kind, process = hit.fault.kind, hit.process
-        if again is None or self._cause(token) is not hit:
-            stood_s = self._stood(hit, token)
-            return None if stood_s is None else Wait(kind, process, token, stood_s)
-        whole_s = again.started_s - hit.began_s
-        outage_s = sum(
-            max(0.0, min(end_s, again.started_s) - max(start_s, hit.began_s)) for start_s, end_s in self._outages
-        )
-        end = self._ended.get(token)
+        next_token = paths.token(paths.ticket_of(token), paths.attempt_of(token) + 1)
+        again = self._begun.get(next_token)
+        is_lost = again is not None and self._cause(token) is hit
+        span = (hit.began_s, again.started_s) if again and is_lost else self._held_up(hit, token)
+        if span is None:
+            return None
+        outage_s = sum(max(0.0, min(end_s, span[1]) - max(start_s, span[0])) for start_s, end_s in self._outages)
         return Wait(
-            kind,
-            process,
+            hit.fault.kind,
+            hit.process,
             token,
-            whole_s - outage_s,
+            span[1] - span[0] - outage_s,
             outage_s,
-            hit.began_s - self._begun[token].started_s,
-            end.started_s - hit.began_s if end else None,
-            list(self._meanwhile(hit, again.started_s)),
+            hit.began_s - self._begun[token].started_s if is_lost else 0.0,
+            self._ended[token].started_s - hit.began_s if is_lost and token in self._ended else None,
+            [*self._meanwhile(hit, span[1]), *([PERMIT_TAKEN] if is_lost and next_token in self._parked else [])],
         )
 
     def _cause(self, token: str) -> Hit:
@@ -235,13 +242,14 @@ class _Story:
             for call in (*self._took_effect, *self._stored)
         )
 
-    def _stood(self, hit: Hit, token: str) -> float | None:
-        """How long a fault held a claim up that stood; None for one that cannot have stood."""
+    def _held_up(self, hit: Hit, token: str) -> tuple[float, float] | None:
+        """From when to when a fault held a claim up that stood; None for one that cannot have stood."""
+        nothing = (hit.began_s, hit.began_s)
         match SORTS[hit.fault.kind]:
             case Sort.KILL:
                 return None
             case Sort.PAUSE:
-                return hit.ended_s - hit.began_s
+                return hit.began_s, hit.ended_s
             case Sort.LINK if hit.fault.kind in LINK_KINDS:
                 end = self._ended.get(token)
                 asked = [
@@ -251,14 +259,13 @@ class _Story:
                     and hit.began_s <= commit.started_s <= hit.ended_s
                     and commit.deletes(paths.running(token))
                 ]
-                return end.ended_s - min(asked) if end and asked else 0.0
+                return (min(asked), _known_end_s(end)) if end and asked else nothing
             case Sort.LINK:
-                own = [put for put in self._stored if put.process == hit.process]
-                began_s = min((put.started_s for put in own if put.started_s >= hit.began_s), default=None)
-                after = _first_end(_times(own), hit.began_s)
-                return after - began_s if began_s is not None and after is not None else 0.0
+                own = [put for put in self._puts if put.process == hit.process and put.started_s > hit.began_s]
+                stored = [put.ended_s for put in own if put.outcome == DONE]
+                return (min(put.started_s for put in own), min(stored)) if stored else nothing
             case _:
-                return 0.0
+                return nothing
 
     def _meanwhile(self, hit: Hit, until_s: float) -> Iterator[str]:
         """Other faults; of those that were over, the ones whose victim's session may have outlived them."""
@@ -268,7 +275,12 @@ class _Story:
 
 
 def _times(calls: Sequence[Call]) -> Sequence[tuple[float, float]]:
-    return [(call.started_s, call.ended_s) for call in calls]
+    return [(call.started_s, _known_end_s(call)) for call in calls]
+
+
+def _known_end_s(call: Call) -> float:
+    """When a call that took effect had ended; when it was begun, if its process was killed before it knew."""
+    return call.ended_s if isfinite(call.ended_s) else call.started_s
 
 
 def _first_end(calls: Sequence[tuple[float, float]], since_s: float) -> float | None:

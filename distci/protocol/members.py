@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Event, Thread
 from time import monotonic
@@ -134,7 +135,7 @@ class Member:
     def claims(self) -> Iterator[Claim]:
         """Claims, one after the other as tickets come and slots are free, until drained.
 
-        While the tree cannot be reached it waits, and goes on by itself.
+        While the tree cannot be reached it waits, and goes on by itself. Once it is drained, nobody wakes it for a ticket any more.
         """
         while self._wait_for_slot():
             try:
@@ -148,6 +149,8 @@ class Member:
                 continue
             if claim is not None:
                 yield claim
+        with suppress(CoordinationUnavailable):
+            self._claimer.be_idle_no_more()
 
     # What claims and the claimer ask of their member
 

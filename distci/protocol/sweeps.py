@@ -47,6 +47,8 @@ EMPTY_S = 60.0
 FORGOTTEN_AT_ONCE = 1000
 """Causes of one day that a sweep forgets, in one transaction."""
 
+_ALL_BUCKETS = range(paths.CLAIM_BUCKETS)
+
 log = logging.getLogger(__name__)
 
 
@@ -76,7 +78,8 @@ class Sweeper:
         self._monotonic = monotonic
         self._live: frozenset[str] = frozenset()
         self._swept_at = -SWEEP_S
-        self._misses_some = False
+        self._sweepers: Sequence[str] = ()
+        self._buckets_with_missing: set[int] = set()
         self._empty: set[str] = set()
         self._looked_over_at = -EMPTY_S
 
@@ -89,17 +92,17 @@ class Sweeper:
         if self._monotonic() - self._swept_at >= SWEEP_S:
             self._swept_at = self._monotonic()
             moved = self.sweep()
-        elif self._live - live or self._misses_some:
-            moved = self._look_after_claims(self._candidates(), is_sweep=False)
         else:
-            moved = 0
+            # Who looks often must read little.
+            buckets = _ALL_BUCKETS if self._live - live else self._buckets_with_missing
+            moved = self._look_after_claims(live.intersection(self._sweepers), buckets)
         self._live = live
         return moved
 
     def sweep(self) -> int:
         """Look over all that falls to this worker; how many tickets were moved."""
-        candidates = self._candidates()
-        moved = self._look_after_claims(candidates, is_sweep=True)
+        candidates = self._sweepers = self._candidates()
+        moved = self._look_after_claims(candidates, _ALL_BUCKETS, is_sweep=True)
         if self._is_mine("parked", candidates):
             moved += self._unpark_due() + self._unpark_for_permits()
         if self._is_mine("once", candidates):
@@ -110,20 +113,20 @@ class Sweeper:
             self._wake_again()
         return moved
 
-    def _is_mine(self, what: str, candidates: Sequence[str]) -> bool:
+    def _is_mine(self, what: str, candidates: Collection[str]) -> bool:
         return self._place(what, candidates) == 0
 
-    def _place(self, what: str, candidates: Sequence[str]) -> int:
+    def _place(self, what: str, candidates: Collection[str]) -> int:
         """How many others come first."""
         mine = paths.digest(f"{what} {self._name}", 26)
         return sum(paths.digest(f"{what} {name}", 26) > mine for name in candidates)
 
-    def _look_after_claims(self, candidates: Sequence[str], *, is_sweep: bool) -> int:
-        moved, self._misses_some = 0, False
-        for bucket in range(paths.CLAIM_BUCKETS):
+    def _look_after_claims(self, candidates: Collection[str], buckets: Iterable[int], *, is_sweep: bool = False) -> int:
+        moved = 0
+        for bucket in sorted(buckets):
             place = self._place(f"claims {bucket}", candidates)
             if place >= WATCHERS:
-                self._missing[bucket].of((), 0)
+                self._take_over(bucket, (), place)
                 continue
             # Running first, owners second: a claim makes both at once, so one seen running had its owner already.
             running = self._coordination.children(f"{paths.RUNNING}/{bucket}")
@@ -136,7 +139,10 @@ class Sweeper:
     def _take_over(self, bucket: int, missing: Sequence[str], place: int) -> int:
         """Reclaim what has missed its heartbeat for so long that it is our turn."""
         due = self._missing[bucket].of(missing, self._grace_s + place * TURN_S)
-        self._misses_some |= len(due) < len(missing)
+        if len(due) < len(missing):
+            self._buckets_with_missing.add(bucket)
+        else:
+            self._buckets_with_missing.discard(bucket)
         return self._each(due, self._reclaim)
 
     def _sweep_claims(self, bucket: int, running: Sequence[str], owners: Collection[str]) -> int:

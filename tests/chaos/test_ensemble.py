@@ -110,15 +110,19 @@ def test_c10_running_tasks_go_on_without_a_quorum_and_end_when_there_is_one(
 
 @pytest.mark.timeout(300 + 5 * BUILDS)
 @pytest.mark.parametrize("who", ["the leader", "each in turn"])
-def test_c18_builds_end_once_though_servers_are_killed(ci: DistCI, ensemble: ZooKeeperServers, who: str) -> None:
-    # Given builds under way
-    builds = [start(ci, f"team/job{number}", ["echo one", "echo two"]) for number in range(BUILDS)]
+def test_c18_builds_end_once_though_servers_are_killed(
+    ci: DistCI, ensemble: ZooKeeperServers, tmp_path: Path, who: str
+) -> None:
+    # Given builds under way, of which none can have ended
+    scripts = [f"until test -e {tmp_path}/go; do sleep 0.1; done; echo one", "echo two"]
+    builds = [start(ci, f"team/job{number}", scripts) for number in range(BUILDS)]
 
     # When servers are killed and come back
     began_s = monotonic()
     for number in range(1 if who == "the leader" else 3):
         index = ensemble.leader() if who == "the leader" else number
         ensemble.kill(index)
+        (tmp_path / "go").touch()
         builds.append(start_again(ci, f"team/job{number}"))
         ensemble.start(index)
 

@@ -1254,6 +1254,26 @@ def test_a_ticket_whose_woken_worker_died_goes_to_another_idle_one(bench: Bench)
     thread.join()
 
 
+def test_nobody_wakes_a_worker_that_is_drained_while_it_holds_something(bench: Bench) -> None:
+    # Given a worker that holds a claim, and is idle besides
+    member = bench.worker("x", slots=2)
+    bench.boss.post(Ticket("a", "x"))
+    held: list[Claim] = []
+    thread = threading.Thread(target=lambda: held.extend(member.claims()))
+    thread.start()
+    idle = paths.idle(member.offer.name, member.name)
+    wait_until(lambda: bool(held) and bench.boss.tree.coordination.exists(idle) is not None)
+
+    # When it is drained
+    member.drain()
+    thread.join()
+
+    # Then it can be woken no more, and a ticket is left to nobody
+    bench.boss.post(Ticket("b", "x"))
+    assert [queued.name.reserved for queued in bench.boss.queue()] == [""]
+    held[0].finish()
+
+
 def test_a_ticket_that_comes_back_wakes_two_and_is_left_to_nobody(bench: Bench) -> None:
     # Given idle workers, of which some may be lost without anybody knowing
     bench.boss.post(Ticket("a", "x"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distci.chaos.checker import Evidence, check
-from distci.chaos.cost import Cost, Sort, Spread, Wait, costs
+from distci.chaos.cost import PERMIT_TAKEN, Cost, Sort, Spread, Wait, costs
 from distci.chaos.faults import Hit
 from distci.chaos.findings import PROMISES, Violation, explain
 from distci.chaos.history import Commit, History, Put, read, settled
@@ -269,6 +269,37 @@ class TestCost:
         sort, cost = self.one([self.hit(Kind.LONG_PAUSE)], self.TAKEN_OVER)
         assert (sort, cost.wait, cost.limit_s) == (Sort.PAUSE, Spread(3.5, 3.5), 4.0)
 
+    def test_a_pause_that_nobody_could_end_a_session_in_is_told_with_what_kept_it_alive(self) -> None:
+        hits = [
+            self.hit(Kind.LONG_PAUSE, ended_s=10.0),
+            self.hit(Kind.QUORUM_PAUSE, "zookeeper0", 4.5, 5.0),
+        ]
+
+        (found,) = costs(hits, [posted(1), claimed(2), finished(10.5)], 2.0, beats=[(5.2, 5.5)]).over_limit
+
+        assert (found.wait_s, found.outage_s, found.taken_over_s) == (5.0, 1.0, None)
+        assert found.meanwhile == ["quorum pause of zookeeper0 at +0.5 s"]
+
+    def test_a_ticket_that_came_back_and_found_its_permit_taken_is_told_so(self) -> None:
+        parked = f"{paths.PARKED}/p/{AGAIN.name()}"
+        waits = commit(7.2, Delete(f"{BUCKET}/{AGAIN.name()}"), Create(parked))
+        begins = commit(9, Delete(parked), *claimed(9, AGAIN).operations[1:])
+
+        (found,) = costs([self.hit(Kind.KILL)], [*self.TAKEN_OVER[:3], waits, begins], 2.0).over_limit
+
+        assert (found.taken_over_s, found.wait_s, found.meanwhile) == (3.0, 5.0, [PERMIT_TAKEN])
+
+    def test_a_cut_from_the_store_costs_what_the_first_write_had_to_wait_for(self) -> None:
+        puts = [
+            Put("w", number, started_s, ended_s, outcome, f"k{number}", 1, "d")
+            for number, (started_s, ended_s, outcome) in enumerate([(4.2, 5.0, "StoreUnavailable"), (5.5, 7.0, DONE)])
+        ]
+        life = [posted(1), claimed(2), finished(8)]
+
+        sort, cost = self.one([self.hit(Kind.STORE_CUT, ended_s=6.0)], life, puts=puts)
+
+        assert (sort, cost.wait) == (Sort.LINK, Spread(2.8, 2.8))
+
     def test_a_fault_that_the_worker_survived_is_not_what_its_claim_was_lost_by(self) -> None:
         # Given a worker that was paused for a moment at 2.6, and killed at 4
         hits = [self.hit(Kind.PAUSE, began_s=2.6, ended_s=2.8), self.hit(Kind.KILL)]
@@ -289,6 +320,8 @@ class TestCost:
             Sort.LINK,
             Cost(1, Spread(2.0, 2.0), 4.0, 0, Spread(0.0, 0.0), Spread(0.0, 0.0)),
         )
+        killed = [*life[:2], finished(6.5, outcome="pending")]
+        assert self.one([cut], killed, tried=[*killed, vain])[1].wait == Spread(1.5, 1.5)
         assert self.one([cut], life, tried=life)[1].wait == Spread(0.0, 0.0)
         assert self.one([cut], self.TAKEN_OVER)[1].wait == Spread(3.5, 3.5)
 
