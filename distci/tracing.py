@@ -20,11 +20,13 @@ _TRACEPARENT: ContextVar[str] = ContextVar("traceparent", default="")
 
 
 def note(traceparent: str = "", **ids: str) -> tuple[Token[Mapping[str, str]], Token[str]]:
-    """Say what the rest of this task of the event loop is done for. What is no traceparent counts as none; empty ids are left out."""
+    """Say what the rest of this task of the event loop is done for, besides what has been said already. What is no traceparent counts as none given,
+    an empty id too.
+    """
     found = TRACEPARENT.match(traceparent)
     trace = {"trace_id": found[1]} if found else {}
     told = {name: text for name, text in ids.items() if text}
-    return _IDS.set({**_IDS.get(), **trace, **told}), _TRACEPARENT.set(found[0] if found else "")
+    return _IDS.set({**_IDS.get(), **trace, **told}), _TRACEPARENT.set(found[0] if found else _TRACEPARENT.get())
 
 
 @contextmanager

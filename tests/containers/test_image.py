@@ -6,14 +6,18 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
+from urllib.parse import urlsplit
 
 import pytest
-from conformance.store_server import new_bucket
+import requests
+import yaml
+from services import s3
 from services.containers import Podman
+from services.daemon import free_port
 from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
@@ -76,12 +80,16 @@ class System:
     def start(self, kind: str, *options: str, **environment: str) -> str:
         """A container that serves a kind; its name."""
         name = f"{kind}-{uuid.uuid4().hex[:8]}"
+        return self.run(name, options, ("worker", "run", kind, "--name", name), environment)
+
+    def run(self, name: str, options: Sequence[str], command: Sequence[str], environment: Mapping[str, str]) -> str:
+        """A container of that name, which may do little, with the settings of the system."""
         settings = self.ci.settings
-        told = {"DISTCI_COORDINATION": settings.coordination, "DISTCI_STORE": settings.store} | environment
+        told = {"DISTCI_COORDINATION": settings.coordination, "DISTCI_STORE": settings.store, **environment}
         self.podman(
             *("run", "--detach", f"--name={name}", "--network=host", f"--volume={self.shared}:/shared:ro"),
             *(f"--env={name}={value}" for name, value in told.items()),
-            *(*HARDENED, *options, IMAGE, "worker", "run", kind, "--name", name),
+            *(*HARDENED, *options, IMAGE, *command),
         )
         self.names.append(name)
         return name
@@ -108,7 +116,7 @@ class System:
 
 @pytest.fixture
 def system(podman: Podman, zookeeper_url: str, s3_endpoint: str, tmp_path: Path) -> Iterator[System]:
-    bucket = new_bucket(s3_endpoint).bucket
+    bucket = s3.new_bucket(s3_endpoint)
     store = f"s3://{bucket}?endpoint_url={s3_endpoint}&access_key=tests&secret_key=tests&region=us-east-1"
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -149,6 +157,29 @@ def test_the_image_is_small_to_attack(podman: Podman) -> None:
     assert inside.splitlines()[0] == str(USER)
     assert len(inside.splitlines()) == 2, inside
     assert image["Size"] - base["Size"] < 120_000_000
+
+
+def test_a_container_is_a_front_end_by_its_arguments_as_the_files_for_compose_have_it(system: System) -> None:
+    port = free_port()
+    service = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["front-end"]
+    command, health = (
+        [word.replace("8420", str(port)) for word in words]
+        for words in (service["command"], service["healthcheck"]["test"][1:])
+    )
+    told = {"DISTCI_PUBLIC_URL": "https://ci.example.org"}
+
+    name = system.run("front-end", (), command, told)
+    wait_until(lambda: system.podman.run("exec", name, *health).returncode == 0)
+
+    ready = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+    link = system.podman("exec", name, "distci", "login")
+    entered = requests.get(f"http://127.0.0.1:{port}{urlsplit(link).path}", allow_redirects=False, timeout=30)
+    assert link.startswith("https://ci.example.org/login/")
+    assert "Secure" in entered.headers["Set-Cookie"]
+    assert "/login/" not in system.logs(name)
+    system.podman("stop", "--time=10", name)
+    assert system.exit_code(name) == 0
 
 
 def test_a_build_goes_through_containers_of_every_kind(system: System) -> None:

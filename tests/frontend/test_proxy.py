@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class TestTls:
             timeout=CALL_TIME_MAX_S,
         )
         assert answer.status_code == 421
+
+    def test_many_streams_of_a_browser_share_one_connection(self, proxied: tuple[Nginx, Api]) -> None:
+        """HTTP/2, without which a browser has six at once."""
+        nginx, _ = proxied
+        command = ["curl", "--silent", "--cacert", str(nginx.authority), "--http2", "-w", " %{http_version}"]
+        ran = subprocess.run([*command, f"{nginx.url}/livez"], capture_output=True, text=True, check=False)
+        assert ran.stdout == '{"status": "live"} 2', ran.stderr
 
     def test_browsers_are_told_to_stay_with_it(self, proxied: tuple[Nginx, Api]) -> None:
         _, api = proxied

@@ -17,6 +17,7 @@ def test_what_a_block_is_done_for_is_known_in_it_and_not_beyond() -> None:
         assert tracing.traceparent() == TRACEPARENT
         with tracing.doing(ticket="t.1"):
             assert tracing.ids() == {"request": "r1", "trace_id": TRACE, "ticket": "t.1"}
+            assert tracing.traceparent() == TRACEPARENT
         assert "ticket" not in tracing.ids()
     assert (tracing.ids(), tracing.traceparent()) == ({}, "")
 
