@@ -177,6 +177,7 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         "The name of an artifact, which is a path: `dist/hello.whl`.",
     ),
     "ticket": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "A ticket's id, or its token."),
+    "change": ("[0-9a-f]{16}", {"type": "string", "pattern": "^[0-9a-f]{16}$"}, "The id of a change that is held."),
     "receiver": (
         "[a-z][a-z0-9.-]*",
         {"type": "string", "pattern": "^[a-z][a-z0-9.-]*$"},

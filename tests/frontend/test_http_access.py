@@ -52,6 +52,11 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "explain_build": ("job", READ),
     "explain_task": ("job", READ),
     "deliver": (ALL, ""),
+    "list_receivers": ("system", READ),
+    "list_held": (FILTERED, ""),
+    # And as TestHeld in test_http_hooks.py says: it is up to the jobs that it concerns.
+    "approve_change": (KNOWN, ""),
+    "refuse_change": (KNOWN, ""),
     "explain_ticket": ("system", READ),
     "list_tickets": ("system", READ),
     "get_ticket": ("system", READ),
@@ -173,7 +178,7 @@ def operations(api: Api) -> Iterator[tuple[str, str, str]]:
 
 def at(path: str, project: str) -> str:
     given = {"job": f"{project}/hello", "number": "1", "task": "say", "artifact": "a", "ticket": "t", "worker": "w"}
-    given |= {"code": "distcil_" + "0" * 49, "receiver": "github"}
+    given |= {"code": "distcil_" + "0" * 49, "receiver": "github", "change": "0" * 16}
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)
 
 
