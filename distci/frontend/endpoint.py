@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from distci.access import Action, Principal
 from distci.frontend.access import Access
+from distci.frontend.rates import REQUESTS
 from distci.model import BuildId, Json, check_job_id
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ class Endpoint:
     """Whether it shows just what they may read: then it is for those, too, as long as there is anything that everybody may."""
     takes_any_query: bool = False
     """Whether others than we say what is in its query."""
+    rate: str = REQUESTS
+    """The setting that says how often somebody may ask it."""
     needs_tree: bool = True
     """Whether it is refused at once while there is no session with the tree."""
     tag: str = ""

@@ -12,6 +12,7 @@ from distci.errors import Forbidden, NoSuchChange
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
 from distci.frontend.paging import page
 from distci.frontend.problems import BadRequest
+from distci.frontend.rates import DELIVERIES
 from distci.hooks import Answer as Delivered
 from distci.hooks import Held, InvalidDelivery
 from distci.receivers.port import BODY_BYTES_MAX
@@ -96,12 +97,14 @@ ENDPOINTS: Sequence[Endpoint] = (
             ),
             200: Returns("It starts nothing, for this reason.", "delivered"),
             401: Returns("The sender does not know a secret of the receiver, or none is set.", "problem"),
+            429: Returns("There were too many; the header `Retry-After` says when to send it again.", "problem"),
             503: Returns(
                 "Tree or store is away: send it again. What it has started by then it does not start twice.", "problem"
             ),
         },
         body_bytes_max=BODY_BYTES_MAX,
         is_public=True,
+        rate=DELIVERIES,
         description="The body is the sender's, byte for byte, under the sender's own headers; the sender proves by them that it knows a secret of the receiver.",
     ),
     Endpoint(
