@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -72,6 +72,12 @@ class Held:
     id: str
     receiver: str
     change: Change
+    jobs: Sequence[str] = ()
+    """Those that it would start builds of, as they are now."""
+
+
+Check = Callable[[Held], None]
+"""Called with a held change before anything becomes of it; whoever it is not for raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,21 @@ class ReceiverView:
     secrets: int
     """How many prove a sender; with none it takes nothing."""
     tells_status: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Concerned:
+    """The jobs that name a change's repository."""
+
+    fitting: Sequence[tuple[JobVersion, HookTrigger]]
+    """Those that it starts, each with the trigger that fits."""
+    others: Sequence[Started]
+    """Those that it does not, each with the reason."""
+
+    @property
+    def jobs(self) -> Sequence[str]:
+        """Those that it starts."""
+        return sorted(version.job for version, _ in self.fitting)
 
 
 class Hooks:
@@ -134,25 +155,29 @@ class Hooks:
             found = receivers.load(name)
             yield ReceiverView(name, len(self._of(found).secrets), self._tells_status(found))
 
-    def held(self) -> Iterator[Held]:
-        """The changes that wait for an approval."""
-        for info in objects(self._store, keys.HELD):
+    def held(self, after: str = "") -> Iterator[Held]:
+        """The changes that wait for an approval, by id, those behind ``after``."""
+        for info in objects(self._store, keys.HELD, keys.held(after) if after else ""):
             try:
-                yield self._read_held(keys.held_of(info.key))
+                yield self._read_held(keys.held_of(info.key))[0]
             except NoSuchChange:
                 continue  # approved meanwhile
 
-    def approve(self, change: str, actor: str = "") -> Answer:
+    def approve(self, change: str, actor: str = "", check: Check | None = None) -> Answer:
         """Start what a change was held back from; its builds get no secrets all the same. NoSuchChange when none of that id waits."""
-        held = self._read_held(change)
+        held, concerned = self._read_held(change)
+        if check:
+            check(held)
         receiver = receivers.load(held.receiver)
-        answer = self._start(receiver, held.change, f"approved by {actor}" if actor else "approved")
+        answer = self._start(receiver, held.change, concerned, f"approved by {actor}" if actor else "approved")
         self._store.delete(keys.held(change))
         return answer
 
-    def refuse(self, change: str) -> None:
+    def refuse(self, change: str, check: Check | None = None) -> None:
         """Let a change wait no longer. NoSuchChange when none of that id waits."""
-        self._read_held(change)
+        held, _ = self._read_held(change)
+        if check:
+            check(held)
         self._store.delete(keys.held(change))
 
     def _take(self, receiver: Receiver, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -164,28 +189,27 @@ class Hooks:
             return Answer(receiver.name, told.delivery, told.event, told.reason)
         if told.event != "tag" and (marker := SKIP.search(told.message)):
             return Answer(receiver.name, told.delivery, told.event, f"its message says {marker[0].strip()}")
+        concerned = self._concerned(receiver.name, told)
+        if concerned.fitting and not told.is_trusted and self._holds_untrusted:
+            return self._hold(receiver, told, concerned)
         seal = hashlib.sha256(body).hexdigest()[:40] if receiver.has_sealed_bodies else ""
-        if not told.is_trusted and self._holds_untrusted:
-            return self._hold(receiver, told)
-        return self._start(receiver, told, seal=seal)
+        return self._start(receiver, told, concerned, seal=seal)
 
-    def _hold(self, receiver: Receiver, change: Change) -> Answer:
-        """Keep a change until somebody has looked at it, if there is a job that it would start."""
-        fitting, others = self._concerned(receiver, change)
-        if not fitting:
-            return self._answer(receiver, change, others)
+    def _hold(self, receiver: Receiver, change: Change, concerned: _Concerned) -> Answer:
+        """Keep a change until somebody has looked at it."""
         held = hashlib.sha256(f"{receiver.name} {change.delivery}".encode()).hexdigest()[:16]
         document = {"f": FORMAT, "receiver": receiver.name, "change": asdict(change)}
         self._store.put(keys.held(held), to_bytes(document))
         reason = f"it comes from a fork, and waits for an approval: distci hook approve {held}"
-        waiting = [Started(version.job, None, reason) for version, _ in fitting]
-        return replace(self._answer(receiver, change, [*waiting, *others]), held=held)
+        waiting = [Started(job, None, reason) for job in concerned.jobs]
+        return replace(self._answer(receiver, change, [*waiting, *concerned.others]), held=held)
 
-    def _start(self, receiver: Receiver, change: Change, approval: str = "", *, seal: str = "") -> Answer:
+    def _start(
+        self, receiver: Receiver, change: Change, concerned: _Concerned, approval: str = "", *, seal: str = ""
+    ) -> Answer:
         causes = [f"{receiver.name} {change.delivery}", *([f"{receiver.name} body {seal}"] if seal else [])]
-        fitting, others = self._concerned(receiver, change)
-        jobs = [*others]
-        for version, hook in fitting:
+        jobs = [*concerned.others]
+        for version, hook in concerned.fitting:
             try:
                 trigger = self._trigger(receiver, change, hook, approval)
                 jobs.append(Started(version.job, self._builds.start(version, trigger, causes)))
@@ -200,25 +224,17 @@ class Hooks:
         in_order = sorted(jobs, key=lambda started: started.job)
         return Answer(receiver.name, change.delivery, change.event, reason, in_order)
 
-    def _concerned(
-        self, receiver: Receiver, change: Change
-    ) -> tuple[Sequence[tuple[JobVersion, HookTrigger]], Sequence[Started]]:
-        """The jobs that name the repository, each once: those that it starts, with the first trigger that fits, and the others."""
+    def _concerned(self, receiver: str, change: Change) -> _Concerned:
+        """The jobs that name the repository, each once; of a job's triggers, the first that fits counts."""
         found: dict[str, tuple[JobVersion, list[HookTrigger]]] = {}
         others: dict[str, Started] = {}
 
         def note(job: str, error: Invalid) -> None:
-            log.error(
-                "whether %s %s starts %s is not known, since it cannot be read: %s",
-                receiver.name,
-                change.delivery,
-                job,
-                error,
-            )
+            log.error("it is not known whether %s %s starts %s: %s", receiver, change.delivery, job, error)
             others[job] = Started(job, None, f"it cannot be read: {error}")
 
         for name in (change.repository, *change.addresses):
-            for version, hooks in self._jobs.concerned(receiver.name, name, note):
+            for version, hooks in self._jobs.concerned(receiver, name, note):
                 found.setdefault(version.job, (version, []))[1].extend(hooks)
         fitting = []
         for version, hooks in found.values():
@@ -228,7 +244,7 @@ class Hooks:
                 fitting.append((version, hook))
             else:
                 others[version.job] = Started(version.job, None, "; ".join(dict.fromkeys(reasons)))
-        return fitting, [*others.values()]
+        return _Concerned(fitting, [*others.values()])
 
     def _trigger(self, receiver: Receiver, change: Change, hook: HookTrigger, approval: str) -> Trigger:
         trigger = Trigger(
@@ -263,14 +279,16 @@ class Hooks:
         settings = self._of(receiver)
         return bool(settings.token and (settings.api_url or receiver.api_url))
 
-    def _read_held(self, change: str) -> Held:
+    def _read_held(self, id_: str) -> tuple[Held, _Concerned]:
         try:
-            document = read_json(self._store.get(keys.held(change)), keys.held(change))
+            document = read_json(self._store.get(keys.held(id_)), keys.held(id_))
         except NoSuchObject:
             raise NoSuchChange(
-                f"no change {change!r} waits for an approval; `distci hook held` shows those that do"
+                f"no change {id_!r} waits for an approval; `distci hook held` shows those that do"
             ) from None
-        return Held(change, document["receiver"], _change(document["change"]))
+        receiver, change = document["receiver"], _change(document["change"])
+        concerned = self._concerned(receiver, change)
+        return Held(id_, receiver, change, concerned.jobs), concerned
 
 
 def why_not(hook: HookTrigger, change: Change) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from distci.access.audit import Audit
 from distci.builds import Builds
-from distci.hooks import Answer, Hooks
+from distci.hooks import Answer, Check, Hooks
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Json
@@ -92,13 +92,13 @@ class AuditedHooks(Hooks):
         super().__init__(builds, jobs, store, settings, holds_untrusted=holds_untrusted)
         self._audit = audit
 
-    def approve(self, change: str, actor: str = "") -> Answer:
+    def approve(self, change: str, actor: str = "", check: Check | None = None) -> Answer:
         with self._audit.note("hook.approve", change, actor=actor):
-            return super().approve(change, actor)
+            return super().approve(change, actor, check)
 
-    def refuse(self, change: str) -> None:
+    def refuse(self, change: str, check: Check | None = None) -> None:
         with self._audit.note("hook.refuse", change):
-            super().refuse(change)
+            super().refuse(change, check)
 
 
 class AuditedTickets(Tickets):

@@ -46,6 +46,7 @@ from distci.frontend.endpoint import IN_PATH, Endpoint
 from distci.frontend.guard import Guard
 from distci.frontend.health import Health
 from distci.frontend.metrics import Exposition, Metrics
+from distci.frontend.rates import Rates
 from distci.frontend.site import Site
 from distci.frontend.streams import Streams
 from distci.frontend.threads import Threads
@@ -97,7 +98,10 @@ def create(
     endpoints += gateway.endpoints(gateway.Desk(system, threads))
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
-        routes=[*routes(endpoints, Dispatcher(system, access, threads, metrics)), *pages.routes()],
+        routes=[
+            *routes(endpoints, Dispatcher(system, access, Rates(system.settings), threads, metrics)),
+            *pages.routes(),
+        ],
         middleware=[Middleware(Guard, site=site)],
         exception_handlers={HTTPException: problems.not_routed, Exception: problems.unexpected},
     )

@@ -19,12 +19,13 @@ from distci.access import NOBODY, Principal, acting
 from distci.app import DistCI
 from distci.coordination.port import SessionState
 from distci.documents.schema import value_problems
-from distci.errors import CoordinationUnavailable, Missing, NoSuchBuild, NoSuchJob
+from distci.errors import CoordinationUnavailable, Missing, NoSuchBuild, NoSuchJob, NotAuthenticated
 from distci.frontend import bodies, content, etags, problems
 from distci.frontend.access import Access, origin_of
 from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
 from distci.frontend.metrics import Metrics
 from distci.frontend.problems import BadRequest
+from distci.frontend.rates import Rates
 from distci.frontend.threads import Threads
 from distci.model import Json
 from distci.plan import did_you_mean
@@ -38,9 +39,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Dispatcher:
     """Serves the requests for any endpoint of one system."""
 
-    def __init__(self, system: DistCI, access: Access, threads: Threads, metrics: Metrics) -> None:
+    def __init__(self, system: DistCI, access: Access, rates: Rates, threads: Threads, metrics: Metrics) -> None:
         self._system = system
         self._access = access
+        self._rates = rates
         self._threads = threads
         self._metrics = metrics
 
@@ -68,7 +70,13 @@ class Dispatcher:
                 "this front end is cut off from the coordination tree; try again, or ask another"
             )
         # Before the body is read: nobody makes us read one who may not send it.
-        principal = NOBODY if endpoint.is_public else await self._threads.run(self._admit, endpoint, request)
+        try:
+            principal = NOBODY if endpoint.is_public else await self._threads.run(self._admit, endpoint, request)
+        except NotAuthenticated:
+            # Who tries out tokens is held to a rate, too.
+            self._rates.check(endpoint.rate, NOBODY, request)
+            raise
+        self._rates.check(endpoint.rate, principal, request)
         call = Call(
             system=self._system,
             access=self._access,

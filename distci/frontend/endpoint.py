@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from distci.access import Action, Principal
 from distci.frontend.access import Access
+from distci.frontend.rates import REQUESTS
 from distci.model import BuildId, Json, check_job_id
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ class Endpoint:
     """Whether it shows just what they may read: then it is for those, too, as long as there is anything that everybody may."""
     takes_any_query: bool = False
     """Whether others than we say what is in its query."""
+    rate: str = REQUESTS
+    """The setting that says how often somebody may ask it."""
     needs_tree: bool = True
     """Whether it is refused at once while there is no session with the tree."""
     tag: str = ""
@@ -181,6 +184,7 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         "The name of an artifact, which is a path: `dist/hello.whl`.",
     ),
     "ticket": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "A ticket's id, or its token."),
+    "change": ("[0-9a-f]{16}", {"type": "string", "pattern": "^[0-9a-f]{16}$"}, "The id of a change that is held."),
     "receiver": (
         "[a-z][a-z0-9.-]*",
         {"type": "string", "pattern": "^[a-z][a-z0-9.-]*$"},

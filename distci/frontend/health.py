@@ -14,6 +14,7 @@ from distci.coordination.port import SessionState
 from distci.errors import CoordinationUnavailable, DistCIError, Unavailable
 from distci.frontend import problems
 from distci.frontend.endpoint import JSON, Call, Endpoint, Handler, Returns
+from distci.frontend.rates import FREE
 from distci.frontend.threads import Threads
 from distci.store import keys
 from distci.views import to_bytes
@@ -89,5 +90,16 @@ def endpoints(health: Health) -> Sequence[Endpoint]:
 def _public(path: str, name: str, summary: str, handle: Handler, told: str) -> Endpoint:
     returns = {200: Returns(f"It is {told}.", "health")}
     return Endpoint(
-        "GET", path, name, summary, handle, None, returns, is_public=True, needs_tree=False, root="", tag="health"
+        "GET",
+        path,
+        name,
+        summary,
+        handle,
+        None,
+        returns,
+        is_public=True,
+        rate=FREE,
+        needs_tree=False,
+        root="",
+        tag="health",
     )

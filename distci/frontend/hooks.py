@@ -1,25 +1,89 @@
-"""Deliveries: what forges and other sources tell, each proved by its receiver's secret and by nothing else."""
+"""Deliveries: what forges and other sources tell, each proved by its receiver's secret and by nothing else; and what people decide of those
+that are held.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from distci.frontend.endpoint import Answer, Call, Endpoint, Returns
+from distci.access import Action
+from distci.errors import Forbidden, NoSuchChange
+from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
+from distci.frontend.paging import page
 from distci.frontend.problems import BadRequest
-from distci.hooks import InvalidDelivery
+from distci.frontend.rates import DELIVERIES
+from distci.hooks import Answer as Delivered
+from distci.hooks import Held, InvalidDelivery
 from distci.receivers.port import BODY_BYTES_MAX
+
+SYSTEM = ""
+"""What takes the place of a job where there is none: then it is a matter of the whole system."""
+
+
+def list_receivers(call: Call) -> Answer:
+    return Answer({"items": [*call.system.hooks.list()], "next": None})
 
 
 def deliver(call: Call) -> Answer:
     try:
-        answer = call.system.hooks.deliver(call.path["receiver"], call.request.headers, call.body)
+        return _became(call.system.hooks.deliver(call.path["receiver"], call.request.headers, call.body))
     except InvalidDelivery as error:
         raise BadRequest(str(error), status=422) from error
+
+
+def list_held(call: Call) -> Answer:
+    return page(call, _seen(call), lambda held: held.id)
+
+
+def approve_change(call: Call) -> Answer:
+    return _became(call.system.hooks.approve(call.path["change"], call.actor, _decider(call)))
+
+
+def refuse_change(call: Call) -> Answer:
+    change = call.path["change"]
+    call.system.hooks.refuse(change, _decider(call))
+    return Answer({"id": change, "is_refused": True})
+
+
+def _became(answer: Delivered) -> Answer:
     is_taken = answer.held or any(job.build for job in answer.jobs)
     return Answer(answer, 202 if is_taken else 200)
 
 
+def _seen(call: Call) -> Iterator[Held]:
+    """The changes of which somebody may read a job, with just those jobs."""
+    for held in call.system.hooks.held(call.query["cursor"] or ""):
+        jobs = [job for job in held.jobs or [SYSTEM] if call.may(Action.READ, job)]
+        if jobs:
+            yield replace(held, jobs=[job for job in jobs if job])
+
+
+def _decider(call: Call) -> Callable[[Held], None]:
+    """Lets somebody decide of a change who may start a build of every job that it would start one of."""
+
+    def check(held: Held) -> None:
+        jobs = held.jobs or [SYSTEM]
+        if not any(call.may(Action.READ, job) for job in jobs):
+            raise NoSuchChange(f"no change {held.id!r} waits for an approval; `distci hook held` shows those that do")
+        if not all(call.may(Action.TRIGGER, job) for job in jobs):
+            raise Forbidden(
+                f"{call.actor} may not start a build of every job that change {held.id} concerns; ask somebody who may"
+            )
+
+    return check
+
+
 ENDPOINTS: Sequence[Endpoint] = (
+    Endpoint(
+        "GET",
+        "/hooks",
+        "list_receivers",
+        "List the receivers that are installed",
+        list_receivers,
+        Action.READ,
+        {200: Returns("All of them, by name.", "receiver-page", headers=("ETag",))},
+    ),
     Endpoint(
         "POST",
         "/hooks/{receiver}",
@@ -33,12 +97,55 @@ ENDPOINTS: Sequence[Endpoint] = (
             ),
             200: Returns("It starts nothing, for this reason.", "delivered"),
             401: Returns("The sender does not know a secret of the receiver, or none is set.", "problem"),
+            429: Returns("There were too many; the header `Retry-After` says when to send it again.", "problem"),
             503: Returns(
                 "Tree or store is away: send it again. What it has started by then it does not start twice.", "problem"
             ),
         },
         body_bytes_max=BODY_BYTES_MAX,
         is_public=True,
+        rate=DELIVERIES,
         description="The body is the sender's, byte for byte, under the sender's own headers; the sender proves by them that it knows a secret of the receiver.",
+    ),
+    Endpoint(
+        "GET",
+        "/held",
+        "list_held",
+        "List the changes by people without rights to their repository, which wait for an approval",
+        list_held,
+        None,
+        {
+            200: Returns(
+                "A page of changes, by id: those of which you may read a job.", "held-page", headers=("ETag", "Link")
+            )
+        },
+        (limit(100), CURSOR),
+        is_filtered=True,
+        tag="hooks",
+    ),
+    Endpoint(
+        "POST",
+        "/held/{change}/approve",
+        "approve_change",
+        "Build a change that was held",
+        approve_change,
+        None,
+        {
+            202: Returns("It has started these builds.", "delivered"),
+            200: Returns("It starts nothing any more, for this reason.", "delivered"),
+        },
+        tag="hooks",
+        description="For those who may start builds of every job that it concerns. Its builds get no secrets all the same.",
+    ),
+    Endpoint(
+        "POST",
+        "/held/{change}/refuse",
+        "refuse_change",
+        "Let a change that was held wait no longer",
+        refuse_change,
+        None,
+        {200: Returns("It is forgotten.", "refused")},
+        tag="hooks",
+        description="For those who may start builds of every job that it concerns.",
     ),
 )

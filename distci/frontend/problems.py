@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 from starlette.exceptions import HTTPException
@@ -35,6 +36,14 @@ class BadRequest(errors.WithProblems):
         self.headers = headers
 
 
+class TooOften(errors.DistCIError):
+    """A request of somebody who has asked too often. In ``wait_s`` seconds it may be repeated."""
+
+    def __init__(self, detail: str, wait_s: float) -> None:
+        super().__init__(detail)
+        self.wait_s = wait_s
+
+
 class PreconditionFailed(errors.VersionConflict):
     """What a request was meant for is not there any more: it has changed."""
 
@@ -59,6 +68,8 @@ def of(error: Exception) -> Response:
     """The response to a request that came to this."""
     if isinstance(error, BadRequest):
         return problem(error.status, "Invalid", error.subject, error.problems, error.headers)
+    if isinstance(error, TooOften):
+        return problem(429, "TooOften", str(error), headers={"Retry-After": str(math.ceil(error.wait_s))})
     if isinstance(error, PreconditionFailed):
         return problem(412, "VersionConflict", str(error))
     if isinstance(error, errors.DistCIError):

@@ -58,6 +58,11 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "explain_build": ("job", READ),
     "explain_task": ("job", READ),
     "deliver": (ALL, ""),
+    "list_receivers": ("system", READ),
+    "list_held": (FILTERED, ""),
+    # And as TestHeld in test_http_hooks.py says: it is up to the jobs that it concerns.
+    "approve_change": (KNOWN, ""),
+    "refuse_change": (KNOWN, ""),
     "explain_ticket": ("system", READ),
     "list_tickets": ("system", READ),
     "get_ticket": ("system", READ),
@@ -213,7 +218,7 @@ def at(path: str, project: str) -> str:
         "token": "0" * 12,
         "claim": "t.1",
     }
-    given |= {"code": "distcil_" + "0" * 49, "receiver": "github"}
+    given |= {"code": "distcil_" + "0" * 49, "receiver": "github", "change": "0" * 16}
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)
 
 

@@ -10,9 +10,12 @@ from urllib.parse import urlencode
 import deliveries
 import pytest
 import requests
+from frontend.test_http_access import as_person
 from frontends import Api, Stage, job, problem
 from unit.test_receivers import BUILT, IGNORED
+from waiting import wait_until
 
+from distci.access import Action, Role, Visibility
 from distci.receivers.port import BODY_BYTES_MAX
 
 SECRETS = {f"DISTCI_RECEIVERS_{name}_SECRETS": deliveries.SECRET for name in ("GITHUB", "GITLAB", "GITEA")}
@@ -130,3 +133,109 @@ def test_a_delivery_is_told_in_the_log_with_what_was_answered(local: Stage) -> N
     front_end, process = local.front_end("-v", **SECRETS)
     deliver(front_end, PUSH, headers={"X-Request-ID": "delivery-17"})
     assert "delivery-17" in process.stderr
+
+
+FORK = "gitea/pull-request-event"
+
+
+class TestHeld:
+    """A change by a stranger concerns a job that everybody may see, and one that not everybody may."""
+
+    JOBS = ("open/hello", "secret/hello")
+
+    @pytest.fixture
+    def held(self, local: Stage) -> tuple[Api, str]:
+        local.ci.access.set_visibility("open", Visibility.PUBLIC)
+        local.ci.access.set_visibility("secret", Visibility.PRIVATE)
+        for name in self.JOBS:
+            local.ci.jobs.put({**concerned("gitea"), "job": name})
+        for who, project in (("half", "open"), ("whole", "open"), ("whole", "secret")):
+            local.ci.access.grant(f"{who}@example.org", Role.RUNNER, project)
+        front_end, _ = local.front_end(**SECRETS)
+        return front_end, deliver(front_end, FORK).json()["held"]
+
+    @pytest.mark.parametrize(
+        ("who", "jobs"),
+        [("stranger", JOBS[:1]), ("half", JOBS[:1]), ("whole", JOBS), ("nobody", JOBS[:1])],
+    )
+    def test_somebody_sees_what_they_may_read(
+        self, held: tuple[Api, str], local: Stage, who: str, jobs: tuple[str, ...]
+    ) -> None:
+        api, change = held
+        shown = {} if who == "nobody" else as_person(local, api, f"{who}@example.org")
+        [item] = requests.get(f"{api.url}/api/v1/held", headers=shown, timeout=30).json()["items"]
+        assert (item["id"], item["jobs"]) == (change, [*jobs])
+        assert (item["receiver"], item["change"]["commit"]) == ("gitea", BUILT[FORK][3])
+
+    @pytest.mark.parametrize("what", ["approve", "refuse"])
+    def test_who_may_not_start_a_build_of_each_job_decides_of_nothing(
+        self, held: tuple[Api, str], local: Stage, what: str
+    ) -> None:
+        api, change = held
+        address = f"{api.url}/api/v1/held/{change}/{what}"
+        for who in ("stranger", "half"):
+            answer = requests.post(address, headers=as_person(local, api, f"{who}@example.org"), timeout=30)
+            told = problem(answer, 403, "Forbidden")
+            assert "secret" not in told["detail"]
+        problem(requests.post(address, timeout=30), 401, "NotAuthenticated")
+        read_only = local.ci.access.create_token("read", [Action.READ]).text
+        problem(requests.post(address, headers={"Authorization": f"Bearer {read_only}"}, timeout=30), 403, "Forbidden")
+        assert [item.id for item in local.ci.hooks.held()] == [change]
+        assert all(not [*local.ci.builds.list(name)] for name in self.JOBS)
+
+    def test_who_may_read_none_of_its_jobs_is_told_that_there_is_no_such_change(
+        self, held: tuple[Api, str], local: Stage
+    ) -> None:
+        api, change = held
+        local.ci.access.set_visibility("open", Visibility.PRIVATE)
+        stranger = as_person(local, api, "stranger@example.org")
+        listed = f"{api.url}/api/v1/held"
+        wait_until(lambda: requests.get(listed, headers=stranger, timeout=30).json()["items"] == [])
+        hidden, none = (
+            requests.post(f"{listed}/{name}/approve", headers=stranger, timeout=30) for name in (change, "0" * 16)
+        )
+        problem(hidden, 404, "NoSuchChange")
+        assert hidden.text.replace(change, "0" * 16) == none.text
+
+    def test_who_may_start_a_build_of_each_has_them_built_once(self, held: tuple[Api, str], local: Stage) -> None:
+        api, change = held
+        whole = as_person(local, api, "whole@example.org")
+
+        answer = requests.post(f"{api.url}/api/v1/held/{change}/approve", headers=whole, timeout=30)
+
+        assert answer.status_code == 202
+        assert [started["build"] for started in answer.json()["jobs"]] == ["open/hello#1", "secret/hello#1"]
+        trigger = local.ci.builds.get("open/hello#1").trigger
+        assert trigger.is_untrusted
+        assert trigger.actor.endswith("approved by whole@example.org")
+        again = requests.post(f"{api.url}/api/v1/held/{change}/approve", headers=whole, timeout=30)
+        problem(again, 404, "NoSuchChange")
+
+    def test_what_is_refused_waits_no_longer(self, held: tuple[Api, str], local: Stage) -> None:
+        api, change = held
+        whole = as_person(local, api, "whole@example.org")
+        answer = requests.post(f"{api.url}/api/v1/held/{change}/refuse", headers=whole, timeout=30)
+        assert answer.json() == {"id": change, "is_refused": True}
+        assert api.all("/held") == []
+
+    def test_what_no_job_is_for_any_more_is_up_to_who_may_start_everything(
+        self, held: tuple[Api, str], local: Stage
+    ) -> None:
+        api, change = held
+        for name in self.JOBS:
+            local.ci.jobs.delete(name)
+        address = f"{api.url}/api/v1/held/{change}/refuse"
+        whole = requests.post(address, headers=as_person(local, api, "whole@example.org"), timeout=30)
+        problem(whole, 404, "NoSuchChange")
+        assert api.post(f"/held/{change}/refuse").status_code == 200
+
+
+def test_receivers_are_listed_without_what_is_secret(api: Api) -> None:
+    listed = api.get("/hooks")
+    assert [(item["name"], item["secrets"]) for item in listed.json()["items"]] == [
+        ("directory", 0),
+        ("gitea", 1),
+        ("github", 1),
+        ("gitlab", 1),
+    ]
+    assert deliveries.SECRET not in listed.text

@@ -80,6 +80,8 @@ class TestPrecedence:
             "oidc_roles": "q=owner",
             "history": "/l",
             "untrusted_builds": "run",
+            "delivery_rate": "5/s",
+            "request_rate": "6/s",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})
