@@ -33,6 +33,7 @@ VIEWS = {
     "artifacts": (f"{HELLO}/-/builds/1/artifacts", "dist/docs/index.html"),
     "queue": ("/queue", "no live worker"),
     "workers": ("/workers", "worker-1"),
+    "events": ("/events", "team/hello"),
     "tickets": ("/tickets", "the picture is no picture"),
     "ticket": ("/tickets/resize-cat.1", "distci ticket requeue"),
     "nothing": ("/jobs/team/nothing", "there is no job"),

@@ -1,7 +1,7 @@
 /** Keys that work everywhere: "/" goes to what can be searched, "g" and a letter to a section. Inside fields they are letters. */
 import { go } from "./router.js";
 
-const SECTIONS = { j: "/", q: "/queue", w: "/workers", t: "/tickets" };
+const SECTIONS = { j: "/", q: "/queue", w: "/workers", e: "/events", t: "/tickets" };
 const PAUSE_MAX_MS = 1000;
 
 export function listen() {

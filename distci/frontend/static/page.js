@@ -6,6 +6,7 @@ import { Stranger, useSession, Who } from "./session.js";
 import { ThemeButton } from "./theme.js";
 import { Artifacts } from "./views/artifacts.js";
 import { Build } from "./views/build.js";
+import { Events } from "./views/events.js";
 import { Job, NewJob } from "./views/job.js";
 import { Jobs } from "./views/jobs.js";
 import { Log } from "./views/log.js";
@@ -23,11 +24,12 @@ const ROUTES = [
     [/^\/jobs\/((?:(?!-(?:\/|$))[^/]+\/)*(?!-$)[^/]+)$/, Job],
     [/^\/queue$/, Queue],
     [/^\/workers$/, Workers],
+    [/^\/events$/, Events],
     [/^\/tickets$/, Tickets],
     [/^\/tickets\/([^/]+)$/, Ticket],
 ];
 
-const SECTIONS = [["/", "Jobs"], ["/queue", "Queue"], ["/workers", "Workers"], ["/tickets", "Set aside"]];
+const SECTIONS = [["/", "Jobs"], ["/queue", "Queue"], ["/workers", "Workers"], ["/events", "Events"], ["/tickets", "Set aside"]];
 
 function Page() {
     const place = useRoute();

@@ -3,7 +3,7 @@ import * as addresses from "../addresses.js";
 import { ROOT } from "../api.js";
 import { plural } from "../format.js";
 import { html, useEffect, useMemo, useReducer, useState } from "../html.js";
-import { useLive } from "../live.js";
+import { refresh, useLive } from "../live.js";
 import { LogLines } from "../log-lines.js";
 import { LogSearch, holds } from "../log-search.js";
 import { LogView } from "../log-view.js";
@@ -15,13 +15,14 @@ export function Log({ place, parts: [job, number, task] }) {
     const attempt = place.query.get("attempt") || "";
     const path = addresses.log(build, task);
     useTitle(`${task} · ${build}`);
-    const { body: found } = useLive(addresses.task(build, task));
+    // The stream of the log tells when an attempt begins or ends: no other is needed.
+    const { body: found, problem } = useLive(addresses.task(build, task), null);
     const linked = Number(/^L([1-9][0-9]*)$/.exec(place.hash)?.[1] || 0);
     const [target, setTarget] = useState(null);
     const [sought, setSought] = useState("");
     const [isFollowing, setFollowing] = useState(!linked);
     const [version, changed] = useReducer((count) => count + 1, 0);
-    const lines = useMemo(() => new LogLines(path, attempt, () => changed()), [path, attempt]);
+    const lines = useMemo(() => new LogLines(path, attempt, () => changed(), () => refresh(addresses.task(build, task))), [path, attempt]);
     useEffect(() => () => lines.end(), [lines]);
     useEffect(() => linked && go(linked), [linked]);
     const go = (line) => {
@@ -35,7 +36,7 @@ export function Log({ place, parts: [job, number, task] }) {
             <${LogSearch} path=${path} attempt=${attempt} go=${go} sought=${setSought} />
             <label><input type="checkbox" checked=${isFollowing} onChange=${(event) => setFollowing(event.target.checked)} /> Follow</label>
             <a class="button" href=${addresses.query(ROOT + path, { attempt })} download=${`${build.replaceAll("/", "-")}-${task}.log`}>Download</a></div></div>
-        <${Wrong} problem=${lines.problem} />
+        <${Wrong} problem=${lines.problem || problem} />
         <${LogView} lines=${lines} version=${version} target=${target} marked=${target?.line || linked} isHit=${isHit}
             isFollowing=${isFollowing} follow=${() => setFollowing(true)} unfollow=${() => setFollowing(false)} />
         <p class="dim foot" role="status">${plural(lines.count, "line")}${lines.isComplete ? "" : ", more may come"}</p></div>`;
