@@ -18,7 +18,7 @@ from distci.frontend import etags
 
 FOLDER = Path(__file__).with_name("static")
 DOCUMENT = "index.html"
-ADDRESSES = ("/", "/jobs/{rest:path}", "/queue", "/workers", "/tickets", "/tickets/{rest:path}", "/tokens")
+ADDRESSES = ("/", "/jobs/{rest:path}", "/queue", "/workers", "/events", "/tickets", "/tickets/{rest:path}", "/tokens")
 SUFFIXES = (".css", ".html", ".js", ".svg")
 
 POLICY = "; ".join(

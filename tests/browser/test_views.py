@@ -32,6 +32,7 @@ VIEWS = {
     "artifacts": (f"{HELLO}/-/builds/1/artifacts", "dist/docs/index.html"),
     "queue": ("/queue", "no live worker"),
     "workers": ("/workers", "worker-1"),
+    "events": ("/events", "team/hello"),
     "tickets": ("/tickets", "the picture is no picture"),
     "tokens": ("/tokens", "was in a log"),
     "ticket": ("/tickets/resize-cat.1", "distci ticket requeue"),

@@ -20,19 +20,19 @@ const CROWD_MS = 50;
 
 const watches = new Map();
 
-/** `{body, problem}` of a path, kept as it stands. `body` stays when it can no longer be asked for; null path: nothing is watched. */
-export function useLive(path) {
+/** `{body, problem}` of a path, kept as it stands. `body` stays when it can no longer be asked for; null path: nothing is watched. `stream` hints at news; null: whoever watches calls `refresh`. */
+export function useLive(path, stream = streamFor(path || "")) {
     const [state, setState] = useState({ path, body: null, problem: null });
     useEffect(() => {
         if (path === null) return undefined;
-        return watch(path, (now) => setState({ path, ...now }));
+        return watch(path, stream, (now) => setState({ path, ...now }));
     }, [path]);
     return state.path === path ? state : { path, body: null, problem: null };
 }
 
 /** Calls `tell({body, problem})` now and at each change, until the function that it gives is called. */
-export function watch(path, tell) {
-    if (!watches.has(path)) watches.set(path, new Watch(path));
+function watch(path, stream, tell) {
+    if (!watches.has(path)) watches.set(path, new Watch(path, stream));
     const found = watches.get(path);
     found.add(tell);
     return () => {
@@ -46,7 +46,7 @@ export function refresh(prefix = "") {
 }
 
 class Watch {
-    constructor(path) {
+    constructor(path, stream) {
         this.path = path;
         this.listeners = new Set();
         this.now = { body: null, problem: null };
@@ -56,7 +56,7 @@ class Watch {
         this.timer = 0;
         this.onVisible = () => document.hidden || this.askSoon(0);
         document.addEventListener("visibilitychange", this.onVisible);
-        this.news = listen(streamFor(path), () => this.askSoon(CROWD_MS));
+        this.news = listen(stream, () => this.askSoon(CROWD_MS));
         this.askSoon(0);
     }
 
@@ -112,9 +112,8 @@ class Watch {
 
     interval() {
         if (this.failures) return Math.min(INTERVAL_MS * 2 ** this.failures, INTERVAL_MAX_MS);
-        // A build that is over and a log that is written change no more, or hardly: a retry begins a new attempt.
-        const isSettled = this.now.body?.is_archived || this.now.body?.is_complete;
-        return isSettled || this.news.isOpen() ? INTERVAL_WITH_NEWS_MS : INTERVAL_MS;
+        // A build that is over changes no more.
+        return this.now.body?.is_archived || this.news.isOpen() ? INTERVAL_WITH_NEWS_MS : INTERVAL_MS;
     }
 
     tell(now) {

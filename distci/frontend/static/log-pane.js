@@ -4,6 +4,7 @@ import { ROOT } from "./api.js";
 import { Folds, useSections } from "./folds.js";
 import { plural } from "./format.js";
 import { html, useEffect, useMemo, useReducer, useState } from "./html.js";
+import { refresh } from "./live.js";
 import { LogLines } from "./log-lines.js";
 import { LogSearch, holds } from "./log-search.js";
 import { LogView } from "./log-view.js";
@@ -17,7 +18,7 @@ export function LogPane({ build, task, attempt = "", linked = 0, title }) {
     const [sought, setSought] = useState("");
     const [isFollowing, setFollowing] = useState(!linked);
     const [version, changed] = useReducer((count) => count + 1, 0);
-    const lines = useMemo(() => new LogLines(path, attempt, () => changed()), [path, attempt]);
+    const lines = useMemo(() => new LogLines(path, attempt, () => changed(), () => refresh(addresses.task(build, task))), [path, attempt]);
     useEffect(() => () => lines.end(), [lines]);
     useEffect(() => linked && go(linked), [linked]);
     const sections = useSections(path, attempt, lines);

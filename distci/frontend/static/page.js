@@ -6,6 +6,7 @@ import { Stranger, useSession, Who } from "./session.js";
 import { ThemeButton } from "./theme.js";
 import { Artifacts } from "./views/artifacts.js";
 import { Build } from "./views/build.js";
+import { Events } from "./views/events.js";
 import { Job, NewJob } from "./views/job.js";
 import { Jobs } from "./views/jobs.js";
 import { Log } from "./views/log.js";
@@ -24,6 +25,7 @@ const ROUTES = [
     [/^\/jobs\/((?:(?!-(?:\/|$))[^/]+\/)*(?!-$)[^/]+)$/, Job],
     [/^\/queue$/, Queue],
     [/^\/workers$/, Workers],
+    [/^\/events$/, Events],
     [/^\/tickets$/, Tickets],
     [/^\/tickets\/([^/]+)$/, Ticket],
     [/^\/tokens$/, Tokens],
@@ -34,6 +36,7 @@ const SECTIONS = [
     ["/", "Jobs", () => true],
     ["/queue", "Queue", ({ may }) => may.includes("read")],
     ["/workers", "Workers", ({ may }) => may.includes("read")],
+    ["/events", "Events", () => true],
     ["/tickets", "Set aside", ({ may }) => may.includes("read")],
     ["/tokens", "Tokens", ({ kind }) => kind !== "nobody"],
 ];
