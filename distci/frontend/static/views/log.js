@@ -11,7 +11,7 @@ export function Log({ place, parts: [job, number, task] }) {
     const attempt = place.query.get("attempt") || "";
     useTitle(`${task} · ${build}`);
     // The stream of the log tells when an attempt begins or ends: no other is needed.
-    const { body: found, problem } = useLive(addresses.task(build, task), null);
+    const { body: found } = useLive(addresses.task(build, task), null);
     const linked = Number(/^L([1-9][0-9]*)$/.exec(place.hash)?.[1] || 0);
     const title = html`<h1>${task} ${found ? html`<${State} state=${found.state} />` : null} <${Attempts} task=${found} attempt=${attempt} path=${addresses.log(build, task)} /></h1>`;
     return html`<div class="fill"><p class="trail"><a href="/">Jobs</a> / <a href=${addresses.job(job)}>${job}</a> / <a href=${addresses.query(addresses.build(build), { task })}>#${number}</a></p>
