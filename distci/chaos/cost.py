@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 from math import isfinite
@@ -22,8 +22,6 @@ TAKEN_OVER_S = 2.0
 
 OUTAGE_MIN_S = 0.5
 """Shorter times without any commit are not told from times in which nobody tried."""
-
-PERMIT_TAKEN = "others held a permit that it needs"
 
 Beats = Sequence[tuple[float, float]]
 """From when to when commits took that were made for no other purpose than to see whether anybody can."""
@@ -71,9 +69,11 @@ class Wait:
     thrown_away_s: float = 0.0
     """For how long there had been work on what others began anew."""
     taken_over_s: float | None = None
-    """From the fault until the ticket was in the queue again, with outages; None when its claim stood."""
+    """From the fault until the ticket was in the queue again, without outages; None when its claim stood."""
     meanwhile: Sequence[str] = ()
-    """What else made it longer, or may have: other faults, and a permit that was taken."""
+    """What else went wrong between the fault and its end."""
+    found_permit_taken: bool = False
+    """Whether the ticket had to wait for a permit besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,8 @@ class Cost:
     limit_s: float | None
     """What a wait should not exceed; None where there is no such promise."""
     over_limit: int
+    taken_over: Spread | None
+    """The part of a wait until the ticket was in the queue again; None where no claim was lost."""
     outage: Spread
     thrown_away: Spread
 
@@ -132,6 +134,7 @@ def costs(
             wait=Spread.of([wait.wait_s for wait in waits[sort]]),
             limit_s=limit_s if sort in LIMITED else None,
             over_limit=len(over.get(sort, ())),
+            taken_over=_spread([wait.taken_over_s for wait in waits[sort] if wait.taken_over_s is not None]),
             outage=Spread.of([wait.outage_s for wait in waits[sort]]),
             thrown_away=Spread.of([wait.thrown_away_s for wait in waits[sort]]),
         )
@@ -212,21 +215,31 @@ class _Story:
     def _of_claim(self, hit: Hit, token: str) -> Wait | None:
         next_token = paths.token(paths.ticket_of(token), paths.attempt_of(token) + 1)
         again = self._begun.get(next_token)
-        is_lost = again is not None and self._cause(token) is hit
-        span = (hit.began_s, again.started_s) if again and is_lost else self._held_up(hit, token)
-        if span is None:
-            return None
-        outage_s = sum(max(0.0, min(end_s, span[1]) - max(start_s, span[0])) for start_s, end_s in self._outages)
-        return Wait(
-            hit.fault.kind,
-            hit.process,
-            token,
-            span[1] - span[0] - outage_s,
-            outage_s,
-            hit.began_s - self._begun[token].started_s if is_lost else 0.0,
-            self._ended[token].started_s - hit.began_s if is_lost and token in self._ended else None,
-            [*self._meanwhile(hit, span[1]), *([PERMIT_TAKEN] if is_lost and next_token in self._parked else [])],
+        if again is None or not self._was_taken_over(token) or self._cause(token) is not hit:
+            span = self._held_up(hit, token)
+            return self._wait(hit, token, span) if span else None
+        return replace(
+            self._wait(hit, token, (hit.began_s, again.started_s)),
+            thrown_away_s=hit.began_s - self._begun[token].started_s,
+            taken_over_s=self._net_s(hit.began_s, self._ended[token].started_s),
+            found_permit_taken=next_token in self._parked,
         )
+
+    def _wait(self, hit: Hit, token: str, span: tuple[float, float]) -> Wait:
+        meanwhile = list(self._meanwhile(hit, span[1]))
+        return Wait(hit.fault.kind, hit.process, token, self._net_s(*span), self._outage_s(*span), meanwhile=meanwhile)
+
+    def _net_s(self, since_s: float, until_s: float) -> float:
+        return until_s - since_s - self._outage_s(since_s, until_s)
+
+    def _outage_s(self, since_s: float, until_s: float) -> float:
+        return sum(max(0.0, min(end_s, until_s) - max(start_s, since_s)) for start_s, end_s in self._outages)
+
+    def _was_taken_over(self, token: str) -> bool:
+        """Whether a claim was ended for its worker, and not by it, as when it parks its ticket."""
+        end = self._ended.get(token)
+        is_own = end is not None and end.process == self._begun[token].process
+        return end is not None and not (is_own and end.creates(paths.owner(token)) is None)
 
     def _cause(self, token: str) -> Hit:
         """The fault that a claim was lost by: the first one that its worker was not seen to have survived."""
@@ -272,6 +285,10 @@ class _Story:
         for other in self._hits:
             if other is not hit and other.began_s < until_s and other.ended_s + self._session_s > hit.began_s:
                 yield f"{other.fault.kind} of {other.process} at {other.began_s - hit.began_s:+.1f} s"
+
+
+def _spread(seconds: Sequence[float]) -> Spread | None:
+    return Spread.of(seconds) if seconds else None
 
 
 def _times(calls: Sequence[Call]) -> Sequence[tuple[float, float]]:

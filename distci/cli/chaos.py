@@ -197,7 +197,10 @@ def _print_costs(reports: Sequence[Report]) -> None:
     click.echo()
     print_records(
         found,
-        ("SEED", "FAULTS OF", "HIT", "WAIT MEDIAN", "WORST", "LIMIT", "OVER", "OUTAGE WORST", "THROWN AWAY", "WORST"),
+        (
+            *("SEED", "FAULTS OF", "HIT", "TAKEN OVER", "WORST", "WAIT", "WORST", "LIMIT", "OVER"),
+            *("OUTAGE", "WORST", "THROWN AWAY", "WORST"),
+        ),
         lambda row: _cost_row(*row),
         is_json=False,
     )
@@ -209,9 +212,18 @@ def _print_costs(reports: Sequence[Report]) -> None:
 
 
 def _cost_row(seed: int, sort: Sort, cost: Cost) -> Sequence[object]:
-    limit = "" if cost.limit_s is None else f"{cost.limit_s:.1f} s"
-    over = "" if cost.limit_s is None else cost.over_limit
-    return (seed, sort, cost.hits, *_both(cost.wait), limit, over, _both(cost.outage)[1], *_both(cost.thrown_away))
+    limit = ("", "") if cost.limit_s is None else (f"{cost.limit_s:.1f} s", cost.over_limit)
+    taken_over = ("", "") if cost.taken_over is None else _both(cost.taken_over)
+    return (
+        seed,
+        sort,
+        cost.hits,
+        *taken_over,
+        *_both(cost.wait),
+        *limit,
+        *_both(cost.outage),
+        *_both(cost.thrown_away),
+    )
 
 
 def _both(spread: Spread) -> tuple[str, str]:
@@ -221,5 +233,6 @@ def _both(spread: Spread) -> tuple[str, str]:
 def _explain_wait(seed: int, wait: Wait) -> Sequence[str]:
     taken_over = f", taken over after {wait.taken_over_s:.1f} s" if wait.taken_over_s is not None else ""
     outage = f" and {wait.outage_s:.1f} s in which nobody could commit" if wait.outage_s else ""
+    permit = ", and found its permit taken" if wait.found_permit_taken else ""
     line = f"seed {seed}: {wait.token} waited {wait.wait_s:.1f} s{outage} for the {wait.fault} of {wait.process}"
-    return [line + taken_over, *(f"  meanwhile: {other}" for other in wait.meanwhile)]
+    return [line + taken_over + permit, *(f"  meanwhile: {other}" for other in wait.meanwhile)]

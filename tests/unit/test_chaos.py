@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distci.chaos.checker import Evidence, check
-from distci.chaos.cost import PERMIT_TAKEN, Cost, Sort, Spread, Wait, costs
+from distci.chaos.cost import Cost, Sort, Spread, Wait, costs
 from distci.chaos.faults import Hit
 from distci.chaos.findings import PROMISES, Violation, explain
 from distci.chaos.history import Commit, History, Put, read, settled
@@ -208,7 +208,7 @@ class TestCost:
 
         assert sort is Sort.KILL
         assert (cost.hits, cost.wait, cost.thrown_away) == (1, Spread(3.5, 3.5), Spread(2.0, 2.0))
-        assert (cost.limit_s, cost.over_limit) == (4.0, 0)
+        assert (cost.limit_s, cost.over_limit, cost.taken_over) == (4.0, 0, Spread(3.0, 3.0))
 
     def test_waits_over_the_limit_are_named_with_all_that_went_wrong_meanwhile(self) -> None:
         life = [posted(1), claimed(2), taken_over(8, process="v"), claimed(9, AGAIN), finished(10, AGAIN)]
@@ -243,6 +243,7 @@ class TestCost:
         found = costs(hits, life, 2.0, beats=beats).by_sort
 
         assert (found[Sort.KILL].wait, found[Sort.KILL].outage) == (Spread(3.0, 3.0), Spread(2.0, 2.0))
+        assert found[Sort.KILL].taken_over == Spread(2.0, 2.0)
         assert found[Sort.SERVER].wait == Spread(2.0, 2.0)
 
     def test_times_without_a_quorum_that_meet_are_counted_once(self) -> None:
@@ -287,7 +288,28 @@ class TestCost:
 
         (found,) = costs([self.hit(Kind.KILL)], [*self.TAKEN_OVER[:3], waits, begins], 2.0).over_limit
 
-        assert (found.taken_over_s, found.wait_s, found.meanwhile) == (3.0, 5.0, [PERMIT_TAKEN])
+        assert (found.taken_over_s, found.wait_s, found.found_permit_taken) == (3.0, 5.0, True)
+
+    def test_a_claim_whose_own_worker_parked_its_ticket_was_not_taken_over(self) -> None:
+        end = transactions.end(Running(TICKET, "w", ""))
+        parked = Create(f"{paths.PARKED}/p/{AGAIN.name()}")
+        life = [
+            posted(1),
+            claimed(2),
+            commit(5, *end, parked),
+            commit(9, Delete(parked.path), *claimed(9, AGAIN).operations[1:]),
+        ]
+
+        sort, cost = self.one([self.hit(Kind.PAUSE)], life)
+
+        assert (sort, cost.wait, cost.taken_over) == (Sort.PAUSE, Spread(0.5, 0.5), None)
+
+    def test_a_claim_that_its_worker_reclaimed_from_itself_was_lost(self) -> None:
+        life = [posted(1), claimed(2), taken_over(8), claimed(9, AGAIN), finished(10, AGAIN)]
+
+        _, cost = self.one([self.hit(Kind.LONG_PAUSE, ended_s=7.0)], life)
+
+        assert (cost.wait, cost.taken_over) == (Spread(5.0, 5.0), Spread(4.0, 4.0))
 
     def test_a_cut_from_the_store_costs_what_the_first_write_had_to_wait_for(self) -> None:
         puts = [
@@ -318,7 +340,7 @@ class TestCost:
 
         assert self.one([cut], life, tried=[*life, vain]) == (
             Sort.LINK,
-            Cost(1, Spread(2.0, 2.0), 4.0, 0, Spread(0.0, 0.0), Spread(0.0, 0.0)),
+            Cost(1, Spread(2.0, 2.0), 4.0, 0, None, Spread(0.0, 0.0), Spread(0.0, 0.0)),
         )
         killed = [*life[:2], finished(6.5, outcome="pending")]
         assert self.one([cut], killed, tried=[*killed, vain])[1].wait == Spread(1.5, 1.5)
