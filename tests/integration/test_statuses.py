@@ -221,6 +221,7 @@ def test_the_end_of_a_build_is_told_when_its_beginning_has_been(
     gate.touch()
 
     assert system.ci.builds.wait(build, 30).is_archived
+    wait_until(lambda: "parked" in [view.place for view in system.ci.tickets.list()])
     assert told.requests == 1
     told.let_go.set()
     wait_until(lambda: is_quiet(system))
