@@ -366,7 +366,8 @@ def download(folder: Path) -> None:
         for what, address in (("front end", url), ("nginx and a front end", nginx.url)):
             per_s = _download_mb_per_s(address, token, artifact.sha256, nginx.authority)
             show(f"artifact of {LARGE_GIB} GiB through {what}", f"{per_s:.0f} MB/s", "no limit")
-        show("... memory of the front end at its peak", f"{_resident_mib(front_end, 'VmHWM'):.0f} MiB", "under 200 MB")
+            peak_mib = _resident_mib(front_end, "VmHWM")
+            show("... memory of the front end at its peak", f"{peak_mib:.0f} MiB", "under 200 MB")
 
 
 def _publish(ci: distci.DistCI, folder: Path) -> None:
