@@ -27,7 +27,7 @@ from distci.artifacts import Artifact, Artifacts
 from distci.attempts import Input
 from distci.console import LOG_BYTES_MAX
 from distci.errors import ClaimLost, Forbidden, IllegalTransition, Invalid, NoSuchTask
-from distci.lifecycle import Lifecycle, LiveBuild, build_of
+from distci.lifecycle import CONTROL_KIND, Lifecycle, LiveBuild, build_of
 from distci.model import BuildId, Json, Outcome, Plan, Task, TaskState, Verdict
 from distci.protocol import leases
 from distci.protocol.choosing import Turns
@@ -77,7 +77,9 @@ class Gateway:
         self._turns = Turns()
 
     def ask(self, caller: Caller, offer: Offer, key: str, project: str, woken: Event) -> Asking:
-        """Ask for a task that this offer suits, of a job within a project (all where that is empty)."""
+        """Ask for a task that this offer suits, of a job within a project (all where that is empty). Invalid for ``control``, which is no task."""
+        if CONTROL_KIND in offer.kinds:
+            raise Invalid(f"{CONTROL_KIND} is for workers that reach the tree")
 
         def takes(ticket: Ticket) -> bool:
             return "task" in ticket.body and is_of(ticket, project)
@@ -129,6 +131,11 @@ class Asking:
         self._caller = caller
         self._request = request
         self._claimer = claimer
+
+    def begin(self) -> Attempt | None:
+        """Let the worker be known as a live one; then as :meth:`served`. Forbidden when it was told to take nothing more."""
+        self._request.join()
+        return self.served()
 
     def served(self) -> Attempt | None:
         """What this request was given before, whoever served it. ClaimLost when that is over."""

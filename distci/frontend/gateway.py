@@ -189,7 +189,7 @@ class Desk:
 
     async def _wait(self, asking: Asking, woken: Woken, wait_s: float) -> Attempt | None:
         until = anyio.current_time() + wait_s
-        attempt = await self._run(asking.served)
+        attempt = await self._run(asking.begin)
         while attempt is None:
             woken.begin()
             attempt, pause_s = await self._run(asking.look)

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distci.coordination.port import Operation, Stat
-from distci.errors import CoordinationUnavailable
+from distci.coordination.port import Create, Operation, Stat, Write
+from distci.errors import CoordinationUnavailable, Forbidden
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.claims import Claim
-from distci.protocol.records import Offer, Running, Ticket
+from distci.protocol.members import describe
+from distci.protocol.records import Offer, Running, Ticket, from_bytes, to_bytes
 from distci.protocol.tickets import DAY_S, Tickets
+from distci.protocol.tree import Tree
 
 LEASE_S = 60.0
 """For how long a claim stands that nobody renews. Sweepers leave it alone a little longer, as with all that is overdue."""
@@ -96,6 +98,20 @@ class Request(Spokesman):
     def beside(self, running: Running) -> Sequence[Operation]:
         return transactions.remember(self._cause, self._today, running.ticket.token)
 
+    def join(self) -> None:
+        """Stand among the live workers for a lease. Forbidden when it was told to take nothing more, for as long as it goes on asking."""
+        tree, path = self.tickets.tree, paths.worker(self._worker)
+        document = describe(self.offer, 1, "", "", tree.speaks) | {"lease_s": LEASE_S}
+        node = tree.coordination.read(path)
+        is_drained = node is not None and bool(from_bytes(node.data, path).get("drain"))
+        data = to_bytes(document | {"drain": True} if is_drained else document)
+        if node is None:
+            tree.commit(Create(path, data))
+        elif node.data != data or not _is_young(tree, node.stat):
+            tree.commit(Write(path, data, node.version))
+        if is_drained:
+            raise Forbidden(f"worker {self._worker} shall take nothing more, and may end")
+
     def served(self) -> str | None:
         """The token of the claim that this request was given, by whomever; None as yet."""
         coordination = self.tickets.tree.coordination
@@ -131,14 +147,23 @@ class Standing:
 
     def renew(self, tickets: Tickets) -> bool:
         """Let its lease begin anew; False when it does not stand any more. May be repeated."""
-        if tickets.tree.now_ms() - self.stat.modified_ms < RENEW_AFTER_S * 1000:
+        if _is_young(tickets.tree, self.stat):
             return True
-        done = tickets.tree.commit(transactions.renew(self.running))
+        path = paths.worker(self.running.worker)
+        node = tickets.tree.coordination.read(path)
+        # What its worker is known to be able to do stays known as long as it works.
+        also = [Write(path, node.data, node.version)] if node else []
+        done = tickets.tree.commit(transactions.renew(self.running), hints=also)
         if done.unknown:
             raise CoordinationUnavailable(
                 f"whether claim {self.running.ticket.token} was renewed is not known; try again"
             )
         return done.committed
+
+
+def _is_young(tree: Tree, stat: Stat) -> bool:
+    """Whether what has a lease was renewed so lately that it need not be again."""
+    return tree.now_ms() - stat.modified_ms < RENEW_AFTER_S * 1000
 
 
 def standing(tickets: Tickets, token: str) -> Standing | None:

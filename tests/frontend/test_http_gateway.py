@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 import requests
-from frontends import BUILD, Stage, problem, raw, shell
+from frontends import BUILD, Api, Stage, problem, raw, shell
 from gateways import Hand, Lab
 from waiting import wait_until
 
 from distci.model import BuildId, TaskState
 from distci.protocol import paths
 from distci.protocol.leases import standing
+from distci.protocol.members import drain
 from distci.store.port import objects
 
 WORKER = Path(__file__).parents[2] / "docs" / "examples" / "worker.sh"
@@ -140,6 +141,26 @@ def idle(stage: Stage) -> list[str]:
     """Who waits to be woken for a task."""
     offers = [name for name in stage.ci.coordination.children(paths.IDLE) if name.startswith("shell")]
     return [worker for offer in offers for worker in stage.ci.coordination.children(f"{paths.IDLE}/{offer}")]
+
+
+class TestSeen:
+    def test_a_worker_is_live_while_it_asks_or_works_and_can_be_drained(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        lab.start(shell("true"))
+        hand = lab.claimed(labels=["os=linux"], name="bench-3")
+        [seen] = [worker for worker in stage.ci.status.workers() if "@" in worker.name]
+        assert seen.name.startswith("bench-3@")
+        assert (seen.offer.kinds, seen.offer.labels, seen.holds) == (("shell",), ("os=linux",), [hand.token])
+        drain(stage.ci.tickets, seen.name)
+        problem(lab.claim(name="bench-3"), 403, "Forbidden")
+        assert hand.complete().status_code == 200
+
+    def test_control_is_not_given_out(self, local: Stage) -> None:
+        """Whoever serves it sweeps, and shares that with all others who do."""
+        lab = Lab(local)
+        token = local.ci.access.create_worker_token("bold", ["control"]).text
+        problem(Api(lab.url, token).post("/claims", json={"kinds": ["control"]}), 422, "Invalid")
+        assert [worker.name for worker in local.ci.status.workers()] == ["control-control"]
 
 
 class TestFence:
