@@ -138,21 +138,20 @@ class Asking:
         return self.served()
 
     def served(self) -> Attempt | None:
-        """What this request was given before, whoever served it. ClaimLost when that is over."""
+        """What this request was given before, whoever served it, if it stands."""
         token = self._request.served()
-        if token is None:
-            return None
-        found = leases.standing(self._gateway.tickets, token)
-        if found is None:
-            raise ClaimLost(f"this request was given claim {token}, which is over; ask with another key")
-        return Attempt(self._gateway, found)
+        return self._attempt(token) if token else None
 
     def look(self) -> tuple[Attempt | None, float]:
         """What could be claimed; or how many seconds to wait to be woken before the next look."""
         claim, wait_s = self._claimer.look()
         if claim is not None:
             return self._attempt(claim.token), 0.0
-        return (None, wait_s) if self._request.is_willing else (self.served(), wait_s)
+        if self._request.is_willing:
+            return None, wait_s
+        # Another process has served this request meanwhile.
+        self._request.is_willing = True
+        return self.served(), wait_s
 
     def close(self) -> None:
         """Let nobody wake this worker any more."""

@@ -16,7 +16,7 @@ from distci.errors import CoordinationUnavailable, Invalid, InvalidDocument
 from distci.protocol import choosing, outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim, Holder
 from distci.protocol.outcomes import GivesUp, Truth
-from distci.protocol.records import Control, Offer, Running, Ticket
+from distci.protocol.records import Control, Offer, Ticket
 from distci.protocol.tree import Done
 
 UNWOKEN_POLL_S = 2.0
@@ -74,9 +74,6 @@ class Claimant(Holder, Protocol):
 
     def hold(self, ticket: Ticket, slots: Sequence[tuple[str, int]]) -> Claim:
         """Know of a claim before it can exist."""
-
-    def beside(self, running: Running) -> Sequence[Operation]:
-        """What else is true once the claim is its own."""
 
 
 class Claimer:
@@ -344,7 +341,7 @@ class Claimer:
 
     def _commit(self, ticket: Ticket, slots: Sequence[tuple[str, int]], queued_at: str, control: int) -> Claim | None:
         claim = self._member.hold(ticket, slots)
-        operations = [*transactions.claim(claim.running, queued_at, control), *self._member.beside(claim.running)]
+        operations = transactions.claim(claim.running, queued_at, control)
         idle_change = self._idle_change()
         hints = [*idle_change, *self._baton(ticket)]
         settled: Done | Truth | None = None

@@ -4,8 +4,8 @@ A member's claim lives as long as its session. Here nobody's session may carry i
 next call. So the heartbeat's node lasts, and the record says for how long the claim stands unless it is renewed: its *lease*, by the
 tree's own times. Sweepers take it away after that, as they do with work that hangs; the fence, and all else, is as for every claim.
 
-A ticket is asked for with a *key*. The transaction that claims remembers it with the token, as the cause of a build is remembered: so whoever asks
-again with the same key, after an answer that was lost, is given that same claim, also by a process that never heard of the first time.
+A ticket is asked for with a *key*, whose node is made and deleted with the claim's record. So whoever asks again with the same key, after an answer
+that was lost, is given that same claim, also by a process that never heard of the first time; and of two that are asked at once one is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from distci.protocol import outcomes, paths, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.members import describe
 from distci.protocol.records import Offer, Running, Ticket, from_bytes, to_bytes
-from distci.protocol.tickets import DAY_S, Tickets
+from distci.protocol.tickets import Tickets
 from distci.protocol.tree import Tree
 
 LEASE_S = 60.0
@@ -95,9 +95,6 @@ class Request(Spokesman):
         self._held = None
         self.is_willing = not is_stray and self.served() is None
 
-    def beside(self, running: Running) -> Sequence[Operation]:
-        return transactions.remember(self._cause, self._today, running.ticket.token)
-
     def join(self) -> None:
         """Stand among the live workers for a lease. Forbidden when it was told to take nothing more, for as long as it goes on asking."""
         tree, path = self.tickets.tree, paths.worker(self._worker)
@@ -113,21 +110,11 @@ class Request(Spokesman):
             raise Forbidden(f"worker {self._worker} shall take nothing more, and may end")
 
     def served(self) -> str | None:
-        """The token of the claim that this request was given, by whomever; None as yet."""
+        """The token of the claim that this request was given, by whomever; None as yet, and when that is over."""
         coordination = self.tickets.tree.coordination
         coordination.sync()
-        for day in (self._today, self._today - 1, self._today + 1):
-            if node := coordination.read(paths.once(day, self._cause)):
-                return node.data.decode()
-        return None
-
-    @property
-    def _cause(self) -> str:
-        return f"claim {self._worker} {self._key}"
-
-    @property
-    def _today(self) -> int:
-        return int(self.tickets.clock() // DAY_S)
+        node = coordination.read(paths.claim_key(self._worker, self._key))
+        return node.data.decode() if node else None
 
 
 @dataclass(frozen=True, slots=True)

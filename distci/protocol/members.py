@@ -158,10 +158,6 @@ class Member:
         """Whether it may have a ticket that its offer suits: any."""
         return True
 
-    def beside(self, running: Running) -> Sequence[Operation]:
-        """What else is true once the claim is its own: nothing."""
-        return ()
-
     @property
     def is_willing(self) -> bool:
         """Whether it takes tickets: it is neither drained nor resting."""

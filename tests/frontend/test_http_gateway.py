@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import signal
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -76,7 +75,7 @@ class TestClaiming:
             lab.start(shell("true", "one"), shell("true", "two", needs=[]))
             told = [answer.result().json() for answer in asked]
         assert told[0] == told[1]
-        assert lab.claim(key="other", wait_s=0).status_code == 201
+        assert lab.claim(key="other").status_code == 201
 
     def test_who_waits_is_woken(self, stage: Stage) -> None:
         lab = Lab(stage)
@@ -119,12 +118,15 @@ class TestClaiming:
         assert lab.claim(wait_s=1).status_code == 204
         assert lab.claimed(labels=["os=linux"]).told["labels"] == ["os=linux"]
 
-    def test_a_key_whose_claim_is_over_is_refused(self, local: Stage) -> None:
+    def test_nothing_is_left_of_a_key_whose_claim_is_over(self, local: Stage) -> None:
         lab = Lab(local)
         lab.start(shell("true"))
         hand = lab.claimed(key="k")
         take_away(local, hand.token)
-        problem(lab.claim(key="k"), 409, "ClaimLost")
+        again = lab.claimed(key="k")
+        assert again.told["attempt"] == 2
+        again.complete()
+        assert list(local.ci.coordination.children(f"{paths.OWNERS}/keys")) == []
 
 
 def state_of(stage: Stage, build: BuildId, task: str = "say") -> TaskState | None:
@@ -430,8 +432,7 @@ class TestWorker:
                 environment={"GO": str(stage.folder / "go")},
             ),
         )
-        workers = [self.start(stage, lab, front) for front in (0, 1)]
-        try:
+        with lab.worker(WORKER, 0), lab.worker(WORKER, 1):
             wait_until(lambda: b"begun" in printed(stage, build))
             lab.kill(0)
             (stage.folder / "go").touch()
@@ -439,18 +440,9 @@ class TestWorker:
                 # It was the worker whose only front end is gone: it waits for it, and goes on when it is back.
                 lab.start_again(0)
             view = stage.end(build)
-        finally:
-            for worker in workers:
-                os.killpg(worker.pid, signal.SIGTERM)
-                worker.wait(30)
         assert (view.result, view.task("say").attempts[-1]["exit_status"]) == ("failed", 4)
         assert b"".join(stage.ci.builds.log(build, "say")) == b"begun\nit's made\n"
         assert view.task("say").attempts[-1]["attempt"] == 1
-
-    def start(self, stage: Stage, lab: Lab, front: int) -> subprocess.Popen[bytes]:
-        environment = {"PATH": os.environ["PATH"], "DISTCI_URL": lab.apis[front].url, "DISTCI_TOKEN": lab.token}
-        with (stage.folder / f"worker-{front}.log").open("wb") as log:
-            return subprocess.Popen([WORKER], env=environment, stdout=log, stderr=log, start_new_session=True)
 
     def test_it_is_as_short_as_it_is_said_to_be(self) -> None:
         assert len(WORKER.read_text().splitlines()) < 40

@@ -78,7 +78,7 @@ def test_what_a_task_left_comes_in(nodes: Mapping[bytes, Node], compress: str) -
     with tempfile.TemporaryDirectory() as folders:
         lab = fresh(Path(folders))
         make(lab.folder / "left", nodes)
-        told = ["tar", "-C", lab.folder / "left", "-cf", "-", *filter(None, [compress]), "."]
+        told = ["tar", "-C", str(lab.folder / "left"), "-cf", "-", *filter(None, [compress]), "."]
         tar = subprocess.run(told, check=True, capture_output=True).stdout
         assert lab.restored(lab.read(tar)) == nodes
 
