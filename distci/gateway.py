@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ from distci import attempts, tarballs
 from distci.artifacts import Artifact, Artifacts
 from distci.attempts import Input
 from distci.console import LOG_BYTES_MAX
-from distci.errors import ClaimLost, Forbidden, IllegalTransition, Invalid, NoSuchTask
+from distci.errors import ClaimLost, CoordinationUnavailable, Forbidden, IllegalTransition, Invalid, NoSuchTask
 from distci.lifecycle import CONTROL_KIND, Lifecycle, LiveBuild, build_of
 from distci.model import BuildId, Json, Outcome, Plan, Task, TaskState, Verdict
 from distci.protocol import leases
@@ -57,6 +58,8 @@ class Caller:
     id: str
     """Of its token: nobody else may speak of what it has claimed."""
     name: str
+    host: str = ""
+    """Where it is, as far as that is known."""
 
     @property
     def worker(self) -> str:
@@ -84,7 +87,9 @@ class Gateway:
         def takes(ticket: Ticket) -> bool:
             return "task" in ticket.body and is_of(ticket, project)
 
-        request = Request(self.tickets, caller.worker, offer, key, takes=takes, is_choosy=bool(project))
+        request = Request(
+            self.tickets, caller.worker, offer, key, host=caller.host, takes=takes, is_choosy=bool(project)
+        )
         claimer = Claimer(request, woken, self._turns, Deadline(leases.PATIENCE_S))
         return Asking(self, caller, request, claimer)
 
@@ -133,9 +138,11 @@ class Asking:
         self._claimer = claimer
 
     def begin(self) -> Attempt | None:
-        """Let the worker be known as a live one; then as :meth:`served`. Forbidden when it was told to take nothing more."""
-        self._request.join()
-        return self.served()
+        """As :meth:`served`; where that is nothing, let the worker be known as a live one. Forbidden when it was told to take nothing more."""
+        found = self.served()
+        if found is None:
+            self._request.join()
+        return found
 
     def served(self) -> Attempt | None:
         """What this request was given before, whoever served it, if it stands."""
@@ -154,9 +161,10 @@ class Asking:
         return self.served(), wait_s
 
     def close(self) -> None:
-        """Let nobody wake this worker any more."""
+        """Let nobody wake this worker any more. If the tree cannot be told, somebody may in vain, until our session ends."""
         if self._claimer.is_idle:
-            self._claimer.close()
+            with suppress(CoordinationUnavailable):
+                self._claimer.close()
 
     def _attempt(self, token: str) -> Attempt | None:
         found = leases.standing(self._gateway.tickets, token)

@@ -26,6 +26,7 @@ from distci.access import Action, Worker
 from distci.app import DistCI
 from distci.errors import Forbidden
 from distci.frontend import bodies, etags
+from distci.frontend.access import origin_of
 from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
 from distci.frontend.artifacts import artifact_content
 from distci.frontend.builds import BUILD, address
@@ -185,7 +186,8 @@ class Desk:
             )
         name = wanted.get("name") or (worker.label if NAME.fullmatch(worker.label) else "worker")
         key = call.headers.get("idempotency-key") or uuid.uuid4().hex
-        return self._gateway.ask(Caller(worker.id, name), offer, key, worker.project, woken)
+        caller = Caller(worker.id, name, origin_of(call.request))
+        return self._gateway.ask(caller, offer, key, worker.project, woken)
 
     async def _wait(self, asking: Asking, woken: Woken, wait_s: float) -> Attempt | None:
         until = anyio.current_time() + wait_s

@@ -67,6 +67,7 @@ class Request(Spokesman):
         offer: Offer,
         key: str,
         *,
+        host: str = "",
         takes: Callable[[Ticket], bool] = lambda ticket: True,
         is_choosy: bool = False,
     ) -> None:
@@ -79,6 +80,7 @@ class Request(Spokesman):
         self.wakes = not is_choosy
         self.is_willing = True
         self._worker = worker
+        self._host = host
         self._key = key
         self._held: Claim | None = None
 
@@ -98,7 +100,7 @@ class Request(Spokesman):
     def join(self) -> None:
         """Stand among the live workers for a lease. Forbidden when it was told to take nothing more, for as long as it goes on asking."""
         tree, path = self.tickets.tree, paths.worker(self._worker)
-        document = describe(self.offer, 1, "", "", tree.speaks) | {"lease_s": LEASE_S}
+        document = describe(self.offer, 1, self._host, "", tree.speaks) | {"lease_s": LEASE_S}
         node = tree.coordination.read(path)
         is_drained = node is not None and bool(from_bytes(node.data, path).get("drain"))
         data = to_bytes(document | {"drain": True} if is_drained else document)

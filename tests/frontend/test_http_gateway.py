@@ -153,6 +153,7 @@ class TestSeen:
         [seen] = [worker for worker in stage.ci.status.workers() if "@" in worker.name]
         assert seen.name.startswith("bench-3@")
         assert (seen.offer.kinds, seen.offer.labels, seen.holds) == (("shell",), ("os=linux",), [hand.token])
+        assert seen.host == "127.0.0.1"
         drain(stage.ci.tickets, seen.name)
         problem(lab.claim(name="bench-3"), 403, "Forbidden")
         assert hand.complete().status_code == 200
