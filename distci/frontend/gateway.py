@@ -36,6 +36,7 @@ from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
 from distci.model import Json, Outcome, Verdict
 from distci.process import NAME
+from distci.protocol.claiming import LEFT_TO_OTHERS_S
 from distci.protocol.leases import LEASE_S
 from distci.protocol.records import Offer
 from distci.store.sources import stream_of
@@ -190,12 +191,15 @@ class Desk:
         return self._gateway.ask(caller, offer, key, worker.project, woken)
 
     async def _wait(self, asking: Asking, woken: Woken, wait_s: float) -> Attempt | None:
-        until = anyio.current_time() + wait_s
+        began = anyio.current_time()
         attempt = await self._look(asking.begin)
         while attempt is None:
             woken.begin()
             attempt, pause_s = await self._look(asking.look)
-            left_s = until - anyio.current_time()
+            if 0 < pause_s <= LEFT_TO_OTHERS_S:
+                # There are tickets that others were woken for. Were they not waited for, who never waits would never have one.
+                wait_s = max(wait_s, 2 * LEFT_TO_OTHERS_S)
+            left_s = began + wait_s - anyio.current_time()
             if attempt is None and left_s <= 0:
                 # Another front end may have answered it meanwhile.
                 return await self._look(asking.served)

@@ -203,7 +203,7 @@ class Claimer:
         if not self._member.is_willing:
             return None, 0.0
         if not self._member.wakes:
-            return None, UNWOKEN_POLL_S
+            return None, LEFT_TO_OTHERS_S if self._seen else UNWOKEN_POLL_S
         if not self._go_idle():
             return None, 0.0
         claim = self._claim_one()

@@ -17,10 +17,13 @@ from frontends import BUILD, Api, Stage, problem, raw, shell
 from gateways import Hand, Lab
 from waiting import wait_until
 
+from distci.coordination.port import Create
 from distci.model import BuildId, TaskState
 from distci.protocol import paths
 from distci.protocol.leases import standing
 from distci.protocol.members import drain
+from distci.protocol.records import Ticket
+from distci.protocol.transactions import post
 from distci.store.port import objects
 
 WORKER = Path(__file__).parents[2] / "docs" / "examples" / "worker.sh"
@@ -85,6 +88,16 @@ class TestClaiming:
             lab.start(shell("true"))
             assert asked.result().status_code == 201
         wait_until(lambda: idle(stage) == [])
+
+    def test_who_never_waits_is_given_what_somebody_else_was_woken_for(self, local: Stage) -> None:
+        lab = Lab(local)
+        ticket = Ticket("left", "shell", {"build": "team/hello#1", "task": "say"})
+        local.ci.coordination.commit(
+            *(Create(path) for path in (ticket.pool, paths.front_row(ticket.pool))),
+            post(local.ci.tickets.stamped(ticket), paths.front_row(ticket.pool), paths.worker_tag("dead")),
+        )
+        # Its build is not there, of which it hears only once it has the claim.
+        problem(lab.claim(wait_s=0), 409, "ClaimLost")
 
     def test_who_hangs_up_is_waited_for_no_more(self, local: Stage) -> None:
         lab = Lab(local)
