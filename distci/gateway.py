@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,8 @@ from distci import attempts, tarballs
 from distci.artifacts import Artifact, Artifacts
 from distci.attempts import Input
 from distci.console import LOG_BYTES_MAX
-from distci.errors import ClaimLost, Forbidden, IllegalTransition, Invalid, NoSuchTask
-from distci.lifecycle import Lifecycle, LiveBuild, build_of
+from distci.errors import ClaimLost, CoordinationUnavailable, Forbidden, IllegalTransition, Invalid, NoSuchTask
+from distci.lifecycle import CONTROL_KIND, Lifecycle, LiveBuild, build_of
 from distci.model import BuildId, Json, Outcome, Plan, Task, TaskState, Verdict
 from distci.protocol import leases
 from distci.protocol.choosing import Turns
@@ -57,6 +58,8 @@ class Caller:
     id: str
     """Of its token: nobody else may speak of what it has claimed."""
     name: str
+    host: str = ""
+    """Where it is, as far as that is known."""
 
     @property
     def worker(self) -> str:
@@ -77,12 +80,16 @@ class Gateway:
         self._turns = Turns()
 
     def ask(self, caller: Caller, offer: Offer, key: str, project: str, woken: Event) -> Asking:
-        """Ask for a task that this offer suits, of a job within a project (all where that is empty)."""
+        """Ask for a task that this offer suits, of a job within a project (all where that is empty). Invalid for ``control``, which is no task."""
+        if CONTROL_KIND in offer.kinds:
+            raise Invalid(f"{CONTROL_KIND} is for workers that reach the tree")
 
         def takes(ticket: Ticket) -> bool:
             return "task" in ticket.body and is_of(ticket, project)
 
-        request = Request(self.tickets, caller.worker, offer, key, takes=takes, is_choosy=bool(project))
+        request = Request(
+            self.tickets, caller.worker, offer, key, host=caller.host, takes=takes, is_choosy=bool(project)
+        )
         claimer = Claimer(request, woken, self._turns, Deadline(leases.PATIENCE_S))
         return Asking(self, caller, request, claimer)
 
@@ -130,27 +137,34 @@ class Asking:
         self._request = request
         self._claimer = claimer
 
-    def served(self) -> Attempt | None:
-        """What this request was given before, whoever served it. ClaimLost when that is over."""
-        token = self._request.served()
-        if token is None:
-            return None
-        found = leases.standing(self._gateway.tickets, token)
+    def begin(self) -> Attempt | None:
+        """As :meth:`served`; where that is nothing, let the worker be known as a live one. Forbidden when it was told to take nothing more."""
+        found = self.served()
         if found is None:
-            raise ClaimLost(f"this request was given claim {token}, which is over; ask with another key")
-        return Attempt(self._gateway, found)
+            self._request.join()
+        return found
+
+    def served(self) -> Attempt | None:
+        """What this request was given before, whoever served it, if it stands."""
+        token = self._request.served()
+        return self._attempt(token) if token else None
 
     def look(self) -> tuple[Attempt | None, float]:
         """What could be claimed; or how many seconds to wait to be woken before the next look."""
         claim, wait_s = self._claimer.look()
         if claim is not None:
             return self._attempt(claim.token), 0.0
-        return (None, wait_s) if self._request.is_willing else (self.served(), wait_s)
+        if self._request.is_willing:
+            return None, wait_s
+        # Another process has served this request meanwhile.
+        self._request.is_willing = True
+        return self.served(), wait_s
 
     def close(self) -> None:
-        """Let nobody wake this worker any more."""
+        """Let nobody wake this worker any more. If the tree cannot be told, somebody may in vain, until our session ends."""
         if self._claimer.is_idle:
-            self._claimer.close()
+            with suppress(CoordinationUnavailable):
+                self._claimer.close()
 
     def _attempt(self, token: str) -> Attempt | None:
         found = leases.standing(self._gateway.tickets, token)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import requests
 from frontends import Api, Stage
 
 from distci.isolation.host import HostIsolation
+from distci.isolation.port import Command
 from distci.model import BuildId
 from distci.process import Post, WorkerProcess
 
@@ -49,6 +54,28 @@ class Lab:
         answer = self.claim(front, **more)
         assert answer.status_code == 201, answer.text
         return Hand(self, answer.json(), front)
+
+    @contextmanager
+    def worker(self, program: Path, front: int) -> Iterator[None]:
+        """A program of its own that knows this front end; ended with all that it has started."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "DISTCI_URL": self.apis[front].url,
+            "DISTCI_TOKEN": self.token,
+        }
+        command = Command([str(program)], self.stage.folder, environment, "worker")
+        stop = Event()
+        with (self.stage.folder / f"worker-{front}.log").open("wb") as log, ThreadPoolExecutor(1) as thread:
+
+            def note(data: bytes) -> None:
+                log.write(data)
+
+            ended = thread.submit(HostIsolation().run, command, note, stop)
+            try:
+                yield
+            finally:
+                stop.set()
+            ended.result()
 
     def kill(self, front: int) -> None:
         """A front end, by SIGKILL."""

@@ -37,10 +37,12 @@ def _tried(stage: Stage, case: Case) -> Verdict:
     stage.start_front_ends()
     stage.relay.begin(Weather())
     try:
-        with stage.worker():
-            return Verdict(case.name, True, case.expected, case.play(stage))
-    except Unmet as unmet:
-        return Verdict(case.name, False, case.expected, str(unmet))
+        with stage.worker() as ended:
+            try:
+                return Verdict(case.name, True, case.expected, case.play(stage))
+            except Unmet as unmet:
+                died = f"; the program has ended: {ended.result().describe()}" if ended.done() else ""
+                return Verdict(case.name, False, case.expected, f"{unmet}{died}")
     finally:
         # What a broken worker has left must not be the next one's.
         for build in stage.ci.lifecycle.live_builds():

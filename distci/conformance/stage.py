@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from threading import Event
 from time import monotonic
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from distci.builds import BuildView
 from distci.chaos.daemon import Daemon, free_ports
 from distci.chaos.waiting import wait_until
 from distci.conformance.relay import Relay
+from distci.isolation.port import Command, Ended
 from distci.lifecycle import CONTROL_KIND
 from distci.model import BuildId
 from distci.process import Post, WorkerProcess
@@ -93,37 +94,29 @@ class Stage:
             daemon.kill()
 
     @contextmanager
-    def worker(self) -> Iterator[None]:
-        """The program as it runs; killed at the end with all that it has started and not hidden."""
+    def worker(self) -> Iterator[Future[Ended]]:
+        """The program as it runs, and how it ended if it has; ended in the end, with all that it has started."""
         environment = {
             **self.options.environment,
             "DISTCI_URL": self.relay.url,
             "DISTCI_TOKEN": self.token,
             "DISTCI_KIND": self.options.kind,
         }
-        with (self.options.folder / "worker.log").open("ab") as log:
-            process = subprocess.Popen(
-                self.options.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-            )
-        try:
-            yield
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(END_TIME_MAX_S)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, SIGKILL)
-            process.wait()
-            # Until the front ends know that nobody waits for a ticket any more, they might give one away.
-            wait_until(
-                lambda: not any(offer.accepts(self.options.kind, ()) for offer in self.ci.tickets.waking.offers())
-            )
+        command = Command(self.options.command, Path.cwd(), environment, "worker", grace_s=END_TIME_MAX_S)
+        stop = Event()
+        with (self.options.folder / "worker.log").open("ab", buffering=0) as log, ThreadPoolExecutor(1) as thread:
+
+            def note(data: bytes) -> None:
+                log.write(data)
+
+            ended = thread.submit(open_isolation().run, command, note, stop)
+            try:
+                yield ended
+            finally:
+                stop.set()
+        # Until the front ends know that nobody waits for a ticket any more, they might give one away.
+        waking, kind = self.ci.tickets.waking, self.options.kind
+        wait_until(lambda: not any(offer.accepts(kind, ()) for offer in waking.offers()))
 
     def start(self, *tasks: Mapping[str, Any]) -> BuildId:
         """Have a build of these tasks run, all of the worker's kind."""

@@ -26,6 +26,7 @@ from distci.access import Action, Worker
 from distci.app import DistCI
 from distci.errors import Forbidden
 from distci.frontend import bodies, etags
+from distci.frontend.access import origin_of
 from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
 from distci.frontend.artifacts import artifact_content
 from distci.frontend.builds import BUILD, address
@@ -35,6 +36,7 @@ from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
 from distci.model import Json, Outcome, Verdict
 from distci.process import NAME
+from distci.protocol.claiming import LEFT_TO_OTHERS_S
 from distci.protocol.leases import LEASE_S
 from distci.protocol.records import Offer
 from distci.store.sources import stream_of
@@ -111,34 +113,34 @@ class Desk:
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._run(asking.close)
+                await self._look(asking.close, math.inf)
         if raised:
             raise raised[0]
         if not found or found[0] is None:
             return Response(None, 204)
-        document = await self._run(_document, found[0])
+        document = await self._threads.run(_document, found[0])
         return Response(to_bytes(document), 201, {"Location": document["url"]}, JSON)
 
     async def write_log(self, call: Call) -> Response:
         data = await bodies.read_bytes(call.request, CHUNK_BYTES_MAX)
-        end = await self._run(lambda: self._attempt(call).write_log(call.query["offset"], data))
+        end = await self._threads.run(lambda: self._attempt(call).write_log(call.query["offset"], data))
         return Response(to_bytes({"next": end}), media_type=JSON)
 
     async def put_artifact(self, call: Call) -> Response:
-        await self._run(self._attempt, call)
+        await self._threads.run(self._attempt, call)
         async with bodies.spooled(call.request, self._threads) as file:
             # Its time may have come while the body did.
-            artifact = await self._run(lambda: self._attempt(call).put_artifact(call.path["artifact"], file))
+            artifact = await self._threads.run(lambda: self._attempt(call).put_artifact(call.path["artifact"], file))
         return Response(to_bytes(artifact), media_type=JSON)
 
     def read_artifact(self, call: Call) -> Content:
         return artifact_content(self._published, self._attempt(call).find_artifact(call.path["artifact"]))
 
     async def put_workspace(self, call: Call) -> Response:
-        await self._run(self._attempt, call)
+        await self._threads.run(self._attempt, call)
         async with bodies.spooled(call.request, self._threads) as file:
             folder = Path(tempfile.gettempdir())
-            files = await self._run(lambda: self._attempt(call).put_workspace(file, folder))
+            files = await self._threads.run(lambda: self._attempt(call).put_workspace(file, folder))
         return Response(to_bytes({"files": files}), media_type=JSON)
 
     def read_workspace(self, call: Call) -> Content:
@@ -185,24 +187,29 @@ class Desk:
             )
         name = wanted.get("name") or (worker.label if NAME.fullmatch(worker.label) else "worker")
         key = call.headers.get("idempotency-key") or uuid.uuid4().hex
-        return self._gateway.ask(Caller(worker.id, name), offer, key, worker.project, woken)
+        caller = Caller(worker.id, name, origin_of(call.request))
+        return self._gateway.ask(caller, offer, key, worker.project, woken)
 
     async def _wait(self, asking: Asking, woken: Woken, wait_s: float) -> Attempt | None:
-        until = anyio.current_time() + wait_s
-        attempt = await self._run(asking.served)
+        began = anyio.current_time()
+        attempt = await self._look(asking.begin)
         while attempt is None:
             woken.begin()
-            attempt, pause_s = await self._run(asking.look)
-            left_s = until - anyio.current_time()
+            attempt, pause_s = await self._look(asking.look)
+            if 0 < pause_s <= LEFT_TO_OTHERS_S:
+                # There are tickets that others were woken for. Were they not waited for, who never waits would never have one.
+                wait_s = max(wait_s, 2 * LEFT_TO_OTHERS_S)
+            left_s = began + wait_s - anyio.current_time()
             if attempt is None and left_s <= 0:
                 # Another front end may have answered it meanwhile.
-                return await self._run(asking.served)
+                return await self._look(asking.served)
             if attempt is None:
                 await woken.until_set(min(max(pause_s, PAUSE_MIN_S), left_s))
         return attempt
 
-    async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
-        return await self._threads.run(function, *arguments, wait_max_s=math.inf, is_left_alone=False)
+    async def _look(self, function: Callable[[], Result], wait_max_s: float = WAIT_MAX_S) -> Result:
+        """One step of a request, to its end: the next one must not begin before."""
+        return await self._threads.run(function, wait_max_s=wait_max_s, is_left_alone=False)
 
     def _attempt(self, call: Call) -> Attempt:
         return self._gateway.attempt(_worker(call).id, call.build, call.path["task"], call.path["claim"])

@@ -16,7 +16,7 @@ from distci.errors import CoordinationUnavailable, Invalid, InvalidDocument
 from distci.protocol import choosing, outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim, Holder
 from distci.protocol.outcomes import GivesUp, Truth
-from distci.protocol.records import Control, Offer, Running, Ticket
+from distci.protocol.records import Control, Offer, Ticket
 from distci.protocol.tree import Done
 
 UNWOKEN_POLL_S = 2.0
@@ -74,9 +74,6 @@ class Claimant(Holder, Protocol):
 
     def hold(self, ticket: Ticket, slots: Sequence[tuple[str, int]]) -> Claim:
         """Know of a claim before it can exist."""
-
-    def beside(self, running: Running) -> Sequence[Operation]:
-        """What else is true once the claim is its own."""
 
 
 class Claimer:
@@ -206,7 +203,7 @@ class Claimer:
         if not self._member.is_willing:
             return None, 0.0
         if not self._member.wakes:
-            return None, UNWOKEN_POLL_S
+            return None, LEFT_TO_OTHERS_S if self._seen else UNWOKEN_POLL_S
         if not self._go_idle():
             return None, 0.0
         claim = self._claim_one()
@@ -348,7 +345,7 @@ class Claimer:
         claim = self._member.hold(ticket, slots)
         settled: Done | Truth | None = None
         try:
-            operations = [*transactions.claim(claim.running, queued_at, control), *self._member.beside(claim.running)]
+            operations = transactions.claim(claim.running, queued_at, control)
             idle_change = self._idle_change()
             hints = [*idle_change, *baton]
             settled = outcomes.settle(

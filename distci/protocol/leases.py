@@ -4,8 +4,8 @@ A member's claim lives as long as its session. Here nobody's session may carry i
 next call. So the heartbeat's node lasts, and the record says for how long the claim stands unless it is renewed: its *lease*, by the
 tree's own times. Sweepers take it away after that, as they do with work that hangs; the fence, and all else, is as for every claim.
 
-A ticket is asked for with a *key*. The transaction that claims remembers it with the token, as the cause of a build is remembered: so whoever asks
-again with the same key, after an answer that was lost, is given that same claim, also by a process that never heard of the first time.
+A ticket is asked for with a *key*, whose node is made and deleted with the claim's record. So whoever asks again with the same key, after an answer
+that was lost, is given that same claim, also by a process that never heard of the first time; and of two that are asked at once one is refused.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distci.coordination.port import Operation, Stat
-from distci.errors import CoordinationUnavailable
+from distci.coordination.port import Create, Operation, Stat, Write
+from distci.errors import CoordinationUnavailable, Forbidden
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.claims import Claim
-from distci.protocol.records import Offer, Running, Ticket
-from distci.protocol.tickets import DAY_S, Tickets
+from distci.protocol.members import describe
+from distci.protocol.records import Offer, Running, Ticket, from_bytes, to_bytes
+from distci.protocol.tickets import Tickets
+from distci.protocol.tree import Tree
 
 LEASE_S = 60.0
 """For how long a claim stands that nobody renews. Sweepers leave it alone a little longer, as with all that is overdue."""
@@ -65,6 +67,7 @@ class Request(Spokesman):
         offer: Offer,
         key: str,
         *,
+        host: str = "",
         takes: Callable[[Ticket], bool] = lambda ticket: True,
         is_choosy: bool = False,
     ) -> None:
@@ -77,6 +80,7 @@ class Request(Spokesman):
         self.wakes = not is_choosy
         self.is_willing = True
         self._worker = worker
+        self._host = host
         self._key = key
         self._held: Claim | None = None
 
@@ -93,25 +97,26 @@ class Request(Spokesman):
         self._held = None
         self.is_willing = not is_stray and self.served() is None
 
-    def beside(self, running: Running) -> Sequence[Operation]:
-        return transactions.remember(self._cause, self._today, running.ticket.token)
+    def join(self) -> None:
+        """Stand among the live workers for a lease. Forbidden when it was told to take nothing more, for as long as it goes on asking."""
+        tree, path = self.tickets.tree, paths.worker(self._worker)
+        document = describe(self.offer, 1, self._host, "", tree.speaks) | {"lease_s": LEASE_S}
+        node = tree.coordination.read(path)
+        is_drained = node is not None and bool(from_bytes(node.data, path).get("drain"))
+        data = to_bytes(document | {"drain": True} if is_drained else document)
+        if node is None:
+            tree.commit(Create(path, data))
+        elif node.data != data or not _is_young(tree, node.stat):
+            tree.commit(Write(path, data, node.version))
+        if is_drained:
+            raise Forbidden(f"worker {self._worker} shall take nothing more, and may end")
 
     def served(self) -> str | None:
-        """The token of the claim that this request was given, by whomever; None as yet."""
+        """The token of the claim that this request was given, by whomever; None as yet, and when that is over."""
         coordination = self.tickets.tree.coordination
         coordination.sync()
-        for day in (self._today, self._today - 1, self._today + 1):
-            if node := coordination.read(paths.once(day, self._cause)):
-                return node.data.decode()
-        return None
-
-    @property
-    def _cause(self) -> str:
-        return f"claim {self._worker} {self._key}"
-
-    @property
-    def _today(self) -> int:
-        return int(self.tickets.clock() // DAY_S)
+        node = coordination.read(paths.claim_key(self._worker, self._key))
+        return node.data.decode() if node else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +136,23 @@ class Standing:
 
     def renew(self, tickets: Tickets) -> bool:
         """Let its lease begin anew; False when it does not stand any more. May be repeated."""
-        if tickets.tree.now_ms() - self.stat.modified_ms < RENEW_AFTER_S * 1000:
+        if _is_young(tickets.tree, self.stat):
             return True
-        done = tickets.tree.commit(transactions.renew(self.running))
+        path = paths.worker(self.running.worker)
+        node = tickets.tree.coordination.read(path)
+        # What its worker is known to be able to do stays known as long as it works.
+        also = [Write(path, node.data, node.version)] if node else []
+        done = tickets.tree.commit(transactions.renew(self.running), hints=also)
         if done.unknown:
             raise CoordinationUnavailable(
                 f"whether claim {self.running.ticket.token} was renewed is not known; try again"
             )
         return done.committed
+
+
+def _is_young(tree: Tree, stat: Stat) -> bool:
+    """Whether what has a lease was renewed so lately that it need not be again."""
+    return tree.now_ms() - stat.modified_ms < RENEW_AFTER_S * 1000
 
 
 def standing(tickets: Tickets, token: str) -> Standing | None:

@@ -161,10 +161,6 @@ class Member:
         """Whether it may have a ticket that its offer suits: any."""
         return True
 
-    def beside(self, running: Running) -> Sequence[Operation]:
-        """What else is true once the claim is its own: nothing."""
-        return ()
-
     @property
     def is_willing(self) -> bool:
         """Whether it takes tickets: it is neither drained nor resting."""
@@ -301,16 +297,7 @@ class Member:
             self._claimer.new_session()
 
     def _describe(self) -> bytes:
-        document: dict[str, Json] = {
-            "f": FORMAT,
-            "kinds": list(self.offer.kinds),
-            "labels": list(self.offer.labels),
-            "only": list(self.offer.only),
-            "slots": self.slots,
-            "host": platform.node(),
-            "version": self._version,
-            "formats": [self._tree.speaks.oldest, self._tree.speaks.newest],
-        }
+        document = describe(self.offer, self.slots, platform.node(), self._version, self._tree.speaks)
         if self._is_draining:
             document["drain"] = True
         return to_bytes(document)
@@ -339,6 +326,20 @@ class Member:
             stray.give_back("its claim was interrupted")
         except ClaimLost:
             log.info("stray claim %s was taken over meanwhile", running.ticket.token)
+
+
+def describe(offer: Offer, slots: int, host: str, version: str, speaks: Formats) -> dict[str, Json]:
+    """What the node of a live worker says of it."""
+    return {
+        "f": FORMAT,
+        "kinds": list(offer.kinds),
+        "labels": list(offer.labels),
+        "only": list(offer.only),
+        "slots": slots,
+        "host": host,
+        "version": version,
+        "formats": [speaks.oldest, speaks.newest],
+    }
 
 
 def workers(tickets: Tickets) -> Iterator[WorkerView]:

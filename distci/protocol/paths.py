@@ -178,6 +178,11 @@ def owner(token: str) -> str:
     return f"{OWNERS}/{claim_bucket(token)}/{token}"
 
 
+def claim_key(worker_name: str, key: str) -> str:
+    """Which claim a worker without a session was given when it asked with a key."""
+    return f"{OWNERS}/keys/{digest(f'{worker_name} {key}', 26)}"
+
+
 def claim_bucket(token: str) -> int:
     return _bucket(ticket_of(token), CLAIM_BUCKETS)
 

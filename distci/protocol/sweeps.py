@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from distci.coordination.port import Delete, Node
 from distci.errors import InvalidDocument, StoreUnavailable, Unavailable
 from distci.protocol import paths, permits, transactions
-from distci.protocol.records import Running, Ticket
+from distci.protocol.records import Running, Ticket, from_bytes
 from distci.protocol.tickets import DAY_S, Tickets
 
 GRACE_S = 1.0
@@ -266,10 +266,14 @@ class Sweeper:
         return self._tickets.commit(Delete(path, node.version), post=[ticket]).committed
 
     def _set_worker_aside(self, name: str) -> bool:
-        """Set a node aside that stands among the workers, goes with no session and says nothing that can be read."""
+        """Set a node aside that stands among the workers, and goes with no session or lease; remove one whose lease is over."""
         path = paths.worker(name)
         node = self._coordination.read(path)
         if node is None or node.stat.owner:
+            return False
+        if lease_s := _lease_s(node):
+            if node.stat.modified_ms + lease_s * 1000 < self._tickets.tree.now_ms():
+                self._coordination.commit(Delete(path, node.version))
             return False
         self._tickets.set_aside(path, f"unreadable.{paths.digest(path, 16)}", "no session keeps it: it is no worker's")
         return True
@@ -306,6 +310,14 @@ class Sweeper:
             deletes = [Delete(f"{folder}/{cause}") for cause in causes[:FORGOTTEN_AT_ONCE]]
             # Those that are left, next time: claims are waiting to be swept.
             self._coordination.commit(*deletes, *([Delete(folder)] if len(deletes) == len(causes) else []))
+
+
+def _lease_s(node: Node) -> float:
+    """For how long a worker without a session is live; 0 for what is none."""
+    try:
+        return float(from_bytes(node.data, "a worker").get("lease_s", 0))
+    except (InvalidDocument, TypeError, ValueError):
+        return 0.0
 
 
 class _Ages:

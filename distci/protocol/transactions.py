@@ -62,11 +62,15 @@ def claim(running: Running, queued_at: str, control_version: int) -> list[Operat
 
 
 def start(running: Running) -> list[Operation]:
-    """The nodes that make a claim: its record, its heartbeat, its permit slots. The heartbeat of one with a lease lasts as it does."""
+    """The nodes that make a claim: its record, its heartbeat, its permit slots.
+
+    The heartbeat of one with a lease lasts as it does; and there is the key that it was asked for with, which is refused when it was served.
+    """
     token = running.ticket.token
     return [
         Create(paths.running(token), running.to_bytes()),
         Create(paths.owner(token), ephemeral=not running.lease_s),
+        *([Create(_key(running), token.encode())] if running.lease_s else []),
         *take(running.slots, token),
     ]
 
@@ -86,7 +90,12 @@ def end(running: Running, has_owner: bool = True, version: int = -1) -> list[Ope
     owner = paths.owner(token)
     heartbeat: list[Operation] = [Delete(owner)] if has_owner else [Create(owner), Delete(owner)]
     slots = [Delete(paths.permit(name, slot)) for name, slot in running.slots]
-    return [Delete(paths.running(token), version), *heartbeat, *slots]
+    key = [Delete(_key(running))] if running.lease_s else []
+    return [Delete(paths.running(token), version), *heartbeat, *key, *slots]
+
+
+def _key(running: Running) -> str:
+    return paths.claim_key(running.worker, running.nonce)
 
 
 def adopt(token: str, replaces_owner: bool = False) -> list[Operation]:

@@ -9,12 +9,13 @@ from threading import Event
 import pytest
 from waiting import wait_until
 
-from distci.coordination.port import Coordination, Create, Operation
+from distci.coordination.port import Check, Coordination, Operation
 from distci.errors import ClaimLost, CoordinationUnavailable
 from distci.protocol import Offer, Permit, Sweeper, Ticket, Tickets, leases, paths
 from distci.protocol.claiming import Claimer
 from distci.protocol.claims import Claim
 from distci.protocol.leases import Request, Standing, standing
+from distci.protocol.members import workers
 from distci.protocol.outcomes import Deadline
 from distci.testing import CutCoordination
 
@@ -70,7 +71,7 @@ def places(front: Front) -> Sequence[tuple[str, str]]:
 
 
 def claims(operations: Sequence[Operation]) -> bool:
-    return any(isinstance(step, Create) and step.path.startswith(paths.RUNNING) for step in operations)
+    return isinstance(operations[0], Check) and operations[0].path == paths.CONTROL
 
 
 def test_a_claim_outlives_who_spoke_for_its_worker_and_is_finished_by_another(connect: Connect) -> None:
@@ -91,7 +92,7 @@ def test_a_claim_that_nobody_renews_is_given_up_after_its_lease(connect: Connect
     late = front.standing("a.1")
     wait_until(lambda: sweep(front) > 0)
     assert places(front) == [("waiting", "a.2")]
-    assert front.tickets.tree.coordination.children(paths.permit_folder("p")) == []
+    assert list(front.tickets.tree.coordination.children(paths.permit_folder("p"))) == []
     assert not late.renew(front.tickets)
     with pytest.raises(ClaimLost):
         late.claim(front.tickets).finish()
@@ -155,6 +156,20 @@ def test_a_finish_that_cannot_be_found_out_about_is_an_outage_and_can_be_said_ag
         ending.finish()
     other.standing("a.1").claim(other.tickets).finish()
     assert places(other) == []
+
+
+def test_a_worker_that_is_silent_for_its_lease_is_live_no_more(connect: Connect) -> None:
+    front = Front(connect())
+    front.claimer("k")[0].join()
+    front.claimer("k", "lab@2")[0].join()
+    assert [worker.name for worker in workers(front.tickets)] == ["lab@1", "lab@2"]
+
+    def left() -> list[str]:
+        front.claimer("k", "lab@2")[0].join()
+        sweep(front)
+        return [worker.name for worker in workers(front.tickets)]
+
+    wait_until(lambda: left() == ["lab@2"])
 
 
 def test_who_may_not_have_a_ticket_leaves_it_to_others(connect: Connect) -> None:

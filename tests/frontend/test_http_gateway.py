@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import signal
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -14,13 +13,17 @@ from pathlib import Path
 
 import pytest
 import requests
-from frontends import BUILD, Stage, problem, raw, shell
+from frontends import BUILD, Api, Stage, problem, raw, shell
 from gateways import Hand, Lab
 from waiting import wait_until
 
+from distci.coordination.port import Create
 from distci.model import BuildId, TaskState
 from distci.protocol import paths
 from distci.protocol.leases import standing
+from distci.protocol.members import drain
+from distci.protocol.records import Ticket
+from distci.protocol.transactions import post
 from distci.store.port import objects
 
 WORKER = Path(__file__).parents[2] / "docs" / "examples" / "worker.sh"
@@ -75,7 +78,7 @@ class TestClaiming:
             lab.start(shell("true", "one"), shell("true", "two", needs=[]))
             told = [answer.result().json() for answer in asked]
         assert told[0] == told[1]
-        assert lab.claim(key="other", wait_s=0).status_code == 201
+        assert lab.claim(key="other").status_code == 201
 
     def test_who_waits_is_woken(self, stage: Stage) -> None:
         lab = Lab(stage)
@@ -85,6 +88,16 @@ class TestClaiming:
             lab.start(shell("true"))
             assert asked.result().status_code == 201
         wait_until(lambda: idle(stage) == [])
+
+    def test_who_never_waits_is_given_what_somebody_else_was_woken_for(self, local: Stage) -> None:
+        lab = Lab(local)
+        ticket = Ticket("left", "shell", {"build": "team/hello#1", "task": "say"})
+        local.ci.coordination.commit(
+            *(Create(path) for path in (ticket.pool, paths.front_row(ticket.pool))),
+            post(local.ci.tickets.stamped(ticket), paths.front_row(ticket.pool), paths.worker_tag("dead")),
+        )
+        # Its build is not there, of which it hears only once it has the claim.
+        problem(lab.claim(wait_s=0), 409, "ClaimLost")
 
     def test_who_hangs_up_is_waited_for_no_more(self, local: Stage) -> None:
         lab = Lab(local)
@@ -118,12 +131,15 @@ class TestClaiming:
         assert lab.claim(wait_s=1).status_code == 204
         assert lab.claimed(labels=["os=linux"]).told["labels"] == ["os=linux"]
 
-    def test_a_key_whose_claim_is_over_is_refused(self, local: Stage) -> None:
+    def test_nothing_is_left_of_a_key_whose_claim_is_over(self, local: Stage) -> None:
         lab = Lab(local)
         lab.start(shell("true"))
         hand = lab.claimed(key="k")
         take_away(local, hand.token)
-        problem(lab.claim(key="k"), 409, "ClaimLost")
+        again = lab.claimed(key="k")
+        assert again.told["attempt"] == 2
+        again.complete()
+        assert list(local.ci.coordination.children(f"{paths.OWNERS}/keys")) == []
 
 
 def state_of(stage: Stage, build: BuildId, task: str = "say") -> TaskState | None:
@@ -140,6 +156,27 @@ def idle(stage: Stage) -> list[str]:
     """Who waits to be woken for a task."""
     offers = [name for name in stage.ci.coordination.children(paths.IDLE) if name.startswith("shell")]
     return [worker for offer in offers for worker in stage.ci.coordination.children(f"{paths.IDLE}/{offer}")]
+
+
+class TestSeen:
+    def test_a_worker_is_live_while_it_asks_or_works_and_can_be_drained(self, stage: Stage) -> None:
+        lab = Lab(stage)
+        lab.start(shell("true"))
+        hand = lab.claimed(labels=["os=linux"], name="bench-3")
+        [seen] = [worker for worker in stage.ci.status.workers() if "@" in worker.name]
+        assert seen.name.startswith("bench-3@")
+        assert (seen.offer.kinds, seen.offer.labels, seen.holds) == (("shell",), ("os=linux",), [hand.token])
+        assert seen.host == "127.0.0.1"
+        drain(stage.ci.tickets, seen.name)
+        problem(lab.claim(name="bench-3"), 403, "Forbidden")
+        assert hand.complete().status_code == 200
+
+    def test_control_is_not_given_out(self, local: Stage) -> None:
+        """Whoever serves it sweeps, and shares that with all others who do."""
+        lab = Lab(local)
+        token = local.ci.access.create_worker_token("bold", ["control"]).text
+        problem(Api(lab.url, token).post("/claims", json={"kinds": ["control"]}), 422, "Invalid")
+        assert [worker.name for worker in local.ci.status.workers()] == ["control-control"]
 
 
 class TestFence:
@@ -409,8 +446,7 @@ class TestWorker:
                 environment={"GO": str(stage.folder / "go")},
             ),
         )
-        workers = [self.start(stage, lab, front) for front in (0, 1)]
-        try:
+        with lab.worker(WORKER, 0), lab.worker(WORKER, 1):
             wait_until(lambda: b"begun" in printed(stage, build))
             lab.kill(0)
             (stage.folder / "go").touch()
@@ -418,18 +454,9 @@ class TestWorker:
                 # It was the worker whose only front end is gone: it waits for it, and goes on when it is back.
                 lab.start_again(0)
             view = stage.end(build)
-        finally:
-            for worker in workers:
-                os.killpg(worker.pid, signal.SIGTERM)
-                worker.wait(30)
         assert (view.result, view.task("say").attempts[-1]["exit_status"]) == ("failed", 4)
         assert b"".join(stage.ci.builds.log(build, "say")) == b"begun\nit's made\n"
         assert view.task("say").attempts[-1]["attempt"] == 1
-
-    def start(self, stage: Stage, lab: Lab, front: int) -> subprocess.Popen[bytes]:
-        environment = {"PATH": os.environ["PATH"], "DISTCI_URL": lab.apis[front].url, "DISTCI_TOKEN": lab.token}
-        with (stage.folder / f"worker-{front}.log").open("wb") as log:
-            return subprocess.Popen([WORKER], env=environment, stdout=log, stderr=log, start_new_session=True)
 
     def test_it_is_as_short_as_it_is_said_to_be(self) -> None:
         assert len(WORKER.read_text().splitlines()) < 40

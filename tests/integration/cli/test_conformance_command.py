@@ -60,6 +60,8 @@ def test_a_program_that_is_no_worker_is_told_what_was_expected(home: Home) -> No
     assert ran.returncode == 1
     assert "not over after 2 s" in ran.stdout
     assert "worker.log" in ran.stderr
+    ran = home.run("conformance", "--patience", "2", "--case", "passes", "--", "./no-such-program")
+    assert "the program has ended: exit status 127" in ran.stdout
 
 
 def test_a_case_that_there_is_not_is_named(home: Home) -> None:
