@@ -153,6 +153,7 @@ class Crowd:
         self._answered = 0
         self._began_s = math.inf
         self._loop = asyncio.new_event_loop()
+        self._everybody = self._loop.create_task(self._all())
         self._thread = Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -162,8 +163,8 @@ class Crowd:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for task in asyncio.all_tasks(self._loop):
-            self._loop.call_soon_threadsafe(task.cancel)
+        # All of them with it, before it is done itself.
+        self._loop.call_soon_threadsafe(self._everybody.cancel)
         self._thread.join()
         self._loop.close()
 
@@ -171,13 +172,17 @@ class Crowd:
         """Wait until every stream has come to its end or was closed."""
         wait_until(lambda: all(heard.closed_at_s for heard in self.heard), time_max_s)
 
+    def wait_for_lines(self, count: int, time_max_s: float = 120.0) -> None:
+        """Wait until each has heard so many lines that were printed while all were there."""
+        wait_until(lambda: min(len(heard.delays_s) for heard in self.heard) >= count, time_max_s)
+
     @property
     def delays_s(self) -> list[float]:
         return sorted(delay for heard in self.heard for delay in heard.delays_s)
 
     def _run(self) -> None:
         with suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(self._all())
+            self._loop.run_until_complete(self._everybody)
 
     async def _all(self) -> None:
         # So many at a time as a listener's backlog takes.
@@ -218,8 +223,8 @@ class Crowd:
             heard.delays_s += [now_s - each for each in printed if each > self._began_s]
 
 
-PRINTING = "i=0; while [ $i -lt {count} ]; do echo printed at $(date +%s.%N); i=$((i+1)); sleep {pause_s}; done"
-"""A script whose lines say when they were printed."""
+PRINTING = "while [ ! -e {end} ]; do echo printed at $(date +%s.%N); sleep {pause_s}; done"
+"""A script whose lines say when they were printed, until there is a file ``end``."""
 
 
 def resident_mib(pid: int, what: str = "VmRSS") -> float:

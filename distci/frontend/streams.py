@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -68,6 +69,7 @@ class Streams:
         self.is_ending = False
         self._threads = threads
         self._open: set[Stream] = set()
+        self._bell: Bell | None = None
         self._confirming: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -87,7 +89,8 @@ class Streams:
         if self.is_ending or len(self._open) >= STREAMS_MAX:
             raise Unavailable(f"this front end has {len(self._open)} streams open and takes no more; try again")
         grants = await self._threads.run(call.access.grants)
-        wake = Wake()
+        self._bell = self._bell or Bell()
+        wake = Wake(self._bell)
         stream = Stream(self, make(wake, position), wake, Admitted(call, grants, wake))
         self._open.add(stream)
         try:
@@ -115,18 +118,39 @@ class Streams:
                 await self._threads.run(admission.confirm, [stream.admitted for stream in self._open])
 
 
-class Wake:
-    """Wakes a coroutine, from any thread."""
+class Bell:
+    """Sets events of one loop, from any thread: a crowd of them by one call into the loop, since each call costs a write to a pipe."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._rung: deque[asyncio.Event] = deque()
+        self._is_called = False
+
+    def ring(self, event: asyncio.Event) -> None:
+        # In this order: whoever finds that the loop has been called was here before it looks.
+        self._rung.append(event)
+        if not self._is_called:
+            self._is_called = True
+            # The loop may have been closed, and then there is nobody to be woken.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._set_all)
+
+    def _set_all(self) -> None:
+        self._is_called = False
+        while self._rung:
+            self._rung.popleft().set()
+
+
+class Wake:
+    """Wakes a coroutine, from any thread."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
         self._event = asyncio.Event()
 
     def __call__(self) -> None:
         if not self._event.is_set():
-            # The loop may have been closed, and then there is nobody to be woken.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._event.set)
+            self._bell.ring(self._event)
 
     def clear(self) -> None:
         self._event.clear()

@@ -54,6 +54,7 @@ MIB = 1024 * 1024
 STREAMS = 2000
 STREAMS_S = 60.0
 FOLLOWERS = 500
+LINES = 400
 
 
 def main(parts: Sequence[str]) -> int:
@@ -418,8 +419,9 @@ def streams(folder: Path) -> None:
         stack.enter_context(_process(["up", "--no-frontend", "--data", str(folder)], folder))
         front_end, url = _front_end(stack, ["--data", str(folder)], folder)
         wait_until(lambda: len(list(workers(ci.tickets))) == 2)
-        ci.jobs.put({"job": "prints", "tasks": [_printing("say", 600, 0.05)]})
-        ci.jobs.put({"job": "rests", "tasks": [_printing("say", 1, 3600)]})
+        end = folder / "end"
+        ci.jobs.put({"job": "prints", "tasks": [_saying(PRINTING.format(end=end, pause_s=0.05))]})
+        ci.jobs.put({"job": "rests", "tasks": [_saying("echo here; sleep 3600")]})
         resting = ci.builds.trigger("rests")
         wait_until(lambda: any(ci.builds.log(resting, "say")) if ci.builds.get(resting).tasks else False)
         token = ci.access.create_token("benchmark", [Action.READ]).text
@@ -428,8 +430,8 @@ def streams(folder: Path) -> None:
         paths = [f"{rests}/events", f"{rests}/log/events", f"{rests}/tasks/say/log/events", "/api/v1/events"]
         with Crowd(url, paths * (STREAMS // len(paths)), token):
             begun_mib = _resident_mib(front_end)
-            end = time.monotonic() + STREAMS_S
-            wait_until(lambda: time.monotonic() > end, STREAMS_S + 10)
+            later = time.monotonic() + STREAMS_S
+            wait_until(lambda: time.monotonic() > later, STREAMS_S + 10)
             grown = _resident_mib(front_end) - begun_mib
             show(f"memory of a front end with {STREAMS} streams", f"{begun_mib:.0f} MiB", f"{alone_mib:.0f} without")
             show(f"... how it grew in {STREAMS_S:g} s", f"{grown:.1f} MiB", "flat")
@@ -437,6 +439,8 @@ def streams(folder: Path) -> None:
         wait_until(lambda: any(ci.builds.log(printing, "say")) if ci.builds.get(printing).tasks else False)
         log = "/api/v1/jobs/prints/-/builds/1/tasks/say/log/events"
         with Crowd(url, [log] * FOLLOWERS, token) as crowd:
+            crowd.wait_for_lines(LINES)
+            end.touch()
             crowd.wait_for_end(120)
         p50, p95 = (crowd.delays_s[int(len(crowd.delays_s) * share)] for share in (0.5, 0.95))
         figure = f"p50 {p50 * 1000:.0f} p95 {p95 * 1000:.0f} ms"
@@ -445,8 +449,8 @@ def streams(folder: Path) -> None:
         ci.builds.wait(resting, 60)
 
 
-def _printing(name: str, count: int, pause_s: float) -> dict[str, object]:
-    return {"name": name, "type": "shell", "script": PRINTING.format(count=count, pause_s=pause_s)}
+def _saying(script: str) -> dict[str, object]:
+    return {"name": "say", "type": "shell", "script": script}
 
 
 # Start

@@ -92,6 +92,8 @@ def test_s02_programs_that_are_made_of_the_description_find_nothing(local: Stage
     asked = 0
     for found in schema.get_all_operations():
         operation: Any = found.ok()  # type: ignore[union-attr]  # it is described
+        if operation.label == "GET /api/v1/events":
+            continue  # a stream without an end, which would be waited for
 
         @hypothesis.settings(
             max_examples=EXAMPLES,

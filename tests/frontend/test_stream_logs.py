@@ -147,10 +147,11 @@ def test_o01_a_hundred_megabytes_are_told_in_flat_memory(local: Stage) -> None:
     assert resident_mib(process.pid, "VmHWM") - before_mib < 40
 
 
-def test_c11_a_stream_waits_while_the_store_is_away_and_misses_nothing(local: Stage) -> None:
+def test_c11_a_stream_waits_while_the_store_is_away_and_misses_nothing(local: Stage, tmp_path: Path) -> None:
     # Given a task that prints on and on, and a follower
     local.start_workers()
-    begun(local, shell(PRINTING.format(count=80, pause_s=0.1)))
+    end = tmp_path / "end"
+    begun(local, shell(PRINTING.format(end=end, pause_s=0.1)))
     api, _ = local.front_end()
     client, log = Client(log_of("say"), local.shown), Log()
     store, away = local.folder / "data" / "store", local.folder / "away"
@@ -160,7 +161,7 @@ def test_c11_a_stream_waits_while_the_store_is_away_and_misses_nothing(local: St
         log.add(event)
         if log.size_bytes and not putting_back:
             store.rename(away)
-            putting_back.append(Thread(target=_put_back, args=(away, store, client)))
+            putting_back.append(Thread(target=_put_back, args=(away, store, client, end)))
             putting_back[0].start()
     # Then the same connection has told all of it
     assert log.is_ended
@@ -169,12 +170,13 @@ def test_c11_a_stream_waits_while_the_store_is_away_and_misses_nothing(local: St
     assert any("store" in comment for comment in client.comments)
 
 
-def _put_back(away: Path, store: Path, client: Client) -> None:
+def _put_back(away: Path, store: Path, client: Client, end: Path) -> None:
     try:
         wait_until(lambda: any("store" in comment for comment in client.comments))
     finally:
         # Whatever the client was told: without it the system cannot come to its end, and neither could the test.
         away.rename(store)
+        end.touch()
 
 
 def test_c10_a_stream_waits_while_the_tree_is_away_and_misses_nothing(
@@ -226,14 +228,17 @@ def test_a_client_that_takes_nothing_is_dropped_and_others_do_not_wait_for_it(lo
     assert len(local.ci.following.sources.feeds) == 0
 
 
-def test_o02_three_hundred_follow_within_a_second(local: Stage) -> None:
+def test_o02_three_hundred_follow_within_a_second(local: Stage, tmp_path: Path) -> None:
     # Given a task that prints, and three hundred who follow it at one front end
     local.start_workers()
-    local.ci.jobs.put(job("team/hello", shell(PRINTING.format(count=100, pause_s=0.1))))
+    end = tmp_path / "end"
+    local.ci.jobs.put(job("team/hello", shell(PRINTING.format(end=end, pause_s=0.1))))
     api, _ = local.front_end()
     build = local.ci.builds.trigger("team/hello")
     wait_until(lambda: any(local.ci.builds.log(build, "say")) if local.ci.builds.get(build).tasks else False)
     with Crowd(api.url, [log_of("say")] * 150 + [LOGS] * 150, local.token) as crowd:
+        crowd.wait_for_lines(60)
+        end.touch()
         local.end(build)
         crowd.wait_for_end()
     # Then each is told all of it, and nearly every line within a second of when it was printed

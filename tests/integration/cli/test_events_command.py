@@ -1,0 +1,58 @@
+"""``distci events``: what happened, and what happens."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+from integration.cli.homes import HELLO
+from program import Home
+from waiting import wait_until
+
+import distci
+from distci.events import BEGUN, ENDED
+from distci.model import BuildId
+
+
+def append(home: Home, kind: str, number: int, **more: str) -> None:
+    with distci.connect(home.folder / ".local" / "share" / "distci") as system:
+        system.events.append(kind, BuildId("team/hello", number), trigger="manual", actor="ada", **more)
+
+
+def test_the_last_are_listed_and_all_behind_a_number(home: Home) -> None:
+    for number in range(1, 4):
+        append(home, BEGUN, number)
+        append(home, ENDED, number, result="passed")
+
+    last = home.ask("events", "--limit", "2").stdout.splitlines()
+    behind = home.json("events", "--after", "3")
+
+    assert [line.partition("team")[2] for line in last] == [
+        "/hello#3 begun, manual by ada",
+        "/hello#3 ended passed, manual by ada",
+    ]
+    assert [(event["number"], event["kind"], event["build"]) for event in behind] == [
+        (4, "build-ended", "team/hello#2"),
+        (5, "build-begun", "team/hello#3"),
+        (6, "build-ended", "team/hello#3"),
+    ]
+    assert home.ask("events", "--after", "6").stdout == ""
+
+
+def test_those_that_come_are_told_also_when_the_store_was_away(home: Home) -> None:
+    # Given somebody who follows
+    home.ask("job", "put", home.file(HELLO))
+    append(home, BEGUN, 1)
+    store = home.folder / ".local" / "share" / "distci" / "store"
+    with home.running("events", "--follow", "--json", until="team/hello#1") as process:
+        # When the store is away for a while, and something happens afterwards
+        store.rename(store.with_name("away"))
+        wait_until(lambda: "waiting for it" in process.stderr)
+        store.with_name("away").rename(store)
+        append(home, ENDED, 1, result="failed")
+        # Then it is told, once
+        wait_until(lambda: "build-ended" in process.stdout)
+        process.signal(signal.SIGINT)
+        assert process.wait() == 130
+        told = [json.loads(line) for line in process.stdout.splitlines()]
+    assert [(event["number"], event["kind"]) for event in told] == [(1, "build-begun"), (2, "build-ended")]
