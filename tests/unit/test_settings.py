@@ -76,6 +76,12 @@ class TestPrecedence:
             "oidc_scopes": "openid",
             "oidc_groups": "p",
             "oidc_roles": "q=owner",
+            "url": "https://s",
+            "token": "t",
+            "token_file": "/u",
+            "ca": "/v",
+            "allow_http": "yes",
+            "patience": "7s",
             "history": "/l",
         }
 
