@@ -138,6 +138,7 @@ class Artifacts:
 
     def download(self, build: BuildId, task: str, token: str, artifact: Artifact, destination: Path) -> Path:
         """Write an artifact below a directory, as :func:`save` does it; NoSuchArtifact where there is none."""
+        check_path(artifact.name)
         with self.open(build, task, token, artifact.name) as stream:
             return save(stream, artifact, destination)
 

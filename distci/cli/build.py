@@ -11,7 +11,7 @@ import click
 from distci.cli import following
 from distci.cli.command import Group, Invocation, json_option, parameter_option
 from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
-from distci.errors import Denied
+from distci.errors import Denied, Unavailable
 from distci.model import BuildId, Trigger
 
 if TYPE_CHECKING:
@@ -218,8 +218,8 @@ def _go_on(system: System, invocation: Invocation, started: BuildId, *, wait: bo
 def _warn_if_nobody_serves(system: System) -> None:
     try:
         is_served = system.status.has_workers()
-    except Denied:
-        # Who may start builds of a project need not be allowed to look at the whole system.
+    except (Denied, Unavailable):
+        # Who may start builds of a project need not be allowed to look at the whole system; and what was started is told whatever is away by now.
         return
     if not is_served:
         click.echo("distci: no worker is live; `distci up` or `distci worker run KIND` starts one", err=True)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from distci.errors import Invalid
-
 if TYPE_CHECKING:
     from distci.app import Around, DistCI
     from distci.client import Client
@@ -60,6 +58,8 @@ class Invocation:
 
     def settings(self) -> Settings:
         """Settings of back ends; Invalid where a front end is named, InvalidSettings names all that is wrong with them."""
+        from distci.errors import Invalid
+
         loaded = self._load()
         if loaded.url:
             command = click.get_current_context().command_path
@@ -76,6 +76,7 @@ class Invocation:
     def _load(self, **more: str) -> Settings:
         """Settings from file, environment and flags. Whoever names back ends by a flag means them, whatever else names a front end."""
         from distci import settings
+        from distci.errors import Invalid
 
         named = [f"--{name}" for name in BACK_ENDS_FLAGS if self.flags.get(name)]
         if named and self.flags.get("url"):

@@ -94,6 +94,7 @@ class Download(io.RawIOBase):
             headers["If-Range"] = self._etag
         self._answer = self._link.stream(self._path, headers, **self._query)
         if self._answer.status_code == NO_SUCH_BYTES:
+            self._answer.content  # noqa: B018  # read to its end, so that the connection serves again
             self._last, self._pieces = self._position, iter(())
             return
         etag = self._answer.headers.get("ETag", "")

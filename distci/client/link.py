@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -66,7 +67,7 @@ class Link:
         """``settings`` are those of a front end; ``token`` is in them, or can be read."""
         self.patience = patience
         self._url = settings.url.rstrip("/")
-        self._verify: str | bool = settings.ca or True
+        self._verify: str | bool = _authority(settings) or True
         self._session = requests.Session()
         self._session.auth = _Bearer(token_of(settings))
         self._session.headers["Accept-Encoding"] = "identity"  # what is counted are bytes of logs and files
@@ -230,6 +231,19 @@ class _Bearer(requests.auth.AuthBase):
         if self._token:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+def _authority(settings: Settings) -> str:
+    """The file of the authority that is trusted; empty for those that are known everywhere. InvalidSettings when it is none."""
+    if not settings.ca:
+        return ""
+    file = str(Path(settings.ca).expanduser())
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:
+        said = error.strerror if isinstance(error, FileNotFoundError) else "no certificate in PEM"
+        raise InvalidSettings("nobody can be trusted:", [f"{settings.origin('ca')}: {file}: {said}"]) from error
+    return file
 
 
 def _in_query(value: Any) -> str:

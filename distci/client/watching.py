@@ -12,7 +12,7 @@ from distci.client.link import Link
 from distci.model import BuildId
 from distci.views import from_json
 
-PAUSE_MIN_S, PAUSE_MAX_S, SLOWER = 0.2, 2.0, 1.3
+PAUSE_MIN_S, PAUSE_MAX_S, SLOWER = 0.2, 1.0, 1.3
 """Between two looks: the shortest, the longest, and by how much each is longer than the one before while nothing happens."""
 
 Printed = Callable[[BuildView, TaskView, int], Iterator[bytes]]

@@ -372,6 +372,15 @@ class TestSafety:
                 client.jobs.get("team/hello")
             assert between.seen == []
 
+    @pytest.mark.parametrize(("text", "said"), [(None, "No such file"), ("hello", "no certificate in PEM")])
+    def test_a_file_that_is_no_authority_is_named(self, tmp_path: Path, text: str | None, said: str) -> None:
+        file = tmp_path / "ca.pem"
+        if text is not None:
+            file.write_text(text)
+
+        with pytest.raises(InvalidSettings, match=f"{file}: {said}"):
+            connect("https://ci.example.org", token="t", ca=file)
+
     def test_nobody_is_sent_elsewhere(self, local: Stage, between: Between, client: Client) -> None:
         with Between(between.target) as elsewhere:
             between.fates.append(refused(307, Location=f"{elsewhere.url}/api/v1/jobs/team/hello"))

@@ -264,6 +264,7 @@ def test_a_session_that_is_shown_goes_as_it_shows(
     folder.mkdir()
     environment = {
         "CI": f"{front_end.address}/api/v1",
+        "FRONT_END": front_end.address,
         "DISTCI_ACTOR": "ada",
         "DISTCI_DATA": served.settings.data,
         "HOME": str(tmp_path),
