@@ -72,7 +72,7 @@ class Access:
     def require_to_give(self, principal: Principal, scopes: Collection[Action], project: str) -> None:
         """Return if they may make a token with these scopes for a project; Forbidden otherwise, whether they see it or not."""
         if not isinstance(may_give(principal, self.grants(), scopes, project), Allowed):
-            what = " ".join(scopes)
+            what = " ".join(scopes) or "anything"
             raise Forbidden(
                 f"{principal.name} may not give {what} in {project or 'the whole system'}; its owners may, as far as they may do that themselves"
             )

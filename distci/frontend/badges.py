@@ -35,12 +35,11 @@ HEADERS = {
 def read_badge(call: Call) -> Content:
     job = call.job
     builds = islice(call.system.builds.list(job), LOOKED_AT_MAX)
-    results = [build.result for build in builds]
-    if not results:
+    last = next((build.result for build in builds if build.result), None)
+    if last is None:
         # A job that there never was is an error, one that was not built yet is not.
         next(call.system.jobs.history(job))
-    result = next(filter(None, results), None)
-    says, colour = (result.value, COLOURS[result]) if result else (NOT_YET, GREY)
+    says, colour = (last.value, COLOURS[last]) if last else (NOT_YET, GREY)
     drawn = picture(call.query["label"] or job, says, colour).encode()
     return Content(lambda start: io.BytesIO(drawn[start:]), len(drawn), etags.digest(drawn), MEDIA_TYPE, HEADERS)
 

@@ -23,15 +23,15 @@ def as_somebody(browser: Browser, site: Site, role: Role | None, project: str = 
 
 
 @pytest.mark.parametrize(
-    ("role", "tabs", "actions"),
+    ("role", "may", "tabs", "actions"),
     [
-        (Role.VIEWER, ["Builds", "Definition", "Badge"], []),
-        (Role.RUNNER, ["Builds", "Definition", "Start", "Badge"], ["Cancel"]),
-        (Role.EDITOR, ["Builds", "Definition", "Edit", "Start", "Badge"], ["Cancel"]),
+        (Role.VIEWER, "read", ["Builds", "Definition", "Badge"], []),
+        (Role.RUNNER, "read, trigger", ["Builds", "Definition", "Start", "Badge"], ["Cancel"]),
+        (Role.EDITOR, "read, trigger, write", ["Builds", "Definition", "Edit", "Start", "Badge"], ["Cancel"]),
     ],
 )
 def test_a_role_in_a_project_is_offered_what_it_may_do(
-    browser: Browser, site: Site, role: Role, tabs: list[str], actions: list[str]
+    browser: Browser, site: Site, role: Role, may: str, tabs: list[str], actions: list[str]
 ) -> None:
     site.save("team/hello", shell("true"))
     site.ci.builds.trigger("team/hello")
@@ -39,6 +39,7 @@ def test_a_role_in_a_project_is_offered_what_it_may_do(
         page.goto(JOB)
         expect(page.get_by_role("navigation", name="About this job").get_by_role("link")).to_have_text(tabs)
         expect(page.get_by_role("link", name="Start a build")).to_have_count(len(actions))
+        expect(page.get_by_text(f"here you may: {may}")).to_be_visible()
         sections = page.get_by_role("navigation", name="Sections").get_by_role("link")
         expect(sections).to_have_text(["Jobs", "Tokens"])
         page.goto(f"{JOB}/-/builds/1")

@@ -2,7 +2,7 @@
 import * as addresses from "./addresses.js";
 import { duration, spent_s } from "./format.js";
 import { layout } from "./graph.js";
-import { html, useMemo } from "./html.js";
+import { html, useEffect, useMemo, useRef } from "./html.js";
 import { mark, tone } from "./states.js";
 
 const BOX = { width: 168, height: 40 };
@@ -14,12 +14,20 @@ const LETTERS_MAX = 19;
 export function Graph({ build, now_ms, chosen }) {
     const shape = build.tasks.map((task) => `${task.name}<${task.needs.join()}`).join("\n");
     const drawn = useMemo(() => layout(build.tasks), [shape]);
+    const element = useRef(null);
+    const place = drawn.places.get(chosen);
+    // Of a large picture, the chosen task is in the part that is seen.
+    useEffect(() => {
+        if (!element.current || !place) return;
+        const { x, y } = corner(place);
+        element.current.scrollTo(x - element.current.clientWidth / 3, y - element.current.clientHeight / 3);
+    }, [chosen, drawn]);
     if (!build.tasks.length) return html`<p class="dim" role="status">Its tasks are being planned.</p>`;
     const width = drawn.columns * (BOX.width + GAP.x) - GAP.x + 2 * MARGIN;
     const height = drawn.rows * (BOX.height + GAP.y) - GAP.y + 2 * MARGIN;
     const states = new Map(build.tasks.map((task) => [task.name, task.state]));
     // The picture repeats what the table of tasks says in words; whoever cannot see it loses nothing but the links, which it keeps.
-    return html`<div class="graph" tabindex="0" role="group" aria-label="Tasks and what they need">
+    return html`<div class="graph" ref=${element} tabindex="0" role="group" aria-label="Tasks and what they need">
         <svg width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`}>
         ${drawn.edges.map((edge) => html`<path key=${`${edge.from}>${edge.to}`} class=${`edge ${tone(states.get(edge.from))}`} d=${curve(edge.points)} />`)}
         ${build.tasks.map((task) => html`<${Box} key=${task.name} build=${build} task=${task} now_ms=${now_ms} isChosen=${task.name === chosen} place=${drawn.places.get(task.name)} />`)}</svg></div>`;

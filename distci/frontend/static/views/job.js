@@ -25,7 +25,7 @@ export function Job({ place, parts: [job] }) {
     const live = useLive(addresses.job(job));
     const may = useMay(job);
     const tabs = TABS.filter(([name, , right]) => name === tab || right === "read" || may.includes(right));
-    return html`<p class="trail"><a href="/">Jobs</a></p>
+    return html`<p class="trail"><a href="/">Jobs</a>${may.length ? html` <span class="dim">— here you may: ${may.join(", ")}</span>` : null}</p>
         <div class="heading"><h1>${job}</h1>${may.includes("trigger") ? html`<div class="tools"><a class="button" href=${at("trigger")}>Start a build</a></div>` : null}</div>
         ${live.body?.document.description ? html`<p class="facts">${live.body.document.description}</p>` : null}
         <nav class="tabs" aria-label="About this job">${tabs.map(([name, label]) => html`<a href=${at(name)} aria-current=${name === tab ? "page" : undefined}>${label}</a>`)}</nav>

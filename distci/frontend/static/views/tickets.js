@@ -23,13 +23,14 @@ export function Tickets({ place }) {
 
 function List({ where }) {
     const pager = usePager();
+    const mayRequeue = useMay().includes("admin");
     const live = useLive(addresses.query("/tickets", { place: where, cursor: pager.cursor }));
     return html`<${Shown} live=${live}>${(page) => (page.items.length ? html`
         <table class="list"><thead><tr><th scope="col">Ticket</th><th scope="col">For</th><th scope="col">Why</th><th scope="col"><span class="unseen">Requeue</span></th></tr></thead>
         <tbody>${page.items.map((view) => html`<tr key=${view.token}>
             <th scope="row"><a href=${addresses.ticket(view.token)}>${view.token}</a></th>
             <td><${For} ticket=${view.ticket} /></td><td>${view.reason || view.worker}</td>
-            <td>${view.place === "dead" ? html`<${Requeue} token=${view.token} />` : null}</td></tr>`)}</tbody></table>
+            <td>${mayRequeue && view.place === "dead" ? html`<${Requeue} token=${view.token} />` : null}</td></tr>`)}</tbody></table>
         <${Pager} pager=${pager} next=${page.next} />` : html`<${Empty}>There is none.<//>`)}<//>`;
 }
 
@@ -37,18 +38,18 @@ export function Ticket({ parts: [token] }) {
     useTitle(token);
     const path = addresses.ticket(token);
     const live = useLive(path);
+    const mayRequeue = useMay().includes("admin");
     return html`<p class="trail"><a href="/tickets">Tickets</a></p><h1>${token}</h1>
         <${Shown} live=${live}>${(view) => html`<p class="facts"><${State} state=${view.place} /> <${For} ticket=${view.ticket} /> ${view.worker}</p>
-            ${view.place === "dead" ? html`<p><${Requeue} token=${view.token} /></p>` : null}
+            ${mayRequeue && view.place === "dead" ? html`<p><${Requeue} token=${view.token} /></p>` : null}
             <${Why} path=${`${path}/why`} title="Why" />
             <h2>As it is stored</h2><pre tabindex="0" aria-label="The ticket">${JSON.stringify(view.ticket, null, 2)}</pre>`}<//>`;
 }
 
 function Requeue({ token }) {
-    const may = useMay();
     const requeue = async () => {
         await post(`${addresses.ticket(token)}/requeue`);
         refresh("/tickets");
     };
-    return may.includes("admin") ? html`<${Action} run=${requeue}>Requeue<//>` : null;
+    return html`<${Action} run=${requeue}>Requeue<//>`;
 }

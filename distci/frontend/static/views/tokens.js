@@ -5,7 +5,7 @@ import { Command } from "../command.js";
 import { html, useEffect, useReducer, useState } from "../html.js";
 import { Pager, usePager } from "../pager.js";
 import { Action, Ago, Empty, Shown, useNow, useTitle } from "../parts.js";
-import { useMay } from "../session.js";
+import { useSession } from "../session.js";
 import { State } from "../states.js";
 
 const DAY_S = 86400;
@@ -50,8 +50,11 @@ function Make({ made }) {
     const [token, setToken] = useState(null);
     const [isOpen, setOpen] = useState(false);
     const asked = useSettled(project);
-    const may = useMay(asked);
+    const session = useSession(asked);
+    const may = session?.may || [];
     const isOwner = may.includes("admin");
+    // While it is not known yet, a click must not be lost.
+    const isRefused = (scope) => session !== null && !may.includes(scope);
     const toggle = (scope) => () => setScopes(scopes.includes(scope) ? scopes.filter((one) => one !== scope) : [...scopes, scope]);
     const make = async () => {
         const wanted = { label, project, scopes: scopes.filter((scope) => may.includes(scope)), expires_s: days * DAY_S };
@@ -65,10 +68,10 @@ function Make({ made }) {
         <details class="make" open=${isOpen} onToggle=${(event) => setOpen(event.target.open)}><summary>Make a token</summary><form class="fields" onSubmit=${(event) => event.preventDefault()}>
         <label>Label <input value=${label} maxlength="100" required onInput=${(event) => setLabel(event.target.value)} placeholder="to tell it from others: nightly" /></label>
         <label>Project <input value=${project} maxlength="128" onInput=${(event) => setProject(event.target.value)} placeholder="the whole system" /></label>
-        <fieldset><legend>Good for</legend>${SCOPES.map(([scope, says]) => html`<label key=${scope}><span><input type="checkbox" checked=${scopes.includes(scope)} disabled=${!may.includes(scope)} onChange=${toggle(scope)} /> ${scope} <span class="dim">${says}</span></span></label>`)}</fieldset>
+        <fieldset><legend>Good for</legend>${SCOPES.map(([scope, says]) => html`<label key=${scope}><span><input type="checkbox" checked=${scopes.includes(scope) && !isRefused(scope)} disabled=${isRefused(scope)} onChange=${toggle(scope)} /> ${scope} <span class="dim">${says}</span></span></label>`)}</fieldset>
         <label>Ends in <select value=${days} onChange=${(event) => setDays(Number(event.target.value))}>${LIVES.map(([count, says]) => html`<option value=${count} selected=${count === days}>${says}</option>`)}</select></label>
-        ${isOwner || asked !== project ? null : html`<p class="dim" role="status">You are no owner of ${project || "the whole system"}: name a project that you are an owner of.</p>`}
-        <div><${Action} kind="main" run=${make} disabled=${!isOwner || !label.trim() || !scopes.some((scope) => may.includes(scope))}>Make<//></div></form>
+        ${isOwner || !session || asked !== project ? null : html`<p class="dim" role="status">You are no owner of ${project || "the whole system"}: name a project that you are an owner of.</p>`}
+        <div><${Action} kind="main" run=${make} disabled=${!isOwner || asked !== project || !label.trim() || !scopes.some((scope) => may.includes(scope))}>Make<//></div></form>
         <p class="dim">For workers, and for programs that shall never do more than one person may: <code>distci token create --help</code>.</p></details></section>`;
 }
 
