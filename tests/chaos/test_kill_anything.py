@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from chaos import planted
 
+from distci import lifecycle
 from distci.app import open_coordination
-from distci.chaos import stage
+from distci.chaos import reference, stage
 from distci.chaos.run import Options, run
 from distci.settings import Settings
 
@@ -99,6 +100,10 @@ def test_workers_show_a_guarded_zookeeper_who_they_are(zookeeper_tls: tuple[str,
 @pytest.mark.parametrize("bug", planted.BUGS)
 def test_a_worker_that_breaks_a_promise_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     monkeypatch.setattr(stage, "PATIENCE_S", PATIENCE_S)
+    if bug == "no_fence":
+        # Its claims are taken over again and again, for as long as there are attempts.
+        monkeypatch.setattr(reference, "ATTEMPTS", 3)
+        monkeypatch.setattr(lifecycle, "CONTROL_ATTEMPTS", 3)
     settings = Settings(data=str(tmp_path), session_timeout="1s")
     launcher = [sys.executable, planted.__file__, bug]
 
