@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from queue import Full, Queue
 from threading import Event, Lock, Thread
 from time import time as wall_clock
@@ -58,6 +59,7 @@ class Entry:
     time_ms: int
     """Milliseconds since 1970 by the clock of the machine where it was done."""
     nonce: str
+    """Tells entries of one millisecond apart; those of one process sort by it as they were done."""
     who: str
     what: str
     """Such as ``job.put``."""
@@ -99,6 +101,7 @@ class Audit:
         self._store = store
         self._default = default
         self._clock = clock
+        self._count = count()
         self._waiting: Queue[tuple[str, bytes] | None] = Queue(WAITING_MAX)
         self._thread: Thread | None = None
         self._lock = Lock()
@@ -134,13 +137,13 @@ class Audit:
         """What was done since then, the oldest first."""
         position = keys.audit_since(since_ms)
         latest: Entry | None = None
-        count = 0
+        told = 0
         for key in self._keys(position):
             time_ms, nonce, _ = keys.audit_entry_of(key)
             if latest is not None and (latest.time_ms, latest.nonce) != (time_ms, nonce):
                 yield latest
-                count += 1
-                if count == limit:
+                told += 1
+                if told == limit:
                     return
             latest = self._read(key) or latest
         if latest is not None:
@@ -181,7 +184,7 @@ class Audit:
         by = told or self._default
         return Entry(
             int(self._clock() * 1000),
-            secrets.token_hex(4),
+            f"{next(self._count):08x}{secrets.token_hex(4)}",
             _text(by.who if told else actor or by.who),
             what,
             _text(target),

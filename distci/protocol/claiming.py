@@ -340,12 +340,14 @@ class Claimer:
         return self._commit(ticket, slots, queued_at, control.version)
 
     def _commit(self, ticket: Ticket, slots: Sequence[tuple[str, int]], queued_at: str, control: int) -> Claim | None:
+        baton = self._baton(ticket)
+        # From here on to the end of the claim's transaction, whatever fails, the slot is given back.
         claim = self._member.hold(ticket, slots)
-        operations = transactions.claim(claim.running, queued_at, control)
-        idle_change = self._idle_change()
-        hints = [*idle_change, *self._baton(ticket)]
         settled: Done | Truth | None = None
         try:
+            operations = transactions.claim(claim.running, queued_at, control)
+            idle_change = self._idle_change()
+            hints = [*idle_change, *baton]
             settled = outcomes.settle(
                 self._tree,
                 lambda: self._tree.commit(*operations, hints=hints),

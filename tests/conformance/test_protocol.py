@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from distci.coordination.port import NODE_BYTES_MAX, Coordination, Create, Delete, Node, Operation, Write
 from distci.errors import ClaimLost, CoordinationUnavailable, Invalid, NoSuchTicket, VersionConflict
-from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, paths, permits
+from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, claiming, paths, permits
 from distci.protocol.members import workers
 from distci.protocol.records import Running
 from distci.protocol.sweeps import EMPTY_S, ONCE_DAYS
@@ -345,6 +345,44 @@ def test_a_claim_whose_fate_nobody_knows_is_given_back_though_the_tree_goes_away
         next(member.claims())
 
     wait_until(lambda: bench.places() == [("waiting", "a.2")], WAIT_S)
+
+
+def test_c10_whatever_call_of_a_claim_comes_to_nothing_its_slot_is_free_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker with one slot and much to do, some of which it passes on with each claim
+    monkeypatch.setattr(claiming, "BATON_S", 0.0)
+    bench.boss.post(*(Ticket(f"{number}", "x") for number in range(50)))
+    member = bench.worker("x")
+    line = lossy(member)
+    left, has_failed = 0, True
+
+    def check() -> None:
+        nonlocal left, has_failed
+        if threading.current_thread() is threading.main_thread():
+            left -= 1
+            if left == 0:
+                has_failed = True
+                raise CoordinationUnavailable("away on purpose")
+
+    monkeypatch.setattr(line, "_check", check)
+    failed = 0
+    done: list[str] = []
+    while has_failed:
+        # When each of its calls is the one that fails
+        bench.boss.tree.commit(Create(paths.idle("x;;", "another")))
+        failed += 1
+        left, has_failed = failed, False
+        # Then it goes on all the same
+        done += map(_finished, islice(member.claims(), 2))
+
+    assert failed > 5
+    assert sorted(done + [token.partition(".")[0] for _, token in bench.places()], key=int) == list(map(str, range(50)))
+
+
+def _finished(claim: Claim) -> str:
+    claim.finish()
+    return claim.ticket.id
 
 
 def test_d26_a_worker_whose_own_node_is_spoilt_still_adopts_its_claims(
