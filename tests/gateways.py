@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -80,6 +81,11 @@ class Lab:
     def kill(self, front: int) -> None:
         """A front end, by SIGKILL."""
         self._fronts[front][1].kill()
+
+    def end(self, front: int) -> int:
+        """One that is told to end; its exit code."""
+        self._fronts[front][1].signal(signal.SIGTERM)
+        return self._fronts[front][1].wait()
 
     def start_again(self, front: int) -> None:
         """One that was killed, where it was."""

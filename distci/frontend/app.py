@@ -95,7 +95,7 @@ def create(
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
     endpoints += login.endpoints(login.Login(system, site, threads))
-    endpoints += gateway.endpoints(gateway.Desk(system, threads))
+    endpoints += gateway.endpoints(gateway.Desk(system, threads, stopping))
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
         routes=[

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from distci import tarballs
 from distci.access import Action, Worker
 from distci.app import DistCI
-from distci.errors import Forbidden
+from distci.errors import Forbidden, Unavailable
 from distci.frontend import bodies, etags
 from distci.frontend.access import origin_of
 from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
@@ -47,6 +47,9 @@ BYTES, TEXT, TAR = "application/octet-stream", "text/plain; charset=utf-8", "app
 WAIT_MAX_S = 50.0
 PAUSE_MIN_S = 0.05
 """Least time between two looks, where somebody else was faster."""
+
+STOP_POLL_S = 0.1
+"""How soon those who wait are told that the front end ends: well within the time that it gives to what it still does."""
 
 KEY = Parameter(
     "Idempotency-Key",
@@ -85,7 +88,11 @@ class Woken(Event):
 class Desk:
     """Where workers ask for work, and hand it in."""
 
-    def __init__(self, system: DistCI, threads: Threads) -> None:
+    def __init__(self, system: DistCI, threads: Threads, stopping: Event) -> None:
+        """Once ``stopping`` is set, whoever waits is told to ask another front end."""
+        self._stopping = stopping
+        self._waiting: set[Woken] = set()
+        self._watch: asyncio.Task[None] | None = None
         self._gateway = system.gateway
         self._published = system.artifacts
         self._store = system.store
@@ -106,12 +113,15 @@ class Desk:
                 # The group would wrap it.
                 raised.append(error)
 
+        self._waiting.add(woken)
+        self._watch = self._watch or asyncio.create_task(self._watch_for_the_end())
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(until_gone, call.request.receive, group.cancel_scope.cancel)
                 await serve()
                 group.cancel_scope.cancel()
         finally:
+            self._waiting.discard(woken)
             with anyio.CancelScope(shield=True):
                 await self._look(asking.close, math.inf)
         if raised:
@@ -194,6 +204,8 @@ class Desk:
         began = anyio.current_time()
         attempt = await self._look(asking.begin)
         while attempt is None:
+            if self._stopping.is_set():
+                raise Unavailable("this front end ends; ask another")
             woken.begin()
             attempt, pause_s = await self._look(asking.look)
             if 0 < pause_s <= LEFT_TO_OTHERS_S:
@@ -206,6 +218,14 @@ class Desk:
             if attempt is None:
                 await woken.until_set(min(max(pause_s, PAUSE_MIN_S), left_s))
         return attempt
+
+    async def _watch_for_the_end(self) -> None:
+        """One for all who wait."""
+        while self._waiting and not self._stopping.is_set():
+            await anyio.sleep(STOP_POLL_S)
+        for woken in self._waiting:
+            woken.set()
+        self._watch = None
 
     async def _look(self, function: Callable[[], Result], wait_max_s: float = WAIT_MAX_S) -> Result:
         """One step of a request, to its end: the next one must not begin before."""

@@ -111,6 +111,17 @@ class TestClaiming:
             lab.start(shell("true"))
             assert asked.result().status_code == 201
 
+    def test_a_front_end_that_ends_lets_go_of_who_waits(self, stage: Stage) -> None:
+        lab = Lab(stage, fronts=2)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(lab.claim, 0, "k", 50)
+            wait_until(lambda: len(idle(stage)) == 1)
+            assert lab.end(0) == 0
+            problem(asked.result(), 503, "Unavailable")
+        assert idle(stage) == []
+        lab.start(shell("true"))
+        assert lab.claim(1, key="k").json()["attempt"] == 1
+
     def test_there_may_be_nothing_to_do(self, local: Stage) -> None:
         lab = Lab(local)
         assert lab.claim(wait_s=0).status_code == 204

@@ -26,7 +26,10 @@ DEFECTS = {
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return Home(tmp_path)
+    home = Home(tmp_path)
+    # What a run keeps when it found a defect goes with the test.
+    home.environment["TMPDIR"] = str(tmp_path)
+    return home
 
 
 @pytest.mark.timeout(RUN_TIME_MAX_S)
