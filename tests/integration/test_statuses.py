@@ -283,7 +283,7 @@ def test_what_was_heard_late_is_corrected(
         worker.serve(claim_of(member, build, is_over=False), system.ci.lifecycle)
 
     assert told.states(CONTEXT) == ["success", "pending", "success"]
-    assert is_quiet(system)
+    wait_until(lambda: is_quiet(system))
 
 
 def test_a_word_that_is_out_of_date_is_not_said(silent: Callable[[Forge], System], github: Forge) -> None:
@@ -325,7 +325,7 @@ def test_who_was_taken_for_dead_before_it_said_something_puts_right_what_it_said
         StatusWorker().serve(claim_of(member, build, is_over=False), system.ci.lifecycle)
 
     assert github.states(CONTEXT) == ["success", "pending", "success"]
-    assert is_quiet(system)
+    wait_until(lambda: is_quiet(system))
 
 
 def test_who_died_after_saying_what_was_late_is_followed_by_who_puts_it_right(
@@ -400,7 +400,7 @@ def test_without_a_token_no_ticket_is_posted(start: Callable[..., System], githu
     build = push(system, github)
 
     assert system.ci.builds.wait(build, 30).state == "passed"
-    assert is_quiet(system)
+    wait_until(lambda: is_quiet(system))
     assert github.requests == 0
 
 
