@@ -23,6 +23,7 @@ from distci.access import Action
 from distci.client import Client, connect
 from distci.client.download import PIECE_BYTES
 from distci.errors import (
+    Conflict,
     DistCIError,
     Invalid,
     InvalidDocument,
@@ -288,6 +289,16 @@ class TestDownloads:
         # Part of a piece is asked for again.
         wanted = [None, f"bytes={12 * PIECE_BYTES}-", f"bytes={16 * PIECE_BYTES}-"]
         assert [seen.headers.get("Range") for seen in fetched] == wanted
+
+    def test_one_that_became_another_meanwhile_is_not_sewn_together(
+        self, between: Between, client: Client, big: str
+    ) -> None:
+        whole = f"bytes {PIECE_BYTES}-{PIECE_BYTES + 4}/{PIECE_BYTES + 5}"
+        other = refused(206, b"other", ETag='"other"', Content_Range=whole)
+        between.fates.extend([cut_after(PIECE_BYTES + 5), other])
+
+        with client.artifacts.open("team/hello#1", "big") as stream, pytest.raises(Conflict, match="begin again"):
+            stream.read()
 
     def test_one_that_never_goes_on_is_given_up(self, local: Stage, between: Between, big: str) -> None:
         between.fates.extend([cut_after(0)] * 100)
