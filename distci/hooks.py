@@ -283,12 +283,15 @@ class Hooks:
         try:
             document = read_json(self._store.get(keys.held(id_)), keys.held(id_))
         except NoSuchObject:
-            raise NoSuchChange(
-                f"no change {id_!r} waits for an approval; `distci hook held` shows those that do"
-            ) from None
+            raise no_such_change(id_) from None
         receiver, change = document["receiver"], _change(document["change"])
         concerned = self._concerned(receiver, change)
         return Held(id_, receiver, change, concerned.jobs), concerned
+
+
+def no_such_change(change: str) -> NoSuchChange:
+    """What somebody is told of a change that does not wait."""
+    return NoSuchChange(f"no change {change!r} waits for an approval; `distci hook held` shows those that do")
 
 
 def why_not(hook: HookTrigger, change: Change) -> str:

@@ -278,11 +278,16 @@ class Access:
         return NewToken(text, record)
 
 
+def no_such_token() -> NoSuchToken:
+    """What somebody who sees all tokens is told of one that is not there."""
+    return NoSuchToken("there is no token of that id; `distci token list` shows all there are")
+
+
 def _one(state: State, token: str) -> TokenRecord:
     digest = digest_of(token)
     found = [state.tokens[digest]] if digest in state.tokens else state.named(token)
     if not found:
-        raise NoSuchToken("there is no token of that id; `distci token list` shows all there are")
+        raise no_such_token()
     if len(found) > 1:
         raise Conflict(f"{token!r} may be any of {', '.join(record.id for record in found)}; write more of it")
     return found[0]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
 
 from distci.cli.command import Command, Invocation, json_option
 from distci.cli.output import moment, print_json, print_line
-from distci.errors import StoreUnavailable
+from distci.errors import Unavailable
 
 if TYPE_CHECKING:
+    from distci.client.events import RemoteEvents
     from distci.events import Event, Events
 
 LISTED = 20
@@ -38,8 +40,8 @@ def events(invocation: Invocation, limit: int, after: int | None, follow: bool) 
 
     Each has a number, dense from 1 on: whoever knows one can go on behind it.
     """
-    with invocation.connect_directly() as system:
-        number = max(0, system.events.last() - limit) if after is None else after
+    with invocation.connect() as system:
+        number = _before_last(system.events, limit) if after is None else after
         for event in _behind(system.events, number, follow):
             if invocation.is_json:
                 print_json(event.to_json())
@@ -47,21 +49,26 @@ def events(invocation: Invocation, limit: int, after: int | None, follow: bool) 
                 print_line(_line(event))
 
 
-def _behind(events: Events, number: int, follow: bool) -> Iterator[Event]:
+def _before_last(events: Events | RemoteEvents, limit: int) -> int:
+    """The number behind which the last so many are; through a front end there are gaps between them."""
+    return min((event.number - 1 for event in islice(events.before(), limit)), default=0)
+
+
+def _behind(events: Events | RemoteEvents, number: int, follow: bool) -> Iterator[Event]:
     """The events behind a number; those that come, too, however often the store is away meanwhile."""
     is_away = False
     while True:
         try:
             found = events.after(number, READ_AT_ONCE)
             is_away = False
-        except StoreUnavailable as error:
+        except Unavailable as error:
             if not follow:
                 raise
             if not is_away:
                 click.echo(f"distci: {error}; waiting for it", err=True)
             found, is_away = (), True
         yield from found
-        number += len(found)
+        number = found[-1].number if found else number
         if not found:
             if not follow:
                 return

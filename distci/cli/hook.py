@@ -50,7 +50,7 @@ def hook() -> None:
 @click.pass_obj
 def list_(invocation: Invocation) -> None:
     """List the receivers that are installed, and how many secrets each goes by."""
-    with invocation.connect_directly() as system:
+    with invocation.connect() as system:
         views = [*system.hooks.list()]
     print_records(
         views,
@@ -128,7 +128,7 @@ def collect(invocation: Invocation, folder: Path, receiver: str) -> int:
 @click.pass_obj
 def held(invocation: Invocation) -> None:
     """List the changes by people without rights to their repository, which wait until somebody approves them."""
-    with invocation.connect_directly() as system:
+    with invocation.connect() as system:
         waiting = [*system.hooks.held()]
     print_records(
         waiting,
@@ -151,7 +151,7 @@ def held(invocation: Invocation) -> None:
 @click.pass_obj
 def approve(invocation: Invocation, change: str) -> None:
     """Build a change that was held. Its builds get no secrets all the same."""
-    with invocation.connect_directly() as system:
+    with invocation.connect() as system:
         answer = system.hooks.approve(change, system.settings.actor)
     _print_answer(answer, invocation.is_json)
 
@@ -162,7 +162,7 @@ def approve(invocation: Invocation, change: str) -> None:
 @click.pass_obj
 def refuse(invocation: Invocation, change: str) -> None:
     """Let a change that was held wait no longer."""
-    with invocation.connect_directly() as system:
+    with invocation.connect() as system:
         system.hooks.refuse(change)
     print_json({"id": change, "is_refused": True}) if invocation.is_json else print_line(f"{change} is refused")
 

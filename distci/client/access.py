@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from distci.access import SYSTEM, Action, Grant, NewToken, Person, Role, TokenRecord, Visibility
 from distci.access.register import Recorded
-from distci.access.service import EXPIRES_S
+from distci.access.service import EXPIRES_S, no_such_token
 from distci.access.state import State
 from distci.access.texts import PATTERN, digest_of, id_of
 from distci.client.link import Link
-from distci.errors import NoSuchToken
 from distci.model import Json
 from distci.views import from_json
 
@@ -67,7 +66,7 @@ class RemoteAccess:
         # The text itself would be in the logs of all that are between.
         name = id_of(digest_of(token)) if PATTERN.fullmatch(token) else token
         if not ID.fullmatch(name):
-            raise NoSuchToken("there is no token of that id; `distci token list` shows all there are")
+            raise no_such_token()
         return _recorded(self._link.change("POST", f"/tokens/{name}/revoke", {"reason": reason}))
 
     def roles(self) -> Sequence[Grant]:

@@ -62,7 +62,13 @@ class RemoteLog:
             yield from_json(Line, item)
 
     def search(
-        self, text: str, *, ignore_case: bool = False, start: Place = BEGINNING, bytes_max: int = SEARCHED_BYTES_MAX
+        self,
+        text: str,
+        *,
+        ignore_case: bool = False,
+        at_start: bool = False,
+        start: Place = BEGINNING,
+        bytes_max: int = SEARCHED_BYTES_MAX,
     ) -> Iterator[Line | Place]:
         place: Place | None = start
         while place is not None:
@@ -70,8 +76,8 @@ class RemoteLog:
                 yield place
                 return
             cursor = f"{place.line}:{place.offset}"
-            asked = {"attempt": self._attempt, "text": text, "ignore_case": ignore_case, "cursor": cursor}
-            page = self._link.get(f"{self._path}/search", limit=LINES_PAGE, **asked)
+            asked = {"attempt": self._attempt, "text": text, "ignore_case": ignore_case, "at_start": at_start}
+            page = self._link.get(f"{self._path}/search", **asked, cursor=cursor, limit=LINES_PAGE)
             for line in (from_json(Line, item) for item in page["items"]):
                 if line.offset - start.offset >= bytes_max:
                     yield Place(line.line, line.offset)

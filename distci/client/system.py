@@ -11,6 +11,8 @@ from distci.client.access import RemoteAccess
 from distci.client.artifacts import RemoteArtifacts
 from distci.client.audit import RemoteAudit
 from distci.client.builds import RemoteBuilds
+from distci.client.events import RemoteEvents
+from distci.client.hooks import RemoteHooks
 from distci.client.jobs import RemoteJobs
 from distci.client.link import Link
 from distci.client.logs import RemoteLogs
@@ -72,6 +74,8 @@ class Client:
         self.builds = RemoteBuilds(link)
         self.artifacts = RemoteArtifacts(link)
         self.logs = RemoteLogs(link)
+        self.events = RemoteEvents(link)
+        self.hooks = RemoteHooks(link)
         self.tickets = RemoteTickets(link)
         self.status = RemoteStatus(link)
         self.why = RemoteWhy(link)

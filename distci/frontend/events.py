@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from distci.access import Action
-from distci.events import UNREADABLE
-from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
+from distci.events import UNREADABLE, Event, Events
+from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import number_of, page_of
 from distci.model import Json
 
@@ -14,11 +14,17 @@ LISTED, LISTED_MAX = 50, 200
 LOOKED_THROUGH_MAX = 2000
 """How many events one request looks through for those that somebody may read."""
 
+AFTER = Parameter(
+    "after",
+    {"type": "integer", "minimum": 0, "maximum": 10**9 - 1},
+    "Those behind the event of that number instead, the oldest first; 0 for all.",
+)
+
 
 def list_events(call: Call) -> Answer:
     found: list[Json] = []
     last = 0
-    for looked, event in enumerate(call.system.events.before(number_of(call.query["cursor"]))):
+    for looked, event in enumerate(_wanted(call)):
         if looked == LOOKED_THROUGH_MAX or len(found) == call.query["limit"]:
             return page_of(call, found, str(last))
         last = event.number
@@ -27,12 +33,25 @@ def list_events(call: Call) -> Answer:
     return page_of(call, found, None)
 
 
+def _wanted(call: Call) -> Iterator[Event]:
+    """Those from where the page begins on, to the first or to the last there is."""
+    cursor, after = number_of(call.query["cursor"]), call.query["after"]
+    if after is None:
+        return call.system.events.before(cursor)
+    return _behind(call.system.events, after if cursor is None else cursor)
+
+
+def _behind(events: Events, number: int) -> Iterator[Event]:
+    while event := events.read(number := number + 1):
+        yield event
+
+
 ENDPOINTS: Sequence[Endpoint] = (
     Endpoint(
         "GET",
         "/events/recent",
         "list_events",
-        "List what happened to builds, the latest first",
+        "List what happened to builds, the latest first, or all behind an event",
         list_events,
         None,
         {
@@ -40,7 +59,7 @@ ENDPOINTS: Sequence[Endpoint] = (
                 "A page of events; it may be empty and have a next one.", "event-page", headers=("ETag", "Link")
             )
         },
-        (limit(LISTED, LISTED_MAX), CURSOR),
+        (AFTER, limit(LISTED, LISTED_MAX), CURSOR),
         is_filtered=True,
     ),
 )

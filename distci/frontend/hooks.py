@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from distci.access import Action
-from distci.errors import Forbidden, NoSuchChange
+from distci.errors import Forbidden
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
 from distci.frontend.paging import page
 from distci.frontend.problems import BadRequest
 from distci.frontend.rates import DELIVERIES
 from distci.hooks import Answer as Delivered
-from distci.hooks import Held, InvalidDelivery
+from distci.hooks import Held, InvalidDelivery, no_such_change
 from distci.receivers.port import BODY_BYTES_MAX
 
 SYSTEM = ""
@@ -65,7 +65,7 @@ def _decider(call: Call) -> Callable[[Held], None]:
     def check(held: Held) -> None:
         jobs = held.jobs or [SYSTEM]
         if not any(call.may(Action.READ, job) for job in jobs):
-            raise NoSuchChange(f"no change {held.id!r} waits for an approval; `distci hook held` shows those that do")
+            raise no_such_change(held.id)
         if not all(call.may(Action.TRIGGER, job) for job in jobs):
             raise Forbidden(
                 f"{call.actor} may not start a build of every job that change {held.id} concerns; ask somebody who may"

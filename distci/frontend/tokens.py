@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from distci.access import Action, Person, TokenRecord
-from distci.access.service import EXPIRES_S
+from distci.access import SYSTEM, Action, Person, TokenRecord
+from distci.access.service import EXPIRES_S, no_such_token
 from distci.errors import Conflict, NoSuchToken
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
 from distci.frontend.paging import no_cursor, page
@@ -63,6 +63,8 @@ def revoke_token(call: Call) -> Answer:
     named = [record.id for record in _given_by(call) if record.id.startswith(given)]
     if len(named) > 1:
         raise Conflict(f"{given!r} may be any of {', '.join(named)}; write more of it")
+    if not named and call.may(Action.ADMIN, SYSTEM):
+        raise no_such_token()
     if not named:
         raise NoSuchToken("there is no token of that id that you may revoke; `GET /api/v1/tokens` lists those")
     [token] = named

@@ -13,10 +13,12 @@ from pathlib import Path
 from time import time
 from urllib.parse import urlsplit
 
+import deliveries
 import pytest
 from between import Between, cut_after, lost, passed, refused
 from frontends import BUILD, Stage, job, shell
 from services.certificates import Authority
+from unit.test_receivers import BUILT
 from waiting import wait_until
 
 from distci.access import Action
@@ -28,11 +30,13 @@ from distci.errors import (
     Invalid,
     InvalidDocument,
     InvalidSettings,
+    NoSuchChange,
     NoSuchJob,
     Unavailable,
     VersionConflict,
 )
 
+FORK = "gitea/pull-request-event"
 SIZE_BYTES = 20_000_000
 MEMORY_MAX_MB = 120
 LARGE_BYTES = 200 * 1024 * 1024
@@ -156,6 +160,28 @@ class TestLostAnswers:
         with pytest.raises(DistCIError, match="has ended as passed"):
             client.builds.cancel(build)
 
+    def test_a_change_is_approved_once_and_who_did_not_hear_is_told_so(
+        self, local: Stage, between: Between, client: Client
+    ) -> None:
+        change = held_change(local)
+        between.fates.append(lost())
+
+        with pytest.raises(Unavailable, match="not known whether it was done"):
+            client.hooks.approve(change)
+
+        wait_until(lambda: [*local.ci.hooks.held()] == [])
+        assert local.ci.builds.last_number("team/hello") == 1
+
+    def test_a_refusal_is_no_error_the_second_time(self, local: Stage, between: Between, client: Client) -> None:
+        change = held_change(local)
+        between.fates.append(lost())
+
+        client.hooks.refuse(change)
+
+        assert [*local.ci.hooks.held()] == []
+        with pytest.raises(NoSuchChange):
+            client.hooks.refuse(change)
+
     def test_what_cannot_be_repeated_is_told_as_unknown(self, local: Stage, between: Between, client: Client) -> None:
         between.fates.append(lost())
 
@@ -168,6 +194,14 @@ class TestLostAnswers:
 def held(local: Stage) -> str:
     local.ci.jobs.put(job("team/held", shell("true", labels=["gpu=*"])))
     return "team/held"
+
+
+def held_change(local: Stage) -> str:
+    """A change that would start a build of ``team/hello``, and waits for an approval."""
+    trigger = {"type": "gitea", "repository": BUILT[FORK][1], "events": ["pull_request"]}
+    local.ci.jobs.put(job(triggers=[trigger]))
+    body = deliveries.recorded(FORK)
+    return local.ci.hooks.play("gitea", deliveries.headers(FORK, body), body).held
 
 
 class TestAway:

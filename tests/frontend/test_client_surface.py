@@ -11,20 +11,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import deliveries
 import pytest
 from frontends import Stage, job, shell
+from unit.test_receivers import BUILT
 from waiting import wait_until
 
 from distci.access import Action, Person, Role, Visibility
 from distci.app import DistCI
 from distci.client import Client, connect
-from distci.errors import DistCIError
+from distci.errors import DistCIError, Forbidden
+from distci.hooks import Held
 from distci.logs import Place
 from distci.model import BuildId
 from distci.protocol import Member, Offer
 from distci.views import to_json
 
 ON_THE_TREE = "work is claimed on the tree; who posts some of their own has workers there"
+FOR_CONTROL = "for who takes builds up and ends them"
 OF_A_FRONT_END = "decides whom a front end lets in, on the back ends"
 BACK_ENDS = "what a front end stands before"
 ABSENT: Mapping[str, str] = {
@@ -34,9 +38,17 @@ ABSENT: Mapping[str, str] = {
     "rebuild": "brings back a lost tree, from beside it",
     "signing": OF_A_FRONT_END,
     "sessions": OF_A_FRONT_END,
+    "following": "what a front end tells its streams by",
+    "gateway": "what a front end serves workers by",
     "login_links": "whoever may make them may do everything",
     "oidc_login": OF_A_FRONT_END,
+    "builds.start": "for who has taken in why; over HTTP receivers are told that",
+    "jobs.concerned": "for who has taken a delivery in",
     "jobs.downstream": "for who ends builds",
+    "events.append": FOR_CONTROL,
+    "events.append_again": FOR_CONTROL,
+    "hooks.deliver": "over HTTP a sender proves itself, by its own headers and with no token of ours",
+    "hooks.play": "without a proof it is for whoever has the back ends",
     "artifacts.find": "what a front end reads by",
     "artifacts.stream": "what a front end reads by",
     "access.authenticate": OF_A_FRONT_END,
@@ -79,6 +91,14 @@ ROWS: Mapping[str, Row] = {
     "builds.retry": lambda ci, own: ended(ci, ci.builds.retry(BUILD, cause=own)).job,
     "builds.log": lambda ci, own: [b"".join(ci.builds.log(BUILD, "say", start)) for start in (0, 3, 99)],
     "builds.follow": lambda ci, own: joined(ci.builds.follow(BUILD)),
+    "events.after": lambda ci, own: [ci.events.after(*which) for which in ((0, 3), (1, 1), (1, 0), (9999, 5))],
+    "events.before": lambda ci, own: ([event.number for event in ci.events.before()], [*ci.events.before(3)]),
+    "events.last": lambda ci, own: ci.events.last(),
+    "events.read": lambda ci, own: [ci.events.read(number) for number in (0, 1, 2, 9999)],
+    "hooks.list": lambda ci, own: [*ci.hooks.list()],
+    "hooks.held": lambda ci, own: held_back(ci, "stays"),
+    "hooks.approve": lambda ci, own: approved(ci, own),
+    "hooks.refuse": lambda ci, own: refused(ci, own),
     "artifacts.list": lambda ci, own: ci.artifacts.list(BUILD),
     "artifacts.open": lambda ci, own: [ci.artifacts.open(BUILD, "greeting.txt", start).read() for start in (0, 2, 99)],
     "artifacts.download": lambda ci, own: fetched(ci),
@@ -142,12 +162,17 @@ REFUSED: Mapping[str, Row] = {
     "a weight that is none": lambda ci, own: ci.tickets.weigh(own, 1000),
     "a worker that is not there": lambda ci, own: ci.tickets.drain("none"),
     "the reason of what is not there": lambda ci, own: ci.why.ticket("none"),
+    "a change that does not wait": lambda ci, own: ci.hooks.approve("0" * 16),
+    "what cannot be a change": lambda ci, own: ci.hooks.refuse("none of these"),
+    "a change that somebody does not let pass": lambda ci, own: ci.hooks.refuse(held_back(ci, "stays")[0].id, never),
     "a token that is not there": lambda ci, own: ci.access.revoke_token("0123"),
     "what cannot be a token": lambda ci, own: ci.access.revoke_token("none of these"),
     "a token for nothing": lambda ci, own: ci.access.create_token(own, []),
     "a role of nobody": lambda ci, own: ci.access.grant("bob bob", Role.VIEWER),
 }
 
+FORK = "gitea/pull-request-event"
+FORKED_TRIGGER = {"type": "gitea", "repository": BUILT[FORK][1], "events": ["pull_request"]}
 SIDES = ("left", "right")
 VOLATILE = re.compile(r'"(\w+_ms|\w+_s|digest|id|actor|created_by|text)": ("[^"]*"|[0-9.]+|null)')
 
@@ -218,6 +243,7 @@ def log_of(ci: Any) -> list[object]:
         (pages, [line.line for line in log.search("line 29")], searched[:3]),
         # A front end may have looked further, and found the next one.
         isinstance(searched[-1], Place),
+        [[line.line for line in log.search(text, at_start=True)] for text in ("line 29", "ine 29")],
         [line.line for line in islice(log.search("LINE 2999", ignore_case=True, start=Place(11, 79)), 2)],
     ]
 
@@ -227,6 +253,34 @@ def revoked(ci: Any, own: str) -> list[object]:
     told = [ci.access.revoke_token(made[0].text).is_told, ci.access.revoke_token(made[1].record.id[:10]).is_told]
     ended = {record.id for record in ci.access.tokens() if record.revoked_s}
     return [told, {each.record.id for each in made} <= ended]
+
+
+def held_back(ci: Any, delivery: str) -> list[Held]:
+    """The changes of that delivery; those behind the first of all are asked for, too."""
+    everything = [*ci.hooks.held()]
+    assert [*ci.hooks.held(everything[0].id)] == everything[1:]
+    return [held for held in everything if held.change.delivery == delivery]
+
+
+def approved(ci: Any, own: str) -> list[object]:
+    seen: list[Held] = []
+    [held] = held_back(ci, f"{own}-approve")
+    answer = ci.hooks.approve(held.id, check=seen.append)
+    [started] = answer.jobs
+    trigger = ci.builds.get(ended(ci, started.build)).trigger
+    return [
+        *(answer.delivery, answer.reason, answer.held, started.job, started.reason, trigger.is_untrusted),
+        *(seen == [held], held_back(ci, held.change.delivery)),
+    ]
+
+
+def refused(ci: Any, own: str) -> list[object]:
+    [held] = held_back(ci, f"{own}-refuse")
+    return [ci.hooks.refuse(held.id), held_back(ci, held.change.delivery)]
+
+
+def never(held: Held) -> None:
+    raise Forbidden(f"{held.change.delivery} is not for you")
 
 
 def public(thing: object) -> set[str]:
@@ -254,6 +308,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Clie
         ci.jobs.put(job("team/fall", shell("exit 7")))
         ci.jobs.put(job("team/long", shell("for n in $(seq 3000); do echo line $n; done")))
         stack.enter_context(stage.workers())
+        ci.jobs.put(job("forked/hello", triggers=[FORKED_TRIGGER]))
+        for delivery in ("stays", *(f"{side}-{what}" for side in SIDES for what in ("approve", "refuse"))):
+            body = deliveries.recorded(FORK)
+            assert ci.hooks.play("gitea", deliveries.headers(FORK, body, delivery), body).held
         for name in ("team/hello", "team/fall", "team/long"):
             stage.end(ci.builds.trigger(name))
         for name in ("team", "other"):

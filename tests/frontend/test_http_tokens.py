@@ -105,6 +105,10 @@ def test_an_owner_of_a_project_sees_and_revokes_those_of_that_alone(local: Stage
     hidden = problem(asks(api, owner.text, "POST", f"/tokens/{beside}/revoke"), 404, "NoSuchToken")
     none = problem(asks(api, owner.text, "POST", "/tokens/000000000000/revoke"), 404, "NoSuchToken")
     assert hidden == none
+    assert "that you may revoke" in none["detail"]
+    everybody = access.create_token("all", [Action.ADMIN]).text
+    told = problem(asks(api, everybody, "POST", "/tokens/000000000000/revoke"), 404, "NoSuchToken")
+    assert told["detail"] == "there is no token of that id; `distci token list` shows all there are"
     assert {record.id: record.state(0) for record in access.tokens()}[beside] == "valid"
 
 

@@ -95,6 +95,11 @@ def test_of_the_whole_system_each_is_told_what_they_may_read(local: Stage) -> No
     assert [event["build"] for event in listed] == ["open/hello#1"] * 2 + ["team/hello#1"] * 2
     assert [event["number"] for event in api.get("/events/recent").json()["items"]] == [6, 5, 4, 3, 2, 1]
     assert [event["number"] for event in api.all("/events/recent", limit=2)] == [6, 5, 4, 3, 2, 1]
+    assert [event["number"] for event in api.all("/events/recent", after=2, limit=2)] == [3, 4, 5, 6]
+    behind = requests.get(f"{api.url}{EVENTS}/recent?after=1", headers=team, timeout=30).json()
+    assert [(event["number"], event["build"]) for event in behind["items"]] == [
+        *((2, "team/hello#1"), (5, "open/hello#1"), (6, "open/hello#1"))
+    ]
 
 
 def test_where_nothing_is_public_nobody_follows_anything(local: Stage) -> None:

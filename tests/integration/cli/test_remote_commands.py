@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import deliveries
 import pytest
 from frontends import Stage, job
 from integration.cli.homes import HELLO
 from program import TIME_MAX_S, Home
+from unit.test_receivers import BUILT
+from waiting import wait_until
 
 from distci.access import Action
+from distci.events import BEGUN, ENDED
+from distci.model import BuildId
 
+FORK = "gitea/pull-request-event"
 SECRET = "distci_" + "0" * 49
 
 
@@ -98,6 +105,8 @@ class TestDirectly:
             "cluster rebuild",
             "cluster upgrade",
             "login",
+            "hook deliver github /dev/null",
+            "hook collect none",
             "backup file:///tmp/none",
             "restore file:///tmp/none",
             "check",
@@ -114,6 +123,68 @@ class TestDirectly:
 
     def test_a_job_that_is_run_here_needs_neither(self, remote: Home) -> None:
         assert remote.ask("run", remote.file(HELLO)).exit_code == 0
+
+
+class TestHooks:
+    def test_what_a_stranger_wrote_is_shown_approved_and_refused(self, local: Stage, remote: Home) -> None:
+        # Given two changes of a fork
+        local.ci.jobs.put(job(triggers=[{"type": "gitea", "repository": BUILT[FORK][1], "events": ["pull_request"]}]))
+        body = deliveries.recorded(FORK)
+        one, other = (
+            local.ci.hooks.play("gitea", deliveries.headers(FORK, body, delivery), body).held
+            for delivery in ("one", "other")
+        )
+
+        # When somebody looks at them through a front end, and decides
+        assert {item["name"] for item in remote.json("hook", "list")} >= {"github", "gitea"}
+        assert {item["id"] for item in remote.json("hook", "held")} == {one, other}
+        assert remote.ask("hook", "approve", one).stdout == "team/hello#1\n"
+        assert remote.ask("hook", "refuse", other).stdout == f"{other} is refused\n"
+
+        # Then none waits, and it is on record who it was
+        assert remote.json("hook", "held") == []
+        assert remote.ask("hook", "approve", one).exit_code == 5
+        assert local.ci.builds.get("team/hello#1").trigger.actor.endswith("(tests)")
+        assert [*local.ci.builds.list("team/hello", before=1)] == []
+
+
+class TestEvents:
+    def test_those_that_may_be_read_are_listed_and_followed(self, local: Stage, remote: Home) -> None:
+        # Given events of two projects, and somebody who may read one
+        for name in ("team/hello", "other/hello"):
+            local.ci.events.append(BEGUN, BuildId(name, 1), trigger="manual")
+            local.ci.events.append(ENDED, BuildId(name, 1), result="passed")
+        assert [event["number"] for event in remote.json("events", "--limit", "3")] == [2, 3, 4]
+        remote.environment["DISTCI_TOKEN"] = local.ci.access.create_token("team", [Action.READ], project="team").text
+        assert [event["number"] for event in remote.json("events")] == [1, 2]
+        assert [event["number"] for event in remote.json("events", "--after", "1")] == [2]
+
+        # When they follow, and more happens
+        with remote.running("events", "--follow", "--json", "--limit", "1", until="team/hello#1") as process:
+            for name in ("other/hello", "team/hello"):
+                local.ci.events.append(BEGUN, BuildId(name, 2))
+            # Then they hear of their own, once
+            wait_until(lambda: "team/hello#2" in process.stdout)
+            process.signal(signal.SIGINT)
+            assert process.wait() == 130
+            assert [json.loads(line)["number"] for line in process.stdout.splitlines()] == [2, 6]
+
+    def test_while_the_front_end_is_away_who_follows_waits(self, local: Stage, home: Home) -> None:
+        # Given somebody who follows through a front end
+        api, front_end = local.front_end()
+        home.environment |= {"DISTCI_URL": api.url, "DISTCI_TOKEN": local.token, "DISTCI_PATIENCE": "1s"}
+        local.ci.events.append(BEGUN, BuildId("team/hello", 1))
+        with home.running("events", "--follow", "--json", until="team/hello#1") as process:
+            # When that is killed, something happens, and another one is there
+            front_end.kill()
+            wait_until(lambda: "waiting for it" in process.stderr)
+            local.ci.events.append(ENDED, BuildId("team/hello", 1), result="passed")
+            local.front_end("--listen", api.url.partition("//")[2])
+            # Then it is told, once
+            wait_until(lambda: "build-ended" in process.stdout)
+            process.signal(signal.SIGINT)
+            assert process.wait() == 130
+            assert [json.loads(line)["number"] for line in process.stdout.splitlines()] == [1, 2]
 
 
 class TestRights:
@@ -153,7 +224,7 @@ class TestRights:
         refused = remote.ask("token", "create", "more", "--scope", "write")
 
         assert refused.exit_code == 6
-        assert "has no scope write" in refused.stderr
+        assert "may not give write in the whole system" in refused.stderr
 
 
 def test_an_error_may_be_json(home: Home) -> None:
