@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from threading import Event
@@ -25,7 +26,8 @@ ANSWER_MAX_S = 3.0
 FRESH_S = 1.0
 """So long an answer is given again: nobody loads tree and store by asking how they are."""
 
-PROBES_AT_ONCE = 4
+PROBES_AT_ONCE = 16
+"""Of those that hang, which a store ends after half a minute: so many do not begin meanwhile, one after the other."""
 
 
 class Health:
@@ -36,6 +38,7 @@ class Health:
         self._stopping = stopping
         # Of its own: that all other threads wait for a store is when it is asked most.
         self._threads = Threads(PROBES_AT_ONCE)
+        self._looking = asyncio.Lock()
         self._known: tuple[float, DistCIError | None] | None = None
 
     async def live(self, call: Call) -> Response:
@@ -44,10 +47,11 @@ class Health:
     async def ready(self, call: Call) -> Response:
         if self._stopping.is_set():
             return problems.of(Unavailable("this front end is about to end"))
-        if self._known is None or time.monotonic() - self._known[0] > FRESH_S:
-            error = await self._looked()
-            self._known = (time.monotonic(), error)
-        error = self._known[1]
+        async with self._looking:
+            if self._known is None or time.monotonic() - self._known[0] > FRESH_S:
+                error = await self._looked()
+                self._known = (time.monotonic(), error)
+            error = self._known[1]
         return _said("ready") if error is None else problems.of(error)
 
     async def _looked(self) -> DistCIError | None:

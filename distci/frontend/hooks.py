@@ -37,7 +37,9 @@ def list_held(call: Call) -> Answer:
 
 
 def approve_change(call: Call) -> Answer:
-    return _became(call.system.hooks.approve(call.path["change"], call.actor, _decider(call)))
+    answer = call.system.hooks.approve(call.path["change"], call.actor, _decider(call))
+    # Jobs that it starts nothing of may be of any project.
+    return _became(replace(answer, jobs=[job for job in answer.jobs if call.may(Action.READ, job.job)]))
 
 
 def refuse_change(call: Call) -> Answer:

@@ -5,7 +5,9 @@ There are so many and no more, and the wait for one is bounded: while a store ha
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -36,18 +38,24 @@ class Threads:
     ) -> Value:
         """What the function gives; Unavailable when all threads are busy for too long.
 
-        Cancelled, which happens when the server ends or a client is gone, it leaves the function to its own end, or waits for that.
+        Cancelled, which happens when the server ends or a client is gone, it leaves the function to its own end, or waits for that. Till
+        then the thread is one of the so many.
         """
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._count)
-        borrower = object()
+        limiter, borrower = self._limiter, object()
         try:
             with anyio.fail_after(wait_max_s):
-                await self._limiter.acquire_on_behalf_of(borrower)
+                await limiter.acquire_on_behalf_of(borrower)
         except TimeoutError:
             raise Unavailable("all threads of this front end wait for the tree or the store; try again") from None
-        try:
-            own = anyio.CapacityLimiter(1)
-            return await to_thread.run_sync(function, *arguments, abandon_on_cancel=is_left_alone, limiter=own)
-        finally:
-            self._limiter.release_on_behalf_of(borrower)
+        call = partial(to_thread.run_sync, function, *arguments, limiter=anyio.CapacityLimiter(1))
+        if not is_left_alone:
+            try:
+                return await call()
+            finally:
+                limiter.release_on_behalf_of(borrower)
+        # A task of its own, which goes on when nobody waits for it any more.
+        running = asyncio.ensure_future(call(abandon_on_cancel=True))
+        running.add_done_callback(lambda _: limiter.release_on_behalf_of(borrower))
+        return await asyncio.shield(running)

@@ -211,6 +211,17 @@ class TestHeld:
         again = requests.post(f"{api.url}/api/v1/held/{change}/approve", headers=whole, timeout=30)
         problem(again, 404, "NoSuchChange")
 
+    def test_who_approves_is_told_of_no_job_that_they_may_not_read(self, held: tuple[Api, str], local: Stage) -> None:
+        api, change = held
+        triggers = [{"type": "gitea", "repository": name, "branches": ["none"]} for name in sorted(REPOSITORIES)]
+        local.ci.jobs.put(job("hidden/hello", triggers=triggers))
+        whole = as_person(local, api, "whole@example.org")
+
+        answer = requests.post(f"{api.url}/api/v1/held/{change}/approve", headers=whole, timeout=30)
+
+        assert [told["job"] for told in answer.json()["jobs"]] == [*self.JOBS]
+        assert "hidden/hello" in [told["job"] for told in deliver(api, FORK).json()["jobs"]]
+
     def test_what_is_refused_waits_no_longer(self, held: tuple[Api, str], local: Stage) -> None:
         api, change = held
         whole = as_person(local, api, "whole@example.org")

@@ -35,13 +35,16 @@ async def _all_wait() -> None:
     assert await threads.run(lambda: "served") == "served"
 
 
-def test_who_leaves_leaves_its_place_to_others() -> None:
+def test_who_leaves_waits_no_longer_and_the_thread_counts_until_it_has_ended() -> None:
     anyio.run(_one_leaves)
 
 
 async def _one_leaves() -> None:
     threads, store = Threads(1), Event()
-    with anyio.move_on_after(0.1):
+    with anyio.move_on_after(0.1) as left:
         await threads.run(store.wait)
-    assert await threads.run(lambda: "served", wait_max_s=1) == "served"
+    assert left.cancelled_caught
+    with pytest.raises(Unavailable, match="all threads"):
+        await threads.run(lambda: "served", wait_max_s=0.1)
     store.set()
+    assert await threads.run(lambda: "served") == "served"
