@@ -51,6 +51,22 @@ class TestWhom:
         assert both.exit_code == 2
         assert "leave out one or the other" in both.stderr
 
+    def test_who_has_no_token_is_told_how_to_have_one(self, remote: Home) -> None:
+        del remote.environment["DISTCI_TOKEN"]
+
+        asked = remote.ask("job", "list")
+
+        assert asked.exit_code == 6
+        assert "DISTCI_TOKEN_FILE; `distci token create`" in asked.stderr
+
+    def test_tls_where_there_is_none_is_told(self, remote: Home) -> None:
+        remote.environment["DISTCI_PATIENCE"] = "1s"
+
+        asked = remote.ask("job", "list", "--url", remote.environment["DISTCI_URL"].replace("http://", "https://"))
+
+        assert asked.exit_code == 4
+        assert "does not answer by TLS; a front end itself speaks http://" in asked.stderr
+
     def test_the_token_may_be_in_a_file(self, local: Stage, remote: Home) -> None:
         del remote.environment["DISTCI_TOKEN"]
         unknown = remote.ask("job", "list")
@@ -98,6 +114,8 @@ class TestDirectly:
             "cluster rebuild",
             "cluster upgrade",
             "login",
+            "events",
+            "hook held",
             "backup file:///tmp/none",
             "restore file:///tmp/none",
             "check",
@@ -153,7 +171,7 @@ class TestRights:
         refused = remote.ask("token", "create", "more", "--scope", "write")
 
         assert refused.exit_code == 6
-        assert "has no scope write" in refused.stderr
+        assert "may not give write" in refused.stderr
 
 
 def test_an_error_may_be_json(home: Home) -> None:
