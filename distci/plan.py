@@ -88,7 +88,7 @@ def expand(job: Job, build: BuildId, config: int, trigger: Trigger) -> Plan:
         f"only: there is no task {name!r}{did_you_mean(name, names)}" for name in trigger.only if name not in names
     ]
     if problems:
-        raise InvalidJob(f"{build} cannot be planned:", problems)
+        raise InvalidJob(f"a build of {build.job} cannot be planned:", problems)
     return Plan(build, config, trigger, parameters, tasks, job.concurrency)
 
 

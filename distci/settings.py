@@ -257,7 +257,7 @@ class Settings:
         found = []
         if self.url and not WEB_URL.fullmatch(self.url):
             found.append(
-                f"{self.origin('url')}: must be a URL that begins with https://, without user, password, ? and #"
+                f"{self.origin('url')}: must be a URL that begins with https://, or on this machine with http://, without user, password, ? and #"
             )
         elif self.url.startswith("http:") and self.allow_http != YES and not is_loopback(self.url_host):
             found.append(
@@ -340,7 +340,10 @@ def token_of(settings: Settings) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSettings("there is no token:", [f"{place}: {getattr(error, 'strerror', 'not a text')}"]) from error
     if not PASSWORD.fullmatch(token):
-        raise InvalidSettings("there is no token:", [f"{place}: its first line must be a token and nothing else"])
+        raise InvalidSettings(
+            "there is no token:",
+            [f"{place}: its first line must be what `distci token create` printed and nothing else"],
+        )
     return token
 
 

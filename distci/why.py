@@ -143,7 +143,8 @@ def _unfinished_build(known: Known) -> Reason:
     if live is not None and live.state is None:
         return _unplanned(known, live)
     left = [task.name for task in view.tasks if not task.state.is_final]
-    return Reason(str(view.id), view.state, f"{len(left)} of {len(view.tasks)} tasks are not over: {', '.join(left)}")
+    tasks = "1 task is" if len(view.tasks) == 1 else f"{len(view.tasks)} tasks {'is' if len(left) == 1 else 'are'}"
+    return Reason(str(view.id), view.state, f"{len(left)} of {tasks} not over: {', '.join(left)}")
 
 
 def _unplanned(known: Known, live: LiveBuild) -> Reason:

@@ -56,7 +56,7 @@ class LoginLinks:
 
         NotAuthenticated for a link that was used, is too old, or never was; CoordinationUnavailable while the tree is away, after which asking again is safe.
         """
-        refused = NotAuthenticated("that login link was used, or is too old; ask for another")
+        refused = NotAuthenticated("that login link was used, or is too old; `distci login` prints another")
         if sort_of(text) is not Sort.LOGIN:
             raise refused
         digest = digest_of(text)

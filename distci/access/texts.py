@@ -47,7 +47,7 @@ def sort_of(text: str) -> Sort:
     found = PATTERN.fullmatch(text)
     if not found or _check_sum(found[1], found[2]) != found[3]:
         raise NotAuthenticated(
-            "that is no token: it begins with distci_ and has been cut or mistyped, or is of something else"
+            "that is no token: it has been cut or mistyped, or is of something else; those of DistCI begin with distci_ or distciw_"
         )
     return Sort(found[1])
 

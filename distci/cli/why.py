@@ -9,6 +9,7 @@ import click
 from distci.cli import following
 from distci.cli.command import Command, Invocation, json_option
 from distci.cli.output import duration, print_json, print_line
+from distci.errors import Missing, NoSuchTicket
 
 if TYPE_CHECKING:
     from distci.cli.command import System
@@ -41,7 +42,14 @@ def why(invocation: Invocation, subject: str, task: str | None) -> None:
 def _reasons(system: System, subject: str, task: str | None) -> list[Reason]:
     if task is not None:
         return [system.why.task(subject, task)]
-    return system.why.build(subject) if "#" in subject else [system.why.ticket(subject)]
+    if "#" in subject:
+        return system.why.build(subject)
+    try:
+        return [system.why.ticket(subject)]
+    except Missing as error:
+        raise NoSuchTicket(
+            f"no live ticket {subject!r}; `distci ticket list` shows all there are, and a build is JOB#NUMBER, for example team/hello#12"
+        ) from error
 
 
 def _print(reason: Reason) -> None:

@@ -24,7 +24,7 @@ import urllib3.exceptions
 
 from distci.client.patience import Patience
 from distci.documents.problems import error_of
-from distci.errors import DistCIError, Invalid, InvalidDocument, InvalidSettings, Unavailable
+from distci.errors import DistCIError, Invalid, InvalidDocument, InvalidSettings, NotAuthenticated, Unavailable
 from distci.model import Json
 from distci.settings import Settings, is_loopback, token_of
 
@@ -69,7 +69,9 @@ class Link:
         self._url = settings.url.rstrip("/")
         self._verify: str | bool = _authority(settings) or True
         self._session = requests.Session()
-        self._session.auth = _Bearer(token_of(settings))
+        token = token_of(settings)
+        self._has_token = bool(token)
+        self._session.auth = _Bearer(token)
         self._session.headers["Accept-Encoding"] = "identity"  # what is counted are bytes of logs and files
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         # What is on this machine is not reached by a proxy, which would read the token.
@@ -187,6 +189,10 @@ class Link:
         error = error_of(
             answer.status_code, _read(answer), f"{place} was answered with {answer.status_code} {answer.reason}"
         )
+        if isinstance(error, NotAuthenticated) and not self._has_token:
+            return NotAuthenticated(
+                f"{self._url} has to be shown a token: name one by DISTCI_TOKEN or DISTCI_TOKEN_FILE; `distci token create` on its machine makes one"
+            )
         is_away = answer.status_code in AWAY and not isinstance(error, Unavailable | Invalid)
         return Unavailable(str(error)) if is_away or answer.status_code == TOO_MANY else error
 
@@ -200,6 +206,10 @@ class Link:
                     f"{self._url} cannot be trusted:",
                     [f"its certificate: {cause.verify_message}; a private authority is named by ca (DISTCI_CA)"],
                 ) from error
+        if self._url.startswith("https:") and any(_speaks_no_tls(cause) for cause in _causes(error)):
+            return Unavailable(
+                f"{self._url} does not answer by TLS; a front end itself speaks http://, to this machine"
+            )
         said = [cause.strerror for cause in _causes(error) if isinstance(cause, OSError) and cause.strerror]
         silence = "no answer in time" if isinstance(error, requests.Timeout) else "the connection broke"
         return Unavailable(f"{self._url} does not answer ({said[-1] if said else silence})")
@@ -275,6 +285,10 @@ def _may_have_arrived(error: requests.RequestException) -> bool:
     """Whether the request may have been served: not if there was never a connection for it."""
     never = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
     return not any(isinstance(cause, never) for cause in _causes(error))
+
+
+def _speaks_no_tls(cause: BaseException) -> bool:
+    return isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

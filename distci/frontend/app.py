@@ -103,7 +103,7 @@ def create(
             *pages.routes(),
         ],
         middleware=[Middleware(Guard, site=site)],
-        exception_handlers={HTTPException: problems.not_routed, Exception: problems.unexpected},
+        exception_handlers={HTTPException: pages.nothing_here, Exception: problems.unexpected},
     )
     application.router.redirect_slashes = False
     application.state.endpoints = endpoints

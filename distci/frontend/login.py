@@ -14,6 +14,7 @@ from distci.access.sessions import LIFETIME_S
 from distci.errors import Missing, NotAuthenticated
 from distci.frontend.access import origin_of
 from distci.frontend.endpoint import JSON, PROJECT, Answer, Call, Endpoint, Handler, Parameter, Returns
+from distci.frontend.pages import is_read_by_people
 from distci.frontend.site import LOGIN, SESSION, Site
 from distci.frontend.threads import Threads
 from distci.views import to_bytes
@@ -53,7 +54,13 @@ class Login:
         if call.request.method == "HEAD":
             # Who only looks where a link leads must not use it up.
             return _sent_to("/")
-        person = await self._threads.run(self._system.login_links.use, call.path["code"])
+        try:
+            person = await self._threads.run(self._system.login_links.use, call.path["code"])
+        except NotAuthenticated:
+            if not is_read_by_people(call.request):
+                raise
+            # The page says how to get in to who is not in yet; who is has come twice.
+            return _sent_to("/")
         return await self._welcome(call, person, "/")
 
     async def begin(self, call: Call) -> Response:

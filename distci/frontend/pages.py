@@ -10,11 +10,12 @@ import mimetypes
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from distci.frontend import etags
+from distci.frontend import etags, problems
 
 FOLDER = Path(__file__).with_name("static")
 DOCUMENT = "index.html"
@@ -47,6 +48,20 @@ def routes() -> list[Route]:
         if path.suffix in SUFFIXES and path.name != DOCUMENT
     }
     return [Route(path, handler) for path, handler in [*((path, document) for path in ADDRESSES), *files.items()]]
+
+
+def is_read_by_people(request: Request) -> bool:
+    """Whether a browser wants to show the answer as a page."""
+    return request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
+
+
+async def nothing_here(request: Request, error: Exception) -> Response:
+    """For what no route took: the page says so to people, a problem to programs and to all who ask the API."""
+    is_missing = isinstance(error, HTTPException) and error.status_code == 404
+    if is_missing and is_read_by_people(request) and not request.url.path.startswith("/api/"):
+        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+        return Response((FOLDER / DOCUMENT).read_bytes(), 404, headers, "text/html")
+    return await problems.not_routed(request, error)
 
 
 def _serves(path: Path, headers: Mapping[str, str] | None = None) -> Handler:

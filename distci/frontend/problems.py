@@ -95,6 +95,11 @@ async def not_routed(request: Request, error: Exception) -> Response:
         return problem(
             404, "Missing", f"there is nothing at {request.url.path}; /api/v1/openapi.json names all there is"
         )
+    if error.status_code == 405:
+        taken = (error.headers or {}).get("Allow", "")
+        return problem(
+            405, "Invalid", f"{request.url.path} takes no {request.method}, but {taken}", headers=error.headers
+        )
     return problem(error.status_code, "Invalid", error.detail, headers=error.headers)
 
 

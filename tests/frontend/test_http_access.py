@@ -388,6 +388,17 @@ class TestLinks:
                 problem(go(other, link), 401, "NotAuthenticated")
                 assert go(other, f"{url}/api/v1/session").json() == NOBODY
 
+    def test_who_opens_a_used_one_is_told_by_the_page_how_to_get_in(
+        self, local: Stage, browser: requests.Session
+    ) -> None:
+        api, _ = local.front_end()
+        link = f"{api.url}/login/{local.ci.login_links.make('ada')}"
+        go(browser, link, Accept="text/html")
+        for someone in (browser, requests.Session()):
+            again = go(someone, link, Accept="text/html,*/*;q=0.8")
+            assert (again.status_code, again.headers["Location"]) == (303, "/")
+            assert "Set-Cookie" not in again.headers
+
     def test_a_later_one_is_printed_by_a_command(self, local: Stage, browser: requests.Session) -> None:
         api, _ = local.front_end()
         link = local.home.ask("login", *local.flags, "--at", api.url).stdout.strip()

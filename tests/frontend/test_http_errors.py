@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import requests
 from frontends import BUILD, Stage, job, problem, raw
 
 JSON = {"Content-Type": "application/json"}
@@ -26,10 +27,19 @@ class TestNobodysPaths:
         problem(api.get("/jobs/a/-/builds/0"), 404, "Missing")
         problem(api.get("/jobs/a/-/builds/1x"), 404, "Missing")
 
+    def test_people_are_told_by_the_page(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        html = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        for path, is_page in (("/nonsense", True), ("/login/cut", True), ("/api/v1/nonsense", False)):
+            answer = requests.get(api.url + path, headers=html, timeout=10)
+            assert answer.status_code == 404
+            assert answer.headers["Content-Type"].startswith("text/html") == is_page
+            assert ("default-src 'none'" in answer.headers.get("Content-Security-Policy", "")) == is_page
+
     def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(self, local: Stage) -> None:
         api, _ = local.front_end()
         answer = api.call("PATCH", "/jobs/team/hello")
-        problem(answer, 405, "Invalid")
+        assert "takes no PATCH, but " in problem(answer, 405, "Invalid")["detail"]
         assert sorted(answer.headers["Allow"].split(", ")) == ["DELETE", "GET", "HEAD", "PUT"]
         problem(api.post(f"{BUILD}"), 405, "Invalid")
 

@@ -61,6 +61,18 @@ class TestBuilds:
         assert "no builds yet" in unbuilt.stderr
         assert unknown.exit_code == 5
 
+    def test_what_cannot_be_started_is_not_told_as_a_build_that_there_is(self, busy: Home) -> None:
+        asked = busy.ask("build", "trigger", "team/hello", "--parameter", "NONSENSE=1")
+
+        assert asked.exit_code == 2
+        assert "a build of team/hello cannot be planned:\n  - parameters.NONSENSE: " in asked.stderr
+
+    def test_who_asks_why_of_a_job_is_told_how_a_build_is_named(self, busy: Home) -> None:
+        asked = busy.ask("why", "team/hello")
+
+        assert asked.exit_code == 5
+        assert "a build is JOB#NUMBER" in asked.stderr
+
     def test_the_log_of_one_task_comes_byte_for_byte(self, busy: Home) -> None:
         log = busy.run("build", "log", "team/bytes#1", "print", text=False)
 

@@ -50,13 +50,30 @@ class TestWhom:
         assert home.json("job", "list", "--url", api.url) == [{"job": "team/hello"}]
 
     def test_who_names_back_ends_means_them(self, remote: Home) -> None:
-        remote.ask("job", "put", remote.file(HELLO), "--data", "elsewhere")
+        data = str(remote.folder / "elsewhere")
+        remote.ask("job", "put", remote.file(HELLO), "--data", data)
 
         assert remote.ask("job", "list").stdout == ""
-        assert remote.ask("job", "list", "--data", "elsewhere").stdout == "team/hello\n"
-        both = remote.ask("job", "list", "--data", "elsewhere", "--url", "https://ci.example.org")
+        assert remote.ask("job", "list", "--data", data).stdout == "team/hello\n"
+        both = remote.ask("job", "list", "--data", data, "--url", "https://ci.example.org")
         assert both.exit_code == 2
         assert "leave out one or the other" in both.stderr
+
+    def test_who_has_no_token_is_told_how_to_have_one(self, remote: Home) -> None:
+        del remote.environment["DISTCI_TOKEN"]
+
+        asked = remote.ask("job", "list")
+
+        assert asked.exit_code == 6
+        assert "DISTCI_TOKEN_FILE; `distci token create`" in asked.stderr
+
+    def test_tls_where_there_is_none_is_told(self, remote: Home) -> None:
+        remote.environment["DISTCI_PATIENCE"] = "1s"
+
+        asked = remote.ask("job", "list", "--url", remote.environment["DISTCI_URL"].replace("http://", "https://"))
+
+        assert asked.exit_code == 4
+        assert "does not answer by TLS; a front end itself speaks http://" in asked.stderr
 
     def test_the_token_may_be_in_a_file(self, local: Stage, remote: Home) -> None:
         del remote.environment["DISTCI_TOKEN"]
