@@ -243,12 +243,14 @@ REPEATED: Mapping[str, tuple[str, str, dict[str, str], bytes]] = {
     "a job that is deleted": ("DELETE", "/api/v1/jobs/team/hello", {}, b""),
     "a trigger with a key": ("POST", TRIGGER, KEY, b""),
     "a large trigger with a key": ("POST", TRIGGER, KEY, LARGE),
+    "a retry with a key": ("POST", f"{TRIGGER}/1/retry", KEY, b""),
     "a trigger of a job whose slashes are escaped": ("POST", TRIGGER.replace("team/", "team%2F"), KEY, b"{}"),
 }
 NOT_REPEATED: Mapping[str, tuple[str, str, dict[str, str], bytes]] = {
     "a trigger": ("POST", TRIGGER, {}, b""),
     "a trigger with a key that is empty": ("POST", TRIGGER, {"Idempotency-Key": ""}, b"{}"),
-    "what takes no key": ("POST", f"{TRIGGER}/1/retry", KEY, b""),
+    "a retry": ("POST", f"{TRIGGER}/1/retry", {}, b""),
+    "what takes no key": ("POST", f"{TRIGGER}/1/cancel", KEY, b""),
     "another POST": ("POST", "/logout", {}, b""),
     "a large body": ("PUT", "/api/v1/jobs/team/hello", KEY, LARGE),
 }

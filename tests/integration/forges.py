@@ -126,13 +126,13 @@ def forge(kind: str) -> Iterator[Forge]:
                 return "cut" if made.is_down else moods.popleft() if moods else ""
 
         def _failed(self, mood: str) -> bool:
-            expected = {"github": f"Bearer {TOKEN}", "gitea": f"token {TOKEN}"}.get(kind)
-            proof = self.headers["PRIVATE-TOKEN"] if expected is None else self.headers["Authorization"]
-            if proof != (expected or TOKEN) or mood == "refuse":
+            expected = {"github": (f"Bearer {TOKEN}", None), "gitea": (f"token {TOKEN}", None)}.get(kind, (None, TOKEN))
+            is_known = (self.headers["Authorization"], self.headers["PRIVATE-TOKEN"]) == expected
+            if not is_known or mood == "refuse":
                 self._answer(401, {"message": "Unauthorized"})
             elif mood == "fail":
                 self._answer(502, {"message": "Bad gateway"})
-            return mood in ("refuse", "fail", "cut") or proof != (expected or TOKEN)
+            return mood in ("refuse", "fail", "cut") or not is_known
 
         def _answer(self, code: int, document: Json, location: str = "") -> None:
             data = document.encode() if isinstance(document, str) else json.dumps(document).encode()

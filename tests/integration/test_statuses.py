@@ -402,6 +402,18 @@ def test_a_token_goes_nowhere_but_to_the_address_of_the_settings(start: Callable
         assert other.requests == 0
 
 
+def test_the_token_proves_who_we_are_whatever_netrc_has_for_the_host(
+    start: Callable[..., System], told: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    system = start(told)
+
+    push(system, told)
+
+    wait_until(lambda: told.latest(CONTEXT) == WORDS[told.kind][Result.PASSED])
+
+
 def test_without_a_token_no_ticket_is_posted(start: Callable[..., System], github: Forge) -> None:
     system = start(github, token="", kinds=KINDS)
 

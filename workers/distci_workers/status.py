@@ -97,6 +97,7 @@ def _ask(method: str, url: str, call: Call) -> tuple[int, bytes]:
         url,
         json=call.body if method == "POST" else None,
         headers=call.headers,
+        auth=lambda request: request,  # else what ~/.netrc has for the host would take the token's place
         timeout=TIMEOUT_S,
         allow_redirects=False,  # the token is for this address alone
         stream=True,
