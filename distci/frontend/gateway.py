@@ -148,7 +148,7 @@ class Desk:
         return Content(
             lambda start: _from(tarballs.write(self._store, snapshot), start),
             tarballs.size_bytes(snapshot),
-            f"{call.path['token']}-workspace",
+            f"{call.path['claim']}-workspace",
             TAR,
         )
 
