@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -33,6 +34,8 @@ class Between:
     def __init__(self, target: str, tls: tuple[str, str] | None = None) -> None:
         """``tls`` is the file of a certificate and that of its key: then it is found at ``https://localhost``."""
         self.target = target
+        self.is_streaming = False
+        """Whether streams of events are passed on as they come; else, as some proxies have it, when they have ended."""
         self.fates: deque[Fate] = deque()
         self.seen: list[Seen] = []
         between = self
@@ -79,7 +82,7 @@ class Between:
         fate = self.fates.popleft() if self.fates else passed
         fate(self, handler, body)
 
-    def ask(self, handler: BaseHTTPRequestHandler, body: bytes) -> requests.Response:
+    def ask(self, handler: BaseHTTPRequestHandler, body: bytes, *, is_streamed: bool = False) -> requests.Response:
         """What the front end answers to a request."""
         headers = {name: value for name, value in handler.headers.items() if name.lower() != "host"}
         with requests.Session() as session:
@@ -91,6 +94,7 @@ class Between:
                 headers=headers,
                 timeout=TIME_MAX_S,
                 allow_redirects=False,
+                stream=is_streamed,
             )
 
 
@@ -99,7 +103,22 @@ Fate = Callable[[Between, BaseHTTPRequestHandler, bytes], None]
 
 def passed(between: Between, handler: BaseHTTPRequestHandler, body: bytes) -> None:
     """Answered as the front end does."""
-    answered(between, handler, between.ask(handler, body))
+    if between.is_streaming and handler.path.endswith("/events"):
+        streamed(handler, between.ask(handler, body, is_streamed=True))
+    else:
+        answered(between, handler, between.ask(handler, body))
+
+
+def streamed(handler: BaseHTTPRequestHandler, answer: requests.Response) -> None:
+    """What comes is passed on at once, and so is its end."""
+    handler.close_connection = True
+    handler.send_response(answer.status_code)
+    handler.send_header("Content-Type", answer.headers["Content-Type"])
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    with answer, suppress(requests.RequestException):
+        for piece in answer.iter_content(PIECE_BYTES):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
 
 
 def answered(

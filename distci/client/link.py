@@ -33,6 +33,9 @@ CONNECT_S = 10.0
 ANSWER_S = 30.0
 """Longer than a front end waits for tree, store and threads together."""
 
+PIECE_BYTES = 64 * 1024
+"""Most of what a stream says that is taken at a time."""
+
 UNCHANGED, NO_SUCH_BYTES, TOO_MANY = 304, 416, 429
 AWAY = (502, 503, 504)
 
@@ -113,6 +116,11 @@ class Link:
     def stream(self, path: str, headers: Mapping[str, str], **query: Any) -> requests.Response:
         """An answer whose body has not been read; close it."""
         return self._ask(Asked("GET", path, query, headers=headers, is_streamed=True))
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """What a stream says, as it comes, until it ends or breaks off."""
+        with suppress(requests.RequestException), self.stream(path, {}) as answer:
+            yield from answer.iter_content(PIECE_BYTES)
 
     def change(
         self,

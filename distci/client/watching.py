@@ -1,4 +1,4 @@
-"""How somebody who waits hears of a change: by asking again, sooner while there is news. Nobody else knows how."""
+"""How somebody who waits hears of a change: by looking again, when the stream of a build says so, and now and then. Nobody else knows how."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from threading import Event
 from distci.builds import BuildView, LogPiece, TaskView, pieces
 from distci.client.address import of_build
 from distci.client.link import Link
+from distci.client.news import News
 from distci.model import BuildId
 from distci.views import from_json
 
 PAUSE_MIN_S, PAUSE_MAX_S, SLOWER = 0.2, 1.0, 1.3
 """Between two looks: the shortest, the longest, and by how much each is longer than the one before while nothing happens."""
+
+LISTENING_S = 30.0
+"""Between two looks of somebody whom the stream tells of all that they wait for."""
 
 Printed = Callable[[BuildView, TaskView, int], Iterator[bytes]]
 
@@ -28,18 +32,25 @@ class Watching:
     def wait(self, build: BuildId, timeout_s: float | None) -> BuildView:
         """The build once it is archived, or as it stands when the time is up."""
         until = None if timeout_s is None else self._clock() + timeout_s
-        pauses = _Pauses(Event())
-        for view, is_news in self._looks(build):
-            left_s = None if until is None else until - self._clock()
-            if view.is_archived or (left_s is not None and left_s <= 0):
-                return view
-            pauses.next(is_news, left_s)
+        with self._news(build, Event()) as news:
+            pauses = _Pauses(news, LISTENING_S)
+            for view, is_news in self._looks(build):
+                left_s = None if until is None else until - self._clock()
+                if view.is_archived or (left_s is not None and left_s <= 0):
+                    return view
+                pauses.next(is_news, left_s)
         raise AssertionError("there is always one more look")
 
     def follow(self, build: BuildId, printed: Printed, tasks: Sequence[str], stop: Event) -> Iterator[LogPiece]:
         """All that a build's tasks print until it has its result, or ``stop`` is set."""
-        looks, pauses = self._looks(build), _Pauses(stop)
-        return pieces(lambda: next(looks)[0], printed, pauses.next, tasks)
+        looks = self._looks(build)
+        with self._news(build, stop) as news:
+            # What is printed changes nothing of a build, so its stream does not tell of that.
+            pauses = _Pauses(news)
+            yield from pieces(lambda: next(looks)[0], printed, pauses.next, tasks)
+
+    def _news(self, build: BuildId, stop: Event) -> News:
+        return News(self._link, of_build(build, "events"), stop)
 
     def _looks(self, build: BuildId) -> Iterator[tuple[BuildView, bool]]:
         """The build each time somebody looks, and whether it has changed since."""
@@ -53,13 +64,15 @@ class Watching:
 
 
 class _Pauses:
-    """Waits between looks, until ``stop``."""
+    """Waits between looks until there is news; where these are all that is waited for, for ``listening_s`` while they are heard."""
 
-    def __init__(self, stop: Event) -> None:
-        self._stop = stop
+    def __init__(self, news: News, listening_s: float = 0.0) -> None:
+        self._news = news
+        self._listening_s = listening_s
         self._pause_s = PAUSE_MIN_S
 
     def next(self, is_news: bool, most_s: float | None = None) -> bool:
         """Wait, at most so long; whether it has been stopped."""
         self._pause_s = PAUSE_MIN_S if is_news else min(PAUSE_MAX_S, self._pause_s * SLOWER)
-        return self._stop.wait(self._pause_s if most_s is None else min(self._pause_s, most_s))
+        pause_s = max(self._pause_s, self._listening_s) if self._news.is_live else self._pause_s
+        return self._news.wait(pause_s if most_s is None else min(pause_s, most_s))

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from urllib.parse import urlsplit
 
 import deliveries
@@ -24,6 +25,7 @@ from waiting import wait_until
 from distci.access import Action
 from distci.client import Client, connect
 from distci.client.download import PIECE_BYTES
+from distci.client.watching import LISTENING_S, PAUSE_MAX_S
 from distci.errors import (
     Conflict,
     DistCIError,
@@ -35,6 +37,7 @@ from distci.errors import (
     Unavailable,
     VersionConflict,
 )
+from distci.model import BuildId
 
 FORK = "gitea/pull-request-event"
 SIZE_BYTES = 20_000_000
@@ -485,3 +488,54 @@ def test_what_is_followed_goes_on_through_another_front_end(local: Stage, betwee
     assert printed == b"begun\nwent\n"
     assert client.builds.wait(build).state == "passed"
     assert f"/api/v1{BUILD}" in {seen.path for seen in between.seen}
+
+
+class TestListening:
+    @pytest.fixture
+    def resting(self, local: Stage) -> BuildId:
+        """A build that says that it has begun, and goes on once there is a file ``go``."""
+        local.start_workers()
+        script = f"echo begun; until test -e {local.folder / 'go'}; do sleep 0.05; done; echo went"
+        local.ci.jobs.put(job("team/hello", shell(script)))
+        return local.ci.builds.trigger("team/hello")
+
+    def test_who_waits_looks_when_the_stream_tells_of_something(
+        self, local: Stage, between: Between, client: Client, resting: BuildId
+    ) -> None:
+        # Given somebody who waits, and a stream that is there
+        between.is_streaming = True
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(client.builds.wait, resting, 60)
+            # When nothing happens, they do not look for longer than anybody without a stream would do without
+            wait_until(lambda: rests_s(between) > 3 * PAUSE_MAX_S)
+            # Then they are there soon after it is over all the same
+            (local.folder / "go").touch()
+            assert waiting.result(LISTENING_S / 2).state == "passed"
+
+    @pytest.mark.parametrize("is_streaming", [True, False])
+    def test_nothing_is_lost_or_doubled_when_the_front_end_of_a_follower_is_killed(
+        self, local: Stage, between: Between, client: Client, resting: BuildId, is_streaming: bool
+    ) -> None:
+        # Given somebody who follows through a front end, with its stream or with one that something holds back
+        between.is_streaming = is_streaming
+        api, process = local.front_end()
+        between.target = api.url
+        printed: list[bytes] = []
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(lambda: printed.extend(each.data for each in client.builds.follow(resting)))
+            wait_until(lambda: b"".join(printed) == b"begun\n")
+            wait_until(lambda: any(seen.path.endswith("/events") for seen in between.seen))
+            # When that is killed, and another one is there
+            process.kill()
+            between.target = local.front_end()[0].url
+            (local.folder / "go").touch()
+            following.result(60)
+        # Then they were told all, once
+        assert b"".join(printed) == b"begun\nwent\n"
+        assert client.builds.wait(resting).state == "passed"
+
+
+def rests_s(between: Between) -> float:
+    """For how long nobody has looked, where a stream has been asked for."""
+    looks = [seen for seen in between.seen if not seen.path.endswith("/events")]
+    return monotonic() - looks[-1].at_s if len(between.seen) > len(looks) > 0 else 0.0

@@ -240,7 +240,7 @@ def is_group(words: Sequence[str]) -> bool:
 def distci_commands(line: str) -> list[list[str]]:
     """The calls of distci in a line of shell, as words."""
     inner = [call for text in re.findall(r"\$\((.*?)\)", line) for call in distci_commands(text)]
-    lexer = shlex.shlex(re.sub(r"\$\(.*?\)", "", line), posix=True, punctuation_chars=True)
+    lexer = shlex.shlex(re.sub(r"\$\(.*?\)|\b2(?=>)", "", line), posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     calls: list[list[str]] = [[]]
     is_file = False

@@ -50,12 +50,12 @@ class TestWhom:
         assert home.json("job", "list", "--url", api.url) == [{"job": "team/hello"}]
 
     def test_who_names_back_ends_means_them(self, remote: Home) -> None:
-        data = str(remote.folder / "elsewhere")
-        remote.ask("job", "put", remote.file(HELLO), "--data", data)
+        elsewhere = str(remote.folder / "elsewhere")
+        remote.ask("job", "put", remote.file(HELLO), "--data", elsewhere)
 
         assert remote.ask("job", "list").stdout == ""
-        assert remote.ask("job", "list", "--data", data).stdout == "team/hello\n"
-        both = remote.ask("job", "list", "--data", data, "--url", "https://ci.example.org")
+        assert remote.ask("job", "list", "--data", elsewhere).stdout == "team/hello\n"
+        both = remote.ask("job", "list", "--data", elsewhere, "--url", "https://ci.example.org")
         assert both.exit_code == 2
         assert "leave out one or the other" in both.stderr
 
