@@ -41,7 +41,7 @@ def test_a_role_in_a_project_is_offered_what_it_may_do(
         expect(page.get_by_role("link", name="Start a build")).to_have_count(len(actions))
         expect(page.get_by_text(f"here you may: {may}")).to_be_visible()
         sections = page.get_by_role("navigation", name="Sections").get_by_role("link")
-        expect(sections).to_have_text(["Jobs", "Tokens"])
+        expect(sections).to_have_text(["Jobs", "Events", "Tokens"])
         page.goto(f"{JOB}/-/builds/1")
         expect(page.get_by_role("button", name="Cancel")).to_have_count(len(actions))
 
