@@ -138,7 +138,7 @@ class Builds:
         'docs/hello#1'
         """
         trigger = Trigger("manual", actor or self._actor, parameters or {}, commit=commit, ref=ref)
-        return self.start(self._jobs.get(job), trigger, (cause,) if cause else ())
+        return self._created(job, lambda: _fit(self._jobs.get(job), trigger), trigger, (cause,) if cause else ())
 
     def start(self, version: JobVersion, trigger: Trigger, causes: Sequence[str] = ()) -> BuildId:
         """Start a build of a job's version with any trigger; for services that know what has happened.
@@ -146,8 +146,7 @@ class Builds:
         Where one of ``causes`` has been served within a day it is the build that was started then. The first is kept
         even when the tree is lost. Raises as :meth:`trigger` does.
         """
-        plan.expand(version.definition(), BuildId(version.job, 1), version.version, trigger)
-        return self._created(version, trigger, causes)
+        return self._created(version.job, lambda: _fit(version, trigger), trigger, causes)
 
     def get(self, build: BuildId | str) -> BuildView:
         """A build as it stands; NoSuchBuild when there is none of that number.
@@ -226,7 +225,8 @@ class Builds:
         if only_failed and not only:
             raise IllegalTransition(f"no task of {old.id} failed; run it again as a whole")
         trigger = replace(old.trigger, kind=RETRY_KIND, actor=actor or self._actor, retry_of=old.id, only=only)
-        return self._created(self._jobs.get(old.id.job, old.config), trigger, (cause,) if cause else ())
+        job, config = old.id.job, old.config
+        return self._created(job, lambda: self._jobs.get(job, config), trigger, (cause,) if cause else ())
 
     def log(self, build: BuildId | str, task: str, start: int = 0) -> Iterator[bytes]:
         """The console log of a task's latest attempt from byte ``start`` on, as far as it is stored now.
@@ -254,11 +254,12 @@ class Builds:
 
         return pieces(lambda: self.get(build), printed, lambda _: stop.wait(POLL_S), tasks)
 
-    def _created(self, version: JobVersion, trigger: Trigger, causes: Sequence[str]) -> BuildId:
+    def _created(self, job: str, version: Callable[[], JobVersion], trigger: Trigger, causes: Sequence[str]) -> BuildId:
+        """``version`` is asked for only where no cause has been served: what was done is told, whatever became of the job since."""
         if not causes:
-            return self._lifecycle.create(version, trigger)
-        served = [f"{version.job} {cause}" for cause in causes]
-        return self._once(served, lambda also: self._lifecycle.create(version, trigger, also, served[0]))
+            return self._lifecycle.create(version(), trigger)
+        served = [f"{job} {cause}" for cause in causes]
+        return self._once(served, lambda also: self._lifecycle.create(version(), trigger, also, served[0]))
 
     def _once(
         self, causes: Sequence[str], create: Callable[[Callable[[BuildId], Sequence[Operation]]], BuildId]
@@ -424,6 +425,12 @@ def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -
         attempts=attempts,
         since_ms=since_ms,
     )
+
+
+def _fit(version: JobVersion, trigger: Trigger) -> JobVersion:
+    """The version, if a build of it can be planned for that trigger; InvalidJob names all that is wrong."""
+    plan.expand(version.definition(), BuildId(version.job, 1), version.version, trigger)
+    return version
 
 
 def _id(build: BuildId | str) -> BuildId:

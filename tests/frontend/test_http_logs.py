@@ -67,7 +67,7 @@ class TestBytes:
         api, _ = local.front_end()
         empty = api.get(LOG)
         assert (empty.status_code, empty.content, empty.headers["DistCI-Log-Complete"]) == (200, b"", "false")
-        none = {"items": [], "next": None, "lines": 0, "is_complete": False, "attempt": ""}
+        none: dict[str, object] = {"items": [], "next": None, "lines": 0, "is_complete": False, "attempt": ""}
         assert api.get(f"{LOG}/lines").json() == none
         problem(api.get(LOG, params={"attempt": "x.1"}), 404, "NoSuchTask")
         problem(api.get(f"{BUILD}/tasks/other/log"), 404, "NoSuchTask")

@@ -131,6 +131,18 @@ class TestTriggering:
         assert (trigger.actor, trigger.commit, trigger.ref) == ("ann", "c0ffee", "refs/heads/x")
         assert system.log(system.ci.builds.get(build), "a") == "c0ffee refs/heads/x\n"
 
+    def test_a_cause_that_was_served_is_told_whatever_became_of_the_job_since(self, ci: DistCI) -> None:
+        given = {"A": "b"}
+        ci.jobs.put(job_of(shell("a")) | {"parameters": {"A": {"default": ""}}})
+        build = ci.builds.trigger("team/job", given, cause="delivery 7")
+
+        ci.jobs.put(job_of(shell("a")))
+        assert ci.builds.trigger("team/job", given, cause="delivery 7") == build
+        ci.jobs.delete("team/job")
+        assert ci.builds.trigger("team/job", given, cause="delivery 7") == build
+        with pytest.raises(NoSuchJob):
+            ci.builds.trigger("team/job", cause="delivery 8")
+
     def test_a_cause_starts_a_build_of_each_job_that_it_is_given_for(self, ci: DistCI) -> None:
         for job in ("team/a", "team/b"):
             ci.jobs.put(job_of(shell("a"), job=job))
