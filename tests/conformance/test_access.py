@@ -461,6 +461,58 @@ def test_a_maker_that_dies_before_the_tree_is_told_has_revoked_all_the_same(site
     assert other.refuses_within_a_moment(made.text)
 
 
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", range(3))
+def test_whoever_dies_at_any_write_of_a_revocation_leaves_a_whole_state(
+    site: Site, step: int, is_done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = site.front_end(), site.front_end()
+    made = one.access.create_token("a", READ)
+    one.audit.close()
+    steps = _dying(one, step, is_done, monkeypatch)
+    with pytest.raises(SystemExit):
+        one.access.revoke_token(made.record.id)
+    # The audit, the change, the tree.
+    is_revoked = (step, is_done) >= (1, True)
+    late = site.front_end()
+    for front_end in (other, late):
+        if is_revoked:
+            wait_until(lambda front_end=front_end: not front_end.takes(made.text))  # type: ignore[misc]
+        else:
+            assert front_end.takes(made.text)
+    assert len(steps) == step + 1
+    assert other.access.revoke_token(made.record.id).is_told
+    assert late.refuses_within_a_moment(made.text)
+    assert len(late.store.list(keys.ACCESS_CHANGES)) == 2
+    assert [entry.what for entry in late.audit.list()][:2] == ["token.create", "token.revoke"]
+
+
+def _dying(front_end: FrontEnd, at: int, is_done: bool, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have a front end die at a write of its, before or after that takes effect; the writes that it came to."""
+    steps: list[str] = []
+    writer = threading.get_ident()
+
+    def dying(name: str, write: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            if threading.get_ident() != writer:
+                return write(*arguments)
+            steps.append(name)
+            is_last = len(steps) == at + 1
+            if is_last and not is_done:
+                raise SystemExit
+            answer = write(*arguments)
+            if is_last:
+                raise SystemExit
+            return answer
+
+        return call
+
+    for name in ("put", "put_if_absent"):
+        monkeypatch.setattr(front_end.store, name, dying(name, getattr(front_end.store, name)))
+    monkeypatch.setattr(front_end.line, "commit", dying("commit", front_end.line.commit))
+    return steps
+
+
 def test_of_many_who_change_at_once_everybody_gets_through_and_nothing_is_lost(site: Site) -> None:
     front_ends = [site.front_end() for _ in range(4)]
     failed: list[BaseException] = []
