@@ -96,7 +96,7 @@ def builds(folder: Path) -> None:
         embedded = folder / "embedded"
         ci = stack.enter_context(distci.connect(embedded))
         stack.enter_context(_process(["up", "--data", str(embedded)], folder))
-        wait_until(lambda: len(list(workers(ci.tickets))) == 2)
+        wait_until(ci.status.has_workers)
         seconds, transactions = _build_repeatedly(ci, document, None)
         show("trivial build, embedded, median of 10", f"{seconds:.2f} s", "at most 0.7 s")
     with ExitStack() as stack:
@@ -418,7 +418,7 @@ def streams(folder: Path) -> None:
         ci = stack.enter_context(distci.connect(folder))
         stack.enter_context(_process(["up", "--no-frontend", "--data", str(folder)], folder))
         front_end, url = _front_end(stack, ["--data", str(folder)], folder)
-        wait_until(lambda: len(list(workers(ci.tickets))) == 2)
+        wait_until(ci.status.has_workers)
         end = folder / "end"
         ci.jobs.put({"job": "prints", "tasks": [_saying(PRINTING.format(end=end, pause_s=0.05))]})
         ci.jobs.put({"job": "rests", "tasks": [_saying("echo here; sleep 3600")]})
