@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from distci.access import Action
 from distci.frontend.builds import BUILD
-from distci.frontend.endpoint import CURSOR, Answer, Call, Content, Endpoint, Parameter, Returns, limit
+from distci.frontend.endpoint import CURSOR, RANGE, Answer, Call, Content, Endpoint, Returns, limit
 from distci.frontend.paging import page
 from distci.published import Published, Source
 
@@ -78,10 +78,6 @@ ENDPOINTS: Sequence[Endpoint] = (
             206: Returns("A range of them.", media_type=MEDIA_TYPE, headers=(*HEADERS, "Content-Range")),
             416: Returns("There are no such bytes.", "problem", headers=("Content-Range",)),
         },
-        (
-            Parameter(
-                "Range", {"type": "string"}, "`bytes=FIRST-LAST`, `bytes=FIRST-`, `bytes=-COUNT`.", place="header"
-            ),
-        ),
+        (RANGE,),
     ),
 )

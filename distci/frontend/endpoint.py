@@ -222,3 +222,4 @@ PROJECT = Parameter(
 )
 CURSOR = Parameter("cursor", {"type": "string", "minLength": 1, "maxLength": 1000}, "`next` of the page before.")
 REASON = Parameter("reason", {"type": "string", "default": "", "maxLength": 1000}, "Why, for the record.")
+RANGE = Parameter("Range", {"type": "string"}, "`bytes=FIRST-LAST`, `bytes=FIRST-`, `bytes=-COUNT`.", place="header")

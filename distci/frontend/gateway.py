@@ -31,7 +31,7 @@ from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
 from distci.frontend.artifacts import artifact_content
 from distci.frontend.builds import BUILD, address
 from distci.frontend.content import PIECE_BYTES, until_gone
-from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter, Returns
+from distci.frontend.endpoint import JSON, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns
 from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
 from distci.model import Json, Outcome, Verdict
@@ -57,8 +57,6 @@ KEY = Parameter(
     "Another one for each claim. Asked again with the same, after an answer that was lost, it is the same claim.",
     place="header",
 )
-
-RANGE = Parameter("Range", {"type": "string"}, "`bytes=FIRST-LAST`, `bytes=FIRST-`, `bytes=-COUNT`.", place="header")
 
 Result = TypeVar("Result")
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 from distci.access import Action
 from distci.frontend.builds import BUILD
-from distci.frontend.endpoint import CURSOR, Answer, Call, Content, Endpoint, Parameter, Returns, limit
+from distci.frontend.endpoint import CURSOR, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import no_cursor, page, page_of
 from distci.logs import Log, Place
 
@@ -104,9 +104,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         (
             ATTEMPT,
             Parameter("tail", {"type": "integer", "minimum": 1, "maximum": TAIL_MAX}, "Only so many lines at the end."),
-            Parameter(
-                "Range", {"type": "string"}, "`bytes=FIRST-LAST`, `bytes=FIRST-`, `bytes=-COUNT`.", place="header"
-            ),
+            RANGE,
         ),
         description="To follow it, ask for `bytes=SIZE-` until `DistCI-Log-Complete` is `true`.",
     ),

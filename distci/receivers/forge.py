@@ -85,13 +85,7 @@ def urls(repository: Fields) -> list[str]:
 
 def status_call(api_url: str, headers: Mapping[str, str], status: Status, page: str) -> Call:
     """A commit's status by the API of GitHub, which Gitea and Forgejo have too; ``page`` asks for as many statuses as one answer may have."""
-    body: dict[str, Json] = {
-        "state": STATES[status.result],
-        "context": status.context,
-        "description": status.description[:DESCRIPTION_LENGTH_MAX],
-    }
-    if status.url:
-        body["target_url"] = status.url
+    body = said(status, STATES, "context", DESCRIPTION_LENGTH_MAX)
     repository = f"{api_url.rstrip('/')}/repos/{quote(status.repository)}"
     return Call(
         url=f"{repository}/statuses/{status.commit}",
@@ -100,6 +94,16 @@ def status_call(api_url: str, headers: Mapping[str, str], status: Status, page: 
         shown_at=f"{repository}/commits/{status.commit}/status?{page}",
         is_shown_by=lambda shown: isinstance(shown, dict) and is_latest(body, "context", shown.get("statuses")),
     )
+
+
+def said(status: Status, states: Mapping[Result | None, str], name: str, length_max: int) -> dict[str, Json]:
+    """What a forge is told: its word for how a build stands, with the field ``name`` for the context, and a description as long as it takes one."""
+    told: dict[str, Json] = {
+        "state": states[status.result],
+        name: status.context,
+        "description": status.description[:length_max],
+    }
+    return told | ({"target_url": status.url} if status.url else {})
 
 
 def is_latest(told: Mapping[str, Json], name: str, shown: Json) -> bool:

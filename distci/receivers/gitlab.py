@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from distci.model import Json, Result
-from distci.receivers.forge import HEADS, TAGS, is_latest
+from distci.model import Result
+from distci.receivers.forge import HEADS, TAGS, is_latest, said
 from distci.receivers.port import Call, Change, Headers, Ignored, Status
 from distci.receivers.reading import Fields, changed_paths, is_known, is_no_commit
 
@@ -41,13 +41,7 @@ class GitLab:
         return Ignored(delivery, kind, f"nothing is built for {kind}")
 
     def call(self, api_url: str, token: str, status: Status) -> Call | None:
-        body: dict[str, Json] = {
-            "state": STATES[status.result],
-            "name": status.context,
-            "description": status.description[:DESCRIPTION_LENGTH_MAX],
-        }
-        if status.url:
-            body["target_url"] = status.url
+        body = said(status, STATES, "name", DESCRIPTION_LENGTH_MAX)
         project = f"{api_url.rstrip('/')}/projects/{quote(status.repository, safe='')}"
         return Call(
             url=f"{project}/statuses/{status.commit}",
