@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 from math import isfinite
@@ -106,12 +105,39 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the faults of one performance cost."""
+    """What faults cost, of one performance or of several."""
 
-    by_sort: Mapping[Sort, Cost] = field(default_factory=dict)
-    """Of the sorts that hit anything."""
-    over_limit: Sequence[Wait] = ()
-    """The waits that exceed their limit."""
+    waits: Sequence[Wait] = ()
+    """One for each claim that a fault hit, and for each fault of a server or the store."""
+    limit_s: float = 0.0
+    """What a wait after a fault of the ``LIMITED`` sorts should not exceed."""
+
+    @property
+    def by_sort(self) -> Mapping[Sort, Cost]:
+        """Of the sorts that hit anything."""
+        return {sort: self._cost(sort, waits) for sort in Sort if (waits := self._of(sort))}
+
+    @property
+    def over_limit(self) -> Sequence[Wait]:
+        """The waits that exceed their limit."""
+        return [wait for sort in LIMITED for wait in self._over(self._of(sort))]
+
+    def _of(self, sort: Sort) -> Sequence[Wait]:
+        return [wait for wait in self.waits if SORTS[wait.fault] is sort]
+
+    def _over(self, waits: Sequence[Wait]) -> Sequence[Wait]:
+        return [wait for wait in waits if wait.wait_s > self.limit_s]
+
+    def _cost(self, sort: Sort, waits: Sequence[Wait]) -> Cost:
+        return Cost(
+            hits=len(waits),
+            wait=Spread.of([wait.wait_s for wait in waits]),
+            limit_s=self.limit_s if sort in LIMITED else None,
+            over_limit=len(self._over(waits)) if sort in LIMITED else 0,
+            taken_over=_spread([wait.taken_over_s for wait in waits if wait.taken_over_s is not None]),
+            outage=Spread.of([wait.outage_s for wait in waits]),
+            thrown_away=Spread.of([wait.thrown_away_s for wait in waits]),
+        )
 
 
 def costs(
@@ -123,25 +149,13 @@ def costs(
     beats: Beats = (),
 ) -> Costs:
     """``tried`` are all commits, whatever came of them; ``puts`` the writes of workers to the store."""
-    limit_s = session_s + TAKEN_OVER_S
-    waits = defaultdict(list)
-    for wait in _Story(hits, took_effect, session_s, tried, puts, beats).waits():
-        waits[SORTS[wait.fault]].append(wait)
-    over = {sort: [wait for wait in waits[sort] if wait.wait_s > limit_s] for sort in LIMITED}
-    by_sort = {
-        sort: Cost(
-            hits=len(waits[sort]),
-            wait=Spread.of([wait.wait_s for wait in waits[sort]]),
-            limit_s=limit_s if sort in LIMITED else None,
-            over_limit=len(over.get(sort, ())),
-            taken_over=_spread([wait.taken_over_s for wait in waits[sort] if wait.taken_over_s is not None]),
-            outage=Spread.of([wait.outage_s for wait in waits[sort]]),
-            thrown_away=Spread.of([wait.thrown_away_s for wait in waits[sort]]),
-        )
-        for sort in Sort
-        if waits[sort]
-    }
-    return Costs(by_sort, [wait for sort in LIMITED for wait in over[sort]])
+    story = _Story(hits, took_effect, session_s, tried, puts, beats)
+    return Costs(list(story.waits()), session_s + TAKEN_OVER_S)
+
+
+def together(several: Sequence[Costs]) -> Costs:
+    """What all of the performances cost, which had the same limit."""
+    return Costs([wait for one in several for wait in one.waits], several[0].limit_s)
 
 
 class _Story:

@@ -105,6 +105,7 @@ def chaos(
         with _progress() as tell:
             for report in run(options, seeds, tell):
                 reports.append(report)
+                _tell_end(report, len(reports), len(seeds))
                 if len(reports) == 1:
                     for sentence in report.left_out:
                         click.echo(f"note: {printable(sentence)}", err=True)
@@ -144,6 +145,13 @@ def _progress() -> Iterator[Callable[[int, Progress], None]]:
     finally:
         if is_shown:
             click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _tell_end(report: Report, done: int, of: int) -> None:
+    """A line for each seed as it ends, so that a long run in the background can be followed; the table comes in the end."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    faults = f"{sum(report.faults.values())} faults in {report.took_s:.0f} s"
+    click.echo(f"{clear}{done} of {of}: seed {report.seed} {report.verdict}, {faults}", err=True)
 
 
 def _document(report: Report, back_ends: str) -> dict[str, object]:
@@ -191,7 +199,12 @@ def _print(reports: Sequence[Report]) -> None:
 
 
 def _print_costs(reports: Sequence[Report]) -> None:
-    found = [(report.seed, sort, cost) for report in reports for sort, cost in report.costs.by_sort.items()]
+    from distci.chaos.cost import together
+
+    of_seeds = [(str(report.seed), report.costs) for report in reports]
+    if len(reports) > 1:
+        of_seeds.append(("all", together([report.costs for report in reports])))
+    found = [(seed, sort, cost) for seed, costs in of_seeds for sort, cost in costs.by_sort.items()]
     if not found:
         return
     click.echo()
@@ -211,7 +224,7 @@ def _print_costs(reports: Sequence[Report]) -> None:
                 print_line(line)
 
 
-def _cost_row(seed: int, sort: Sort, cost: Cost) -> Sequence[object]:
+def _cost_row(seed: str, sort: Sort, cost: Cost) -> Sequence[object]:
     limit = ("", "") if cost.limit_s is None else (f"{cost.limit_s:.1f} s", cost.over_limit)
     taken_over = ("", "") if cost.taken_over is None else _both(cost.taken_over)
     return (

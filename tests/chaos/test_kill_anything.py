@@ -71,6 +71,7 @@ def test_a_corner_of_the_configured_back_ends_is_used_and_removed(zookeeper_url:
 
     assert ended.returncode == 0, ended.stderr
     assert [line.split()[0] for line in ended.stdout.splitlines()[:2]] == ["SEED", "3"]
+    assert "1 of 1: seed 3 clean, 1 faults in " in ended.stderr
     above, _, root = zookeeper_url.rpartition("/")
     tree = open_coordination(Settings(coordination=above, session_timeout="2s"))
     assert not tree.children(f"/{root}")

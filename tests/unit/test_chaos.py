@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distci.chaos.checker import Evidence, check
-from distci.chaos.cost import Cost, Sort, Spread, Wait, costs
+from distci.chaos.cost import Cost, Sort, Spread, Wait, costs, together
 from distci.chaos.faults import Hit
 from distci.chaos.findings import PROMISES, Violation, explain
 from distci.chaos.history import Commit, History, Put, read, settled
@@ -233,6 +233,15 @@ class TestCost:
                 meanwhile=["kill of u at -1.0 s", "silence of v at +1.0 s"],
             )
         ]
+
+    def test_what_several_performances_cost_is_told_as_that_of_one(self) -> None:
+        longer = [posted(1), claimed(2), taken_over(8, process="v"), claimed(9, AGAIN), finished(10, AGAIN)]
+
+        found = together([costs([self.hit(Kind.KILL)], life, 2.0) for life in (self.TAKEN_OVER, longer)])
+
+        (cost,) = found.by_sort.values()
+        assert (cost.hits, cost.wait, cost.over_limit) == (2, Spread(4.25, 5.0), 1)
+        assert [wait.wait_s for wait in found.over_limit] == [5.0]
 
     def test_the_time_in_which_nobody_could_commit_is_not_that_of_the_kill(self) -> None:
         # Given a quorum that goes away at 4.5, and comes back at 6.5
