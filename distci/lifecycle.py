@@ -911,6 +911,7 @@ def control_ticket(build: BuildId, action: str) -> Ticket:
         project=project_of(build.job),
         guard=paths.build(build),
         attempts=CONTROL_ATTEMPTS,
+        uses_quota=False,
         limit_s=CLAIM_LIMIT_S,
     )
 

@@ -48,6 +48,7 @@ class Cluster:
     """Of the tree."""
     paused: Sequence[str]
     weights: Mapping[str, float]
+    quotas: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Status:
             format=self._tickets.tree.format,
             paused=situation.control.paused,
             weights=situation.control.weights,
+            quotas=situation.control.quotas,
         )
 
     def workers(self) -> Sequence[Serving]:

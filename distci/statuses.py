@@ -105,6 +105,7 @@ def tickets(
             project=project,
             attempts=ATTEMPTS,
             permits=[Permit(f"{KIND}:{paths.digest(word.folder, TURN_LENGTH)}")],
+            uses_quota=False,
             limit_s=LIMIT_S,
         )
     ]

@@ -114,6 +114,10 @@ class AuditedTickets(Tickets):
         with self.audit.note("cluster.weigh", project, weight=weight):
             super().weigh(project, weight)
 
+    def limit(self, project: str, quota: int | None) -> None:
+        with self.audit.note("cluster.limit", project, quota=quota):
+            super().limit(project, quota)
+
     def requeue(self, ticket: str) -> Ticket:
         with self.audit.note("ticket.requeue", ticket):
             return super().requeue(ticket)

@@ -38,7 +38,7 @@ class Action(StrEnum):
     WRITE = "write"
     """Change jobs."""
     ADMIN = "admin"
-    """Say who may do what in a project, and give out its tokens; in the whole system also: pause, drain, requeue, weigh, read the audit."""
+    """Say who may do what in a project, and give out its tokens; in the whole system also: pause, drain, requeue, weigh, limit, read the audit."""
     WORK = "work"
     """Claim tickets, and write what their attempts print, keep and end with. Of workers alone, whatever else somebody may do."""
 

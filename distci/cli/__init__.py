@@ -32,7 +32,7 @@ COMMANDS = {
     "ticket": "Look at the work that waits, runs or was set aside.",
     "events": "See which builds begin and end.",
     "why": "Say why something waits, was skipped or ran again.",
-    "cluster": "See how the whole system does; pause, resume and rebuild it; weigh its projects.",
+    "cluster": "See how the whole system does; pause, resume and rebuild it; weigh and limit its projects.",
     "login": "Print a link that lets you into the web page.",
     "access": "Say who may do what in which project.",
     "token": "Make, list and revoke access tokens.",

@@ -12,7 +12,7 @@ from distci.cli.output import print_facts, print_json, print_line
 
 @click.group(cls=Group, examples=("distci cluster status", "distci cluster pause shell"))
 def cluster() -> None:
-    """See how the whole system does; pause and resume it; weigh its projects; bring back what a lost tree had."""
+    """See how the whole system does; pause and resume it; weigh and limit its projects; bring back what a lost tree had."""
 
 
 @cluster.command(examples=("distci cluster status", "distci cluster status --json | jq .waiting"))
@@ -34,6 +34,7 @@ def status(invocation: Invocation) -> None:
             **{name.replace("_", " "): getattr(seen, name) for name in figures},
             "formats of workers": ", ".join(f"{name} ({count})" for name, count in sorted(seen.worker_formats.items())),
             "paused": " ".join(seen.paused),
+            "quotas": ", ".join(f"{name} {quota}" for name, quota in sorted(seen.quotas.items())),
             "weights": ", ".join(f"{name} {weight:g}" for name, weight in sorted(seen.weights.items())),
         }
     )
@@ -73,6 +74,18 @@ def weigh(invocation: Invocation, project: str, weight: float) -> None:
     """Give a project N claims for each one of another, while both have tickets waiting; 1 is what all have."""
     with invocation.connect() as system:
         system.tickets.weigh(project, weight)
+
+
+@cluster.command(examples=("distci cluster limit team/web 4", "distci cluster limit team/web none"))
+@click.argument("project")
+@click.argument("quota", metavar="N|none")
+@click.pass_obj
+def limit(invocation: Invocation, project: str, quota: str) -> None:
+    """Let at most N tasks of a project, and of all within it, run at once; none lifts that. The others wait."""
+    if quota != "none" and not quota.isdigit():
+        raise click.UsageError(f"{quota!r} is neither a number nor none")
+    with invocation.connect() as system:
+        system.tickets.limit(project, None if quota == "none" else int(quota))
 
 
 @cluster.command(examples=("distci cluster rebuild",))

@@ -36,5 +36,8 @@ class RemoteTickets:
     def weigh(self, project: str, weight: float) -> None:
         self._link.change("PUT", "/cluster/weights", {"project": project, "weight": weight})
 
+    def limit(self, project: str, quota: int | None) -> None:
+        self._link.change("PUT", "/cluster/quotas", {"project": project, "quota": quota})
+
     def drain(self, worker: str) -> None:
         self._link.change("POST", f"/workers/{segment(worker)}/drain")

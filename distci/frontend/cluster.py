@@ -35,6 +35,11 @@ def weigh(call: Call) -> Answer:
     return Answer(call.body)
 
 
+def limit_project(call: Call) -> Answer:
+    call.system.tickets.limit(call.body["project"], call.body["quota"])
+    return Answer(call.body)
+
+
 ENDPOINTS: Sequence[Endpoint] = (
     Endpoint(
         "GET",
@@ -84,5 +89,15 @@ ENDPOINTS: Sequence[Endpoint] = (
         Action.ADMIN,
         {200: Returns("Its weight from now on.", "weight")},
         body="weight",
+    ),
+    Endpoint(
+        "PUT",
+        "/cluster/quotas",
+        "limit_project",
+        "Let so many tickets of a project, and of all within it, be claimed at once",
+        limit_project,
+        Action.ADMIN,
+        {200: Returns("Its quota from now on.", "quota")},
+        body="quota",
     ),
 )

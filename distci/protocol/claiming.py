@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from threading import Event
 from typing import Protocol
 
-from distci.coordination.port import Create, Delete, Operation, SessionState
+from distci.coordination.port import Check, Create, Delete, Operation, SessionState
 from distci.errors import CoordinationUnavailable, Invalid, InvalidDocument
+from distci.model import Permit
 from distci.protocol import choosing, outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim, Holder
 from distci.protocol.outcomes import GivesUp, Truth
@@ -171,7 +172,7 @@ class Claimer:
         those grow older, too.
         """
         control = self._control
-        if control is None or control.paused:
+        if control is None or control.paused or control.permits(ticket):
             return False
         now = time.monotonic()
         if now - self._looked_at >= BACKLOG_AGE_S:
@@ -329,15 +330,24 @@ class Claimer:
         if not self._member.takes(ticket):
             self._not_ours.add(paths.Name.parse(queued_at.rpartition("/")[2]))
             return None
-        slots = permits.acquire(self._tree, ticket.permits)
-        if isinstance(slots, permits.Full):
-            step = permits.park(self._tree, ticket, slots)
-            self._tickets.commit(Delete(queued_at), *step.operations, post=step.post)
-            return None
         control = self._control_now()
         if control.pauses(ticket.kind):
             return None
+        wanted = control.permits(ticket)
+        slots = permits.acquire(self._tree, wanted)
+        if isinstance(slots, permits.Full):
+            self._park(ticket, wanted, slots, queued_at, control)
+            return None
         return self._commit(ticket, slots, queued_at, control.version)
+
+    def _park(
+        self, ticket: Ticket, wanted: Sequence[Permit], full: permits.Full, queued_at: str, control: Control
+    ) -> None:
+        step = permits.park(self._tree, ticket, wanted, full)
+        # A quota that has been raised or lifted meanwhile is not waited for: nobody might give back what it was full of.
+        as_known = Check(paths.CONTROL, control.version)
+        if not self._tickets.commit(as_known, Delete(queued_at), *step.operations, post=step.post).committed:
+            self._known_control = None
 
     def _commit(self, ticket: Ticket, slots: Sequence[tuple[str, int]], queued_at: str, control: int) -> Claim | None:
         baton = self._baton(ticket)

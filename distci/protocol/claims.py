@@ -159,7 +159,7 @@ class Claim:
         However often it has to wait, that uses up no attempt. Raises :class:`~distci.errors.VersionConflict` when a slot has been
         given back meanwhile, another ticket has begun to wait, or an operation was refused: look again.
         """
-        step = permits.park(self._member.tickets.tree, self._spared(), full)
+        step = permits.park(self._member.tickets.tree, self._spared(), self.ticket.permits, full)
         self._check(self._end(*operations, *step.operations, post=step.post))
 
     def _spared(self) -> Ticket:

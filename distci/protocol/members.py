@@ -190,8 +190,7 @@ class Member:
         if self._is_draining:
             return None
         for ticket in follow:
-            is_suitable = self.offer.accepts(ticket.kind, ticket.labels) and not ticket.permits
-            if is_suitable and self._claimer.may_keep(ticket):
+            if self.offer.accepts(ticket.kind, ticket.labels) and self._claimer.may_keep(ticket):
                 return self.hold(self.tickets.stamped(ticket), ())
         return None
 

@@ -4,7 +4,7 @@
 
     /format                                   format number of the tree
     /epoch/<number>                           how many trees there have been, this one among them; every transaction checks it
-    /control                                  what is paused, weights of projects; every claim checks its version
+    /control                                  what is paused, weights and quotas of projects; every claim checks its version
     /jobs/<job>                               config version in force, last build number
     /builds/<shard>/<build>                   a build while it runs
     /queue/<pool>/<bucket>/<name>             a ticket that can be claimed; pool = kind~label~label, bucket 0 = front row

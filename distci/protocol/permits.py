@@ -72,16 +72,16 @@ def pass_on(tree: Tree, names: Iterable[str]) -> Step:
     return Step(operations, post)
 
 
-def park(tree: Tree, ticket: Ticket, full: Full) -> Step:
+def park(tree: Tree, ticket: Ticket, wanted: Iterable[Permit], full: Full) -> Step:
     """Let a ticket wait until a slot is given back; refused when one has been meanwhile.
 
-    The other permits that it needs may have been handed on to it: they go to the next.
+    The other permits that are wanted for it may have been handed on to it: they go to the next.
     """
     name = full.permit.name
     still_full = [Check(paths.permit(name, slot)) for slot in full.taken]
     # Written, so that whoever gives back sees it; and for the sweeper, which must know how many there are.
     seen = Write(paths.permit_folder(name), str(full.permit.limit).encode(), full.version)
-    others = pass_on(tree, [permit.name for permit in ticket.permits if permit.name != name])
+    others = pass_on(tree, [permit.name for permit in wanted if permit.name != name])
     return Step([transactions.park_for(name, ticket), *still_full, seen, *others.operations], others.post)
 
 

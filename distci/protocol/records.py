@@ -38,6 +38,8 @@ KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 BODY_BYTES_MAX = 8 * 1024
 WEIGHT_MIN, WEIGHT_MAX = 0.01, 100.0
 PERMIT_LIMIT_MAX = 1000
+QUOTA = "quota"
+"""What the names of the permits begin with that quotas are kept by."""
 """Parking a ticket checks every slot of its permit, in one transaction."""
 
 
@@ -64,6 +66,8 @@ class Ticket:
     attempts: int = 3
     """Claims after which it is set aside if every one of them was lost."""
     permits: Sequence[Permit] = ()
+    uses_quota: bool = True
+    """Whether its claims count against the quotas of its project."""
     limit_s: float = 0
     """Seconds, by the tree's own times, after which a claim that nobody has renewed is taken over though its worker's heart beats; 0: never."""
     attempt: int = 1
@@ -140,6 +144,8 @@ class Ticket:
             document["priority"] = self.priority
         if self.attempts != 3:
             document["attempts"] = self.attempts
+        if not self.uses_quota:
+            document["uses_quota"] = False
         data = to_bytes(document)
         if len(data) > BODY_BYTES_MAX:
             raise Invalid(f"ticket {self.id} is {len(data)} bytes long; at most {BODY_BYTES_MAX} fit into the tree")
@@ -171,6 +177,7 @@ class Ticket:
                 guard=_text(document.get("guard", "")),
                 attempts=int(document.get("attempts", 3)),
                 permits=tuple(Permit(_text(name), int(limit)) for name, limit in document.get("permits", ())),
+                uses_quota=document.get("uses_quota") is not False,
                 limit_s=float(document.get("limit_s", 0)),
                 attempt=int(document["attempt"]),
                 posted_ms=int(document["posted_ms"]),
@@ -272,6 +279,8 @@ class Control:
     """The kinds that nobody may claim tickets of; ``*`` is all."""
     weights: Mapping[str, float]
     """By project; 1 for those not named."""
+    quotas: Mapping[str, int]
+    """How many tickets of a project, and of all within it, may be claimed at once; no bound for those not named."""
 
     def pauses(self, kind: str) -> bool:
         return kind in self.paused or "*" in self.paused
@@ -280,6 +289,12 @@ class Control:
     def weight_by_tag(self) -> Mapping[str, float]:
         """The weights, by the tags that names of tickets carry."""
         return {paths.project_tag(project): weight for project, weight in self.weights.items()}
+
+    def permits(self, ticket: Ticket) -> Sequence[Permit]:
+        """All that a claim of the ticket takes: what it asks for itself, and a place in each quota that it falls under."""
+        names = quota_permits(ticket) if self.quotas else {}
+        quotas = [Permit(name, self.quotas[project]) for project, name in names.items() if project in self.quotas]
+        return [*ticket.permits, *quotas]
 
     @classmethod
     def from_node(cls, node: Node, where: str) -> Control:
@@ -291,9 +306,31 @@ class Control:
                 project: check_weight(project, weight)
                 for project, weight in _mapping(document.get("weights", {})).items()
             }
+            quotas = {
+                project: check_quota(project, quota) for project, quota in _mapping(document.get("quotas", {})).items()
+            }
         except (TypeError, ValueError, Invalid) as error:
             raise InvalidDocument(f"{where}: {error}") from error
-        return cls(node.stat.version, paused, weights)
+        return cls(node.stat.version, paused, weights, quotas)
+
+
+def quota_permits(ticket: Ticket) -> Mapping[str, str]:
+    """The names of the permits that quotas are kept by, by project: that of the ticket, and those it lies within."""
+    parts = ticket.project.split("/") if ticket.project and ticket.uses_quota else []
+    projects = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    return {project: quota_permit(project) for project in projects}
+
+
+def quota_permit(project: str) -> str:
+    """The name of the permit that the quota of a project is kept by."""
+    return f"{QUOTA}:{project}"
+
+
+def check_quota(project: str, quota: Json) -> int:
+    """The quota of a project, between 1 and 1,000; :class:`~distci.errors.Invalid` when it is none."""
+    if isinstance(quota, bool) or not isinstance(quota, int) or not 1 <= quota <= PERMIT_LIMIT_MAX:
+        raise Invalid(f"quota {quota!r} of project {project!r} is not a whole number between 1 and {PERMIT_LIMIT_MAX}")
+    return quota
 
 
 def check_weight(project: str, weight: Json) -> float:

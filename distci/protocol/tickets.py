@@ -21,7 +21,20 @@ from distci.errors import Conflict, CoordinationUnavailable, Invalid, InvalidDoc
 from distci.model import Json
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.outcomes import Truth
-from distci.protocol.records import FORMAT, Control, Formats, Running, Ticket, check_weight, from_bytes, to_bytes
+from distci.protocol.records import (
+    FORMAT,
+    PERMIT_LIMIT_MAX,
+    Control,
+    Formats,
+    Running,
+    Ticket,
+    check_quota,
+    check_weight,
+    from_bytes,
+    quota_permit,
+    quota_permits,
+    to_bytes,
+)
 from distci.protocol.tree import Done, Tree
 from distci.protocol.waking import Waking
 
@@ -302,6 +315,27 @@ class Tickets:
 
         self._change_control(change)
 
+    def limit(self, project: str, quota: int | None) -> None:
+        """Let at most ``quota`` tickets (1 to 1,000) of a project and of all within it be claimed at once; None lifts that.
+
+        What is claimed goes on, and the tickets beyond wait for their turn. Those that plan, archive and tell forges do not count.
+        Raises Invalid for another quota or no project, Conflict when somebody else changes the same at the same time.
+        """
+        if not project:
+            raise Invalid("a quota is that of a project; workers and their slots bound the whole system")
+        fresh: dict[str, Json] = {} if quota is None else {project: check_quota(project, quota)}
+        # Who waits for the old number is let in by what the sweeper reads here.
+        folder = paths.permit_folder(quota_permit(project))
+        known_as = self.tree.coordination.exists(folder)
+        new = str(PERMIT_LIMIT_MAX if quota is None else quota).encode()
+
+        def change(document: dict[str, Json]) -> dict[str, Json]:
+            known: dict[str, Json] = document.get("quotas") or {}
+            kept = {other: its for other, its in known.items() if other != project}
+            return document | {"quotas": kept | fresh}
+
+        self._change_control(change, *([Write(folder, new, known_as.version)] if known_as else []))
+
     def control(self) -> Control:
         """What every claim goes by at present; InvalidDocument when it cannot be read, CoordinationUnavailable when it is gone."""
         node = self.tree.coordination.read(paths.CONTROL)
@@ -309,11 +343,11 @@ class Tickets:
             raise CoordinationUnavailable(f"{paths.CONTROL} is gone; the tree is being rebuilt or is not DistCI's")
         return Control.from_node(node, paths.CONTROL)
 
-    def _change_control(self, change: Callable[[dict[str, Json]], dict[str, Json]]) -> None:
+    def _change_control(self, change: Callable[[dict[str, Json]], dict[str, Json]], *besides: Operation) -> None:
         node = self.tree.coordination.read(paths.CONTROL)
         document = change(from_bytes(node.data, paths.CONTROL) if node else {})
         data = to_bytes(document | {"f": FORMAT})
-        if not self.tree.commit(Write(paths.CONTROL, data, node.version if node else -1)).committed:
+        if not self.tree.commit(Write(paths.CONTROL, data, node.version if node else -1), *besides).committed:
             raise Conflict(f"{paths.CONTROL} was changed by somebody else, or the answer was lost; look again")
 
     def queue(self, is_wanted: Callable[[str, Sequence[str]], bool] = lambda kind, labels: True) -> Iterator[Queued]:
@@ -455,7 +489,8 @@ class _Row:
 
 def _lines(ticket: Ticket) -> list[str]:
     """Where a ticket waits when a permit that it needs is held by others."""
-    return [paths.parked_for(permit.name) for permit in ticket.permits]
+    own = [permit.name for permit in ticket.permits]
+    return [paths.parked_for(name) for name in (*own, *quota_permits(ticket).values())]
 
 
 _AT_ONCE = Event()

@@ -13,7 +13,7 @@ from shlex import quote
 
 from distci.protocol import choosing, paths, permits
 from distci.protocol.members import WorkerView, workers
-from distci.protocol.records import Control, Ticket
+from distci.protocol.records import QUOTA, Control, Ticket
 from distci.protocol.tickets import Queued, Tickets
 
 
@@ -80,14 +80,18 @@ def read(tickets: Tickets) -> Situation:
 
 def explain(ticket: Ticket, situation: Situation) -> Wait:
     """Why a posted ticket that nobody holds has not been claimed."""
-    for permit in ticket.permits:
+    for permit in situation.control.permits(ticket):
         line = situation.lines.get(permit.name)
         ids = [waiting.id for waiting in line.waiting] if line else []
         if line and ticket.id in ids:
+            place = ids.index(ticket.id) + 1
+            sort, _, project = permit.name.partition(":")
+            if sort == QUOTA:
+                claimed = f"{len(line.holders)} of at most {permit.limit} tickets"
+                raising = f"wait, or raise it: distci cluster limit {quote(project)} N"
+                return Wait(f"the quota of project {project} is full: {claimed} are claimed", raising, place)
             holders = ", ".join(line.holders) or "nobody any more"
-            return Wait(
-                f"{permit.name} is held by {holders} (at most {permit.limit} at once)", place=ids.index(ticket.id) + 1
-            )
+            return Wait(f"{permit.name} is held by {holders} (at most {permit.limit} at once)", place=place)
     if situation.control.pauses(ticket.kind):
         what = "all" if "*" in situation.control.paused else ticket.kind
         return Wait(f"claims of {what} are paused", "resume them: distci cluster resume")

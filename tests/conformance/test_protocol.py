@@ -1328,6 +1328,124 @@ def test_permits_are_never_exceeded_and_are_handed_on(bench: Bench) -> None:
     assert bench.boss.tree.coordination.children(paths.permit_folder("db")) in ((), [])
 
 
+def taking(claims: Iterator[Claim], count: int) -> tuple[list[Claim], threading.Thread]:
+    """What a worker has claimed so far, in a thread that ends with so many."""
+    taken: list[Claim] = []
+    thread = threading.Thread(target=lambda: taken.extend(islice(claims, count)), daemon=True)
+    thread.start()
+    return taken, thread
+
+
+def parked(bench: Bench) -> Sequence[str]:
+    return [token for place, token in bench.places() if place == "parked"]
+
+
+def test_a6_a_project_has_no_more_claims_than_its_quota_and_others_go_on(bench: Bench) -> None:
+    bench.boss.limit("team", 2)
+    for number in range(4):
+        bench.boss.post(Ticket(f"t{number}", "x", project="team/web"))
+    bench.boss.post(Ticket("plan", "x", project="team/web", uses_quota=False), Ticket("other", "x", project="teams"))
+    claims = bench.worker("x", slots=10).claims()
+
+    first = [next(claims) for _ in range(4)]
+
+    assert {"plan", "other"} < {claim.ticket.id for claim in first}
+    later, thread = taking(claims, 2)
+    wait_until(lambda: len(parked(bench)) == 2, WAIT_S)
+    own = [claim for claim in first if claim.ticket.project == "team/web" and claim.ticket.uses_quota]
+    own[0].finish()
+    wait_until(lambda: len(later) == 1, WAIT_S)
+    own[1].finish()
+    thread.join(WAIT_S)
+    assert len(later) == 2
+    assert len(bench.boss.tree.coordination.children(paths.permit_folder("quota:team"))) == 2
+
+
+@pytest.mark.parametrize("quota", [None, 3])
+def test_a6_who_waits_for_a_quota_is_let_in_when_it_is_raised_or_lifted(bench: Bench, quota: int | None) -> None:
+    bench.boss.limit("team", 1)
+    for number in range(3):
+        bench.boss.post(Ticket(f"t{number}", "x", project="team"))
+    taken, thread = taking(bench.worker("x", slots=10).claims(), 3)
+    wait_until(lambda: len(parked(bench)) == 2, WAIT_S)
+    sweeper = bench.sweeper(Clock())
+
+    bench.boss.limit("team", quota)
+
+    def all_are_taken() -> bool:
+        sweeper.sweep()
+        return len(taken) == 3
+
+    wait_until(all_are_taken, WAIT_S)
+    thread.join(WAIT_S)
+
+
+def test_a6_nobody_waits_for_a_quota_that_was_lifted_while_it_was_looked_at(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.boss.limit("team", 1)
+    bench.boss.post(Ticket("a", "x", project="team"), Ticket("b", "x", project="team"))
+    claims = bench.worker("x", slots=2).claims()
+    next(claims)
+    park = permits.park
+
+    def late(*arguments: Any) -> Step:
+        bench.boss.limit("team", None)
+        monkeypatch.setattr(permits, "park", park)
+        return park(*arguments)
+
+    monkeypatch.setattr(permits, "park", late)
+
+    assert next(claims).ticket.id in ("a", "b")
+
+
+def test_a6_a_quota_bounds_what_is_kept_without_standing_in_line(bench: Bench) -> None:
+    bench.boss.limit("team", 1)
+    bench.boss.post(Ticket("a", "x", project="team/web"))
+    claim = next(bench.worker("x").claims())
+
+    assert claim.finish(follow=[Ticket("b", "x", project="team/web")], keep=True) is None
+
+
+def test_a6_a_quota_of_a_project_and_one_around_it_both_hold(bench: Bench) -> None:
+    bench.boss.limit("team", 2)
+    bench.boss.limit("team/web", 1)
+    for number in range(4):
+        bench.boss.post(Ticket(f"t{number}", "x", project="team/docs" if number % 2 else "team/web"))
+    claims = bench.worker("x", slots=10).claims()
+
+    taken, thread = taking(claims, 4)
+    wait_until(lambda: len(parked(bench)) == 2, WAIT_S)
+
+    assert [claim.ticket.project for claim in taken].count("team/web") <= 1
+    for number in range(2):
+        taken[number].finish()
+    thread.join(WAIT_S)
+    assert len(taken) == 4
+
+
+def test_a6_a_ticket_that_waits_for_a_quota_can_be_taken_back_even_when_it_is_lifted(bench: Bench) -> None:
+    bench.boss.limit("team", 1)
+    bench.boss.post(Ticket("a", "x", project="team"), Ticket("b", "x", project="team"))
+    taking(bench.worker("x", slots=2).claims(), 2)
+    wait_until(lambda: len(parked(bench)) == 1, WAIT_S)
+    bench.boss.limit("team", None)
+    [waiting] = parked(bench)
+
+    withdrawal = bench.boss.withdrawal(Ticket(paths.ticket_of(waiting), "x", project="team"))
+
+    assert withdrawal is not None
+    assert bench.boss.tree.commit(withdrawal).committed
+
+
+@pytest.mark.parametrize("wrong", [0, 1001, True, 1.5])
+def test_a6_a_quota_that_no_project_can_have_is_refused(bench: Bench, wrong: Any) -> None:
+    with pytest.raises(Invalid):
+        bench.boss.limit("team", wrong)
+    with pytest.raises(Invalid):
+        bench.boss.limit("", 1)
+
+
 def test_a_dead_holders_permit_is_freed_with_its_claim(bench: Bench) -> None:
     bench.boss.post(Ticket("a", "x", permits=[Permit("db", 1)], attempts=1))
     claim = next(bench.worker("x").claims())

@@ -115,6 +115,11 @@ ROWS: Mapping[str, Row] = {
     "tickets.show": lambda ci, own: ci.tickets.show(waiting(ci)),
     "tickets.requeue": lambda ci, own: ci.tickets.requeue(waiting(ci)),
     "tickets.pause": lambda ci, own: (ci.tickets.pause("none"), ci.status.cluster().paused, ci.tickets.pause()),
+    "tickets.limit": lambda ci, own: (
+        ci.tickets.limit(own, 3),
+        ci.status.cluster().quotas,
+        ci.tickets.limit(own, None),
+    ),
     "tickets.weigh": lambda ci, own: (ci.tickets.weigh(own, 3), ci.status.cluster().weights, ci.tickets.weigh(own, 1)),
     "tickets.drain": lambda ci, own: drained(ci, f"{own}-idle"),
     "access.create_token": lambda ci, own: (
@@ -159,6 +164,7 @@ REFUSED: Mapping[str, Row] = {
     "a pattern that fits nothing": lambda ci, own: ci.artifacts.download(BUILD, Path("none"), ["none*"]),
     "a ticket that is not there": lambda ci, own: ci.tickets.show("none"),
     "a ticket that was not set aside": lambda ci, own: ci.tickets.requeue(waiting(ci)),
+    "a quota that is none": lambda ci, own: ci.tickets.limit(own, 0),
     "a weight that is none": lambda ci, own: ci.tickets.weigh(own, 1000),
     "a worker that is not there": lambda ci, own: ci.tickets.drain("none"),
     "the reason of what is not there": lambda ci, own: ci.why.ticket("none"),

@@ -75,6 +75,7 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "list_kinds": ("system", READ),
     "pause_kinds": ("system", ADMIN),
     "weigh_project": ("system", ADMIN),
+    "limit_project": ("system", ADMIN),
     "list_roles": ("system", ADMIN),
     "grant_role": ("system", ADMIN),
     "revoke_role": ("system", ADMIN),

@@ -60,6 +60,7 @@ def test_a7_every_change_says_who_what_from_where_and_why(ci: DistCI) -> None:
         ci.access.revoke_token(made.record.id, reason="leaked")
         ci.tickets.pause("shell")
         ci.tickets.weigh("team", 2)
+        ci.tickets.limit("team", 2)
     ci.jobs.delete("team/a", reason="gone")
     entries = told(ci)
     assert entries == [
@@ -71,6 +72,7 @@ def test_a7_every_change_says_who_what_from_where_and_why(ci: DistCI) -> None:
         ("bob@example.org", "token.revoke", made.record.id, "done", "leaked"),
         ("bob@example.org", "cluster.pause", "shell", "done", ""),
         ("bob@example.org", "cluster.weigh", "team", "done", ""),
+        ("bob@example.org", "cluster.limit", "team", "done", ""),
         ("ada", "job.delete", "team/a", "done", "gone"),
     ]
     assert {entry.origin for entry in ci.audit.list() if entry.who != "ada"} == {"10.0.0.7"}

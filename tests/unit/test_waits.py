@@ -26,7 +26,7 @@ def situation(*workers: WorkerView, **keys: Any) -> Situation:
         "running": {},
         "running_kinds": (),
         "heartbeats": frozenset(),
-        "control": Control(0, (), {}),
+        "control": Control(0, (), {}, {}),
         "lines": {},
     }
     return Situation(now_ms=NOW_MS, workers=workers, **{**known, **keys})
@@ -71,13 +71,13 @@ def queued(name: str, minutes: float = 1, priority: int = 5, kind: str = "shell"
         ),
         (
             ticket(),
-            situation(worker(), control=Control(0, ["shell"], {})),
+            situation(worker(), control=Control(0, ["shell"], {}, {})),
             "claims of shell are paused",
             "resume them: distci cluster resume",
         ),
         (
             ticket(),
-            situation(worker(), control=Control(0, ["*"], {})),
+            situation(worker(), control=Control(0, ["*"], {}, {})),
             "claims of all are paused",
             "resume them: distci cluster resume",
         ),
@@ -118,6 +118,16 @@ def test_c16_a_ticket_that_waits_for_a_permit_says_who_has_it_and_which_turn_it_
     line = Line(["one.1", "two.1"], [ticket("first"), mine])
     wait = explain(mine, situation(worker(), lines={"db": line}))
     assert (wait.because, wait.place) == ("db is held by one.1, two.1 (at most 2 at once)", 2)
+
+
+def test_who_waits_for_a_quota_is_told_whose_and_how_to_raise_it() -> None:
+    mine = ticket(project="team/web")
+    lines = {"quota:team": Line(["one.1", "two.1"], [ticket("before"), mine])}
+
+    wait = explain(mine, situation(worker(), control=Control(0, (), {}, {"team": 2}), lines=lines))
+
+    assert wait.because == "the quota of project team is full: 2 of at most 2 tickets are claimed"
+    assert (wait.remedy, wait.place) == ("wait, or raise it: distci cluster limit team N", 2)
 
 
 def test_a_claim_whose_heartbeat_is_gone_is_told_from_one_that_lives() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from program import Home
 
 import distci
@@ -40,6 +41,20 @@ class TestWeigh:
         assert "team/web 3" in home.run("cluster", "status").stdout
         home.ask("cluster", "weigh", "team/web", "1")
         assert home.json("cluster", "status")[0]["weights"] == {}
+
+    def test_a_quota_is_shown_until_it_is_lifted(self, home: Home) -> None:
+        home.ask("cluster", "limit", "team/web", "3")
+        assert home.json("cluster", "status")[0]["quotas"] == {"team/web": 3}
+
+        home.ask("cluster", "limit", "team/web", "none")
+        assert home.json("cluster", "status")[0]["quotas"] == {}
+
+    @pytest.mark.parametrize("wrong", ["0", "many", "1001", "1.5"])
+    def test_a_quota_that_no_project_can_have_is_refused(self, home: Home, wrong: str) -> None:
+        ran = home.run("cluster", "limit", "team/web", wrong)
+
+        assert ran.returncode == 2
+        assert wrong in ran.stderr
 
     def test_a_weight_that_no_project_can_have_is_refused(self, home: Home) -> None:
         ran = home.run("cluster", "weigh", "team/web", "0")
