@@ -127,6 +127,9 @@ def system(podman: Podman, zookeeper_url: str, s3_endpoint: str, tmp_path: Path)
         try:
             yield system
         finally:
+            for name in system.names:
+                # Shown where the test fails: containers are gone then.
+                print(f"{name}:\n{system.logs(name)}")
             if system.names:
                 podman.run("rm", "--force", "--time=0", "--volumes", *system.names)
 
