@@ -129,7 +129,7 @@ def system(podman: Podman, zookeeper_url: str, s3_endpoint: str, tmp_path: Path)
         finally:
             for name in system.names:
                 # Shown where the test fails: containers are gone then.
-                print(f"{name}:\n{system.logs(name)}")
+                sys.stdout.write(f"{name}:\n{system.logs(name)}\n")
             if system.names:
                 podman.run("rm", "--force", "--time=0", "--volumes", *system.names)
 
