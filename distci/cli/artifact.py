@@ -40,7 +40,7 @@ def list_(invocation: Invocation, wanted: BuildId) -> None:
     )
 )
 @build_argument
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="What it is called in the build.  [the last part of FILE]")
 @json_option
 @click.pass_obj
