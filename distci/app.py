@@ -74,13 +74,12 @@ class DistCI:
     def __init__(self, settings: Settings, around: Around | None = None) -> None:
         """``around`` may put something in front of the tree and the store, to measure them for example."""
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
-        from distci.access.audited import AuditedBuilds, AuditedHooks, AuditedJobs, AuditedTickets
+        from distci.access.audited import AuditedBuilds, AuditedHooks, AuditedJobs, AuditedPublished, AuditedTickets
         from distci.access.rights import rules
         from distci.following import Following
         from distci.gateway import Gateway
         from distci.lifecycle import Lifecycle
         from distci.logs import Logs
-        from distci.published import Published
         from distci.rebuild import Rebuild, new_epoch
         from distci.status import Status
         from distci.statuses import Statuses
@@ -103,7 +102,7 @@ class DistCI:
         self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs, statuses=Statuses(self.store, settings))
         self.events = self.lifecycle.events
         self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)
-        self.artifacts = Published(self.builds, self.store)
+        self.artifacts = AuditedPublished(self.builds, self.store, self.audit)
         self.access = Access(self.store, self.tickets.tree, self.audit, rules(settings.oidc_roles))
         self.signing = Signing(self.tickets.tree)
         self.sessions = Sessions(self.tickets.tree, self.signing)

@@ -4,6 +4,11 @@ Each file is an object of its own, and the index that names them all is written 
 everything or nothing. Which attempt counts is for the state of the build to say, hence all of this speaks of one
 attempt, by build, task and token.
 
+Besides, clients upload files to a build as a whole, whether it runs or is over. An upload writes its bytes under their
+digest, then the note that makes them the artifact of that name, unless there is one: of several at once one wins. A
+process that dies in between leaves bytes that belong to nothing; they become the artifact when the upload is repeated,
+and are removed when their name has gone to others, or by the first upload to the build after a day.
+
 Names are the paths that the files had in the workspace. They come from scripts; whoever writes a file under one checks
 it again.
 """
@@ -16,7 +21,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -36,6 +42,12 @@ FORMAT = 1
 
 FILES_MAX = 10_000
 """Files that one attempt may publish."""
+
+UPLOADS_MAX = 1000
+"""Files that clients may upload to one build: each is a note of its own, and a list of them reads them all."""
+
+LEFT_BEHIND_S = 24 * 3600.0
+"""Bytes without a note are taken for what a broken upload has left when they are that old."""
 
 INDEX_BYTES_MAX = 64 * 1024 * 1024
 
@@ -68,8 +80,9 @@ class Publication:
 class Artifacts:
     """Publishes and reads artifacts. Any thread may use it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._clock = clock
 
     def publish(self, build: BuildId, task: str, token: str, root: Path, patterns: Sequence[str]) -> Publication:
         """Publish the files beneath ``root`` that match any of the patterns, and nothing else.
@@ -95,11 +108,8 @@ class Artifacts:
 
         Raises :class:`~distci.errors.Invalid` for a name that no artifact can have.
         """
-        key = keys.artifact(build, task, token, _check_name(check_path(name)))
-        digest = hashlib.file_digest(cast(io.BufferedIOBase, stream), "sha256").hexdigest()
-        artifact = Artifact(name, stream.tell(), digest)
-        stream.seek(0)
-        self._store.put(key, stream)
+        artifact = measured(name, stream)
+        self._store.put(keys.artifact(build, task, token, name), stream)
         self._store.put(keys.artifact_note(build, task, token, name), _written_index([artifact]))
         return artifact
 
@@ -108,12 +118,52 @@ class Artifacts:
         notes = [info.key for info in objects(self._store, keys.artifact_notes(build, task, token))]
         if len(notes) > FILES_MAX:
             raise Invalid(f"{len(notes)} files are too many to be published; at most {FILES_MAX}")
-        with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="notes") as pool:
-            found = pool.map(lambda key: _read_index(self._store.get(key), key)[0], notes)
-            artifacts = tuple(sorted(found, key=lambda artifact: artifact.name))
+        artifacts = self._noted(notes)
         if artifacts:
             self._store.put(keys.artifact_index(build, task, token), _written_index(artifacts))
         return artifacts
+
+    def upload(self, build: BuildId, artifact: Artifact, stream: BinaryIO) -> Artifact:
+        """Make a file an artifact of a build, unless there is one of that name; the one that is there then. May be repeated.
+
+        ``artifact`` is what :func:`measured` says of the stream. Raises Invalid for more than ``UPLOADS_MAX`` files.
+        """
+        self._remove_what_was_left(build)
+        key, note = keys.upload(build, artifact.name, artifact.sha256), keys.upload_note(build, artifact.name)
+        there = self.uploaded(build, artifact.name)
+        if there is None:
+            if len([*objects(self._store, keys.upload_notes(build))]) >= UPLOADS_MAX:
+                raise Invalid(f"{build} has {UPLOADS_MAX} uploaded files, and takes no more")
+            self._store.put(key, stream)
+            self._store.put_if_absent(note, _written_index([artifact]))
+            # Whoever wrote it, it counts.
+            there = self._note(note)
+        if there != artifact:
+            # The name is another's for good, so nothing can ever refer to these bytes.
+            self._store.delete(key)
+        elif self._store.head(key) is None:
+            # We slept for so long between bytes and note that they were taken for what was left behind. Now they cannot be.
+            stream.seek(0)
+            self._store.put(key, stream)
+        return there
+
+    def uploaded(self, build: BuildId, name: str) -> Artifact | None:
+        """The uploaded artifact of that name; None where there is none."""
+        try:
+            return self._note(keys.upload_note(build, name))
+        except NoSuchObject:
+            return None
+
+    def uploads(self, build: BuildId) -> Sequence[Artifact]:
+        """All artifacts that were uploaded to a build, by name."""
+        return self._noted([info.key for info in objects(self._store, keys.upload_notes(build))])
+
+    def open_upload(self, build: BuildId, artifact: Artifact, start: int = 0) -> BinaryIO:
+        """As :meth:`open`, of one that was uploaded."""
+        try:
+            return self._store.open(keys.upload(build, artifact.name, artifact.sha256), start)
+        except NoSuchObject as error:
+            raise NoSuchArtifact(f"the bytes of {artifact.name!r} of {build} are gone; upload them again") from error
 
     def index(self, build: BuildId, task: str, token: str) -> Sequence[Artifact]:
         """What an attempt published, by name; nothing if it never came to that.
@@ -136,17 +186,49 @@ class Artifacts:
         except NoSuchObject as error:
             raise NoSuchArtifact(f"{build}, task {task}, published no artifact {name!r}") from error
 
-    def download(self, build: BuildId, task: str, token: str, artifact: Artifact, destination: Path) -> Path:
-        """Write an artifact below a directory, as :func:`save` does it; NoSuchArtifact where there is none."""
-        check_path(artifact.name)
-        with self.open(build, task, token, artifact.name) as stream:
-            return save(stream, artifact, destination)
+    def _noted(self, notes: Sequence[str]) -> Sequence[Artifact]:
+        """What these notes say, by name."""
+        with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="notes") as pool:
+            return tuple(sorted(pool.map(self._note, notes), key=lambda artifact: artifact.name))
+
+    def _note(self, key: str) -> Artifact:
+        return _read_index(self._store.get(key), key)[0]
+
+    def _remove_what_was_left(self, build: BuildId) -> None:
+        """Bytes that an upload has left which broke off long ago."""
+        until_s = self._clock() - LEFT_BEHIND_S
+        for info in objects(self._store, keys.uploads(build)):
+            if info.modified_s < until_s and self._store.head(keys.note_of_upload(info.key)) is None:
+                self._store.delete(info.key)
 
     def _upload(self, root: Path, name: str, source: str, key: str) -> Artifact:
         with _opened(root, name, source) as file:
             is_small = file.left_bytes <= _CHUNK_BYTES
             self._store.put(key, file.read() if is_small else cast(BinaryIO, file))
             return Artifact(name, file.read_bytes, file.sha256)
+
+
+def check_name(name: str) -> str:
+    """The name itself when an artifact can have it; Invalid otherwise."""
+    return _check_name(check_path(name))
+
+
+def measured(name: str, stream: BinaryIO, sha256: str = "") -> Artifact:
+    """What a stream would be as an artifact; it is at its beginning before and after.
+
+    Raises Invalid for a name that no artifact can have, and for other bytes than those with the digest ``sha256``, if that is given.
+    """
+    check_name(name)
+    digest = hashlib.file_digest(cast(io.BufferedIOBase, stream), "sha256").hexdigest()
+    # The digest of what is in memory moves nothing.
+    stream.seek(0, os.SEEK_END)
+    artifact = Artifact(name, stream.tell(), digest)
+    if sha256 and sha256 != digest:
+        raise Invalid(
+            f"the {artifact.size_bytes} bytes for {name!r} have the SHA-256 {digest}, not {sha256} as was said; send them again"
+        )
+    stream.seek(0)
+    return artifact
 
 
 def save(stream: BinaryIO, artifact: Artifact, destination: Path) -> Path:

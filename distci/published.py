@@ -1,4 +1,4 @@
-"""Artifacts by the build that published them, whichever task and attempt that was."""
+"""Artifacts by the build that they belong to, whichever task and attempt published them, or whoever uploaded them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from distci.artifacts import Artifact, Artifacts, is_match
+from distci.artifacts import Artifact, Artifacts, check_name, is_match, measured, save
 from distci.builds import Builds, BuildView
-from distci.errors import NoSuchArtifact
+from distci.errors import AlreadyExists, NoSuchArtifact
 from distci.model import BuildId
 from distci.store.port import Store
 
@@ -22,7 +22,7 @@ NAMES_SHOWN_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An artifact, and the attempt that published it."""
+    """An artifact, and the attempt that published it; of one that was uploaded, task and token are empty."""
 
     build: BuildId
     task: str
@@ -35,7 +35,8 @@ class Published:
 
     A build has the artifacts of its tasks that have ended, however they and the build did, and those of the tasks that
     it took over from the build it runs again. What an attempt uploaded that does not count is not among them. Where two
-    tasks published the same name, the one that comes later in the job counts.
+    tasks published the same name, the one that comes later in the job counts. Besides it has the files that were put to it,
+    while it ran or afterwards; they never take the place of what a task has published.
     """
 
     def __init__(self, builds: Builds, store: Store) -> None:
@@ -53,8 +54,34 @@ class Published:
     def find(self, build: BuildId | str, name: str) -> Source:
         """The artifact of that name and who published it; NoSuchBuild, and NoSuchArtifact with the names that there are."""
         view = self._builds.get(build)
-        (source,) = chosen(view.id, self._sources(view), [name], operator.eq)
-        return source
+        found = self._find(view, name)
+        if found is None:
+            (found,) = chosen(view.id, self._sources(view), [name], operator.eq)
+        return found
+
+    def taken(self, build: BuildId | str, name: str) -> Artifact | None:
+        """The artifact that has a name already which somebody wants to put a file under. Raises as :meth:`put` does."""
+        found = self._find(self._builds.get(build), check_name(name))
+        return found.artifact if found else None
+
+    def put(self, build: BuildId | str, name: str, stream: BinaryIO, *, sha256: str = "") -> Artifact:
+        """Make a file an artifact of a build, whether that runs or is over. May be repeated.
+
+        The stream can be read from its beginning more than once. Raises AlreadyExists when the build has an artifact of that
+        name with other bytes, NoSuchBuild, and Invalid for a name that no artifact can have, for bytes whose SHA-256 is not
+        ``sha256`` (in hexadecimal), if that is given, and when a build has taken as many as it may.
+
+        >>> import io
+        >>> ci.artifacts.put("docs/hello#1", "signed/hello.txt", io.BytesIO(b"hello")).size_bytes
+        5
+        """
+        view = self._builds.get(build)
+        offered = measured(name, stream, sha256)
+        source = self._of_tasks(view).get(name)
+        there = source.artifact if source else self._artifacts.upload(view.id, offered, stream)
+        if there != offered:
+            raise other_bytes(view.id, there)
+        return there
 
     def open(self, build: BuildId | str, name: str, start: int = 0) -> BinaryIO:
         """A stream of an artifact's bytes from ``start`` on, as they are stored. The caller closes it.
@@ -65,6 +92,8 @@ class Published:
 
     def stream(self, source: Source, start: int = 0) -> BinaryIO:
         """The same of one that was found."""
+        if not source.task:
+            return self._artifacts.open_upload(source.build, source.artifact, start)
         return self._artifacts.open(source.build, source.task, source.token, source.artifact.name, start)
 
     def download(self, build: BuildId | str, destination: Path, names: Sequence[str] = ()) -> Sequence[Path]:
@@ -77,15 +106,29 @@ class Published:
         view = self._builds.get(build)
         sources = self._sources(view)
         return [
-            self._artifacts.download(source.build, source.task, source.token, source.artifact, destination)
+            self._saved(source, destination)
             for source in (chosen(view.id, sources, names) if names else sources.values())
         ]
 
-    def _sources(self, view: BuildView) -> Mapping[str, Source]:
-        found = {source.artifact.name: source for source in self._all_sources(view)}
-        return dict(sorted(found.items()))
+    def _saved(self, source: Source, destination: Path) -> Path:
+        with self.stream(source) as stream:
+            return save(stream, source.artifact, destination)
 
-    def _all_sources(self, view: BuildView) -> Iterator[Source]:
+    def _sources(self, view: BuildView) -> Mapping[str, Source]:
+        uploaded = {artifact.name: _uploaded(view.id, artifact) for artifact in self._artifacts.uploads(view.id)}
+        return dict(sorted((uploaded | self._of_tasks(view)).items()))
+
+    def _find(self, view: BuildView, name: str) -> Source | None:
+        """The source of that name, without a look at all uploads."""
+        found = self._of_tasks(view).get(name)
+        if found is None and (artifact := self._artifacts.uploaded(view.id, name)):
+            return _uploaded(view.id, artifact)
+        return found
+
+    def _of_tasks(self, view: BuildView) -> dict[str, Source]:
+        return {source.artifact.name: source for source in self._all_of_tasks(view)}
+
+    def _all_of_tasks(self, view: BuildView) -> Iterator[Source]:
         for task in view.tasks:
             # An attempt that ended says how much it published, so that the others need not be asked.
             if not task.state.is_final or not task.attempts or not task.attempts[-1].get("artifacts"):
@@ -106,6 +149,17 @@ def chosen(
             raise NoSuchArtifact(f"{build} published no artifact {wish!r}; {_inventory([*known])}")
         found |= taken
     return [*found.values()]
+
+
+def other_bytes(build: BuildId, there: Artifact) -> AlreadyExists:
+    """What is raised where a name is taken."""
+    return AlreadyExists(
+        f"{build} has an artifact {there.name!r} with other bytes (SHA-256 {there.sha256}), and artifacts never change: take another name"
+    )
+
+
+def _uploaded(build: BuildId, artifact: Artifact) -> Source:
+    return Source(build, "", "", artifact)
 
 
 def _inventory(names: Sequence[str]) -> str:

@@ -21,6 +21,7 @@
     oidc_client_secret = "..."
     oidc_roles = "group:ci-admins=owner; *@example.org=viewer@team"
     untrusted_builds = "hold"
+    artifact_size_max = "16GiB"
 
     [receivers.github]                                               # variables: DISTCI_RECEIVERS_GITHUB_SECRETS ...
     secrets = ["the webhook's new secret", "the old one"]
@@ -140,6 +141,8 @@ class Settings:
     """How often one address may tell each front end of changes: ``20/s``, ``600/m``; empty: as often as it likes."""
     request_rate: str = ""
     """How often somebody may ask each front end, or one address whom nobody knows; empty: as often as they like."""
+    artifact_size_max: str = "16GiB"
+    """The largest file that a front end takes in as an artifact, of a client or a worker: ``500MiB``, ``16GiB``."""
     actor: str = ""
     """Who is asking, for the record."""
     url: str = ""
@@ -202,6 +205,10 @@ class Settings:
         return _seconds(self.patience)
 
     @property
+    def artifact_bytes_max(self) -> int:
+        return _bytes(self.artifact_size_max)
+
+    @property
     def coordination_address(self) -> Address:
         return address(self.coordination or f"sqlite://{quote(str(self.data_folder / 'coordination.sqlite'))}")
 
@@ -227,9 +234,9 @@ class Settings:
             url = getattr(self, name)
             if url:
                 found += [f"{self.origin(name)}: {problem}" for problem in _url_problems(url, known)]
-        for name in ("session_timeout", "patience"):
+        for name, read in (("session_timeout", _seconds), ("patience", _seconds), ("artifact_size_max", _bytes)):
             try:
-                _seconds(getattr(self, name))
+                read(getattr(self, name))
             except ValueError as error:
                 found.append(f"{self.origin(name)}: {error}")
         urls = {"public_url": self.public_url}
@@ -474,3 +481,10 @@ def _seconds(text: str) -> float:
     if not match or not float(match[1]):
         raise ValueError(f"{text!r} is no length of time; write for example 10s")
     return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60}[match[2]]
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})(KiB|MiB|GiB|TiB)", text)
+    if not match:
+        raise ValueError(f"{text!r} is no size; write for example 16GiB")
+    return int(match[1]) << {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}[match[2]]

@@ -6,14 +6,17 @@ Here, and not in each command and endpoint, so that none of them can forget it. 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import BinaryIO
 
 from distci.access.audit import Audit
+from distci.artifacts import Artifact
 from distci.builds import Builds
 from distci.hooks import Answer, Check, Hooks
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Json
 from distci.protocol import Ticket, Tickets, members
+from distci.published import Published
 from distci.settings import ReceiverSettings
 from distci.store.port import Store
 
@@ -74,6 +77,18 @@ class AuditedBuilds(Builds):
             fresh = super().retry(build, only_failed=only_failed, actor=actor, cause=cause)
             remark.target = f"{build} as {fresh}"
             return fresh
+
+
+class AuditedPublished(Published):
+    """:class:`~distci.published.Published` of which it is noted who put which file to which build; what tasks publish is on record in their builds."""
+
+    def __init__(self, builds: Builds, store: Store, audit: Audit) -> None:
+        super().__init__(builds, store)
+        self._audit = audit
+
+    def put(self, build: BuildId | str, name: str, stream: BinaryIO, *, sha256: str = "") -> Artifact:
+        with self._audit.note("artifact.put", str(build), name=name):
+            return super().put(build, name, stream, sha256=sha256)
 
 
 class AuditedHooks(Hooks):

@@ -36,7 +36,7 @@ class Action(StrEnum):
     TRIGGER = "trigger"
     """Start, cancel and repeat builds, and approve what waits for it."""
     WRITE = "write"
-    """Change jobs."""
+    """Change jobs, and put files to their builds."""
     ADMIN = "admin"
     """Say who may do what in a project, and give out its tokens; in the whole system also: pause, drain, requeue, weigh, limit, read the audit."""
     WORK = "work"

@@ -26,7 +26,7 @@ COMMANDS = {
     "job": "Save, read, compare and check jobs.",
     "build": "Start, follow, cancel and repeat builds.",
     "hook": "Take in what forges tell; approve what strangers wrote.",
-    "artifact": "List and fetch what builds published.",
+    "artifact": "List and fetch what builds published, and put files to them.",
     "frontend": "Serve all of this over HTTP.",
     "worker": "Run workers; see and drain those there are.",
     "ticket": "Look at the work that waits, runs or was set aside.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from distci.artifacts import Artifact, save
+from distci.artifacts import Artifact, measured, save
 from distci.client.address import build_of, of_artifact, of_build
 from distci.client.download import Download
 from distci.client.link import Link
@@ -29,6 +30,13 @@ class RemoteArtifacts:
 
     def open(self, build: BuildId | str, name: str, start: int = 0) -> BinaryIO:
         return Download(self._link, of_artifact(build_of(build), name), start).buffered()
+
+    def put(self, build: BuildId | str, name: str, stream: BinaryIO, *, sha256: str = "") -> Artifact:
+        offered = measured(name, stream, sha256)
+        digest = base64.b64encode(bytes.fromhex(offered.sha256)).decode()
+        headers = {"Content-Digest": f"sha-256=:{digest}:", "Content-Type": "application/octet-stream"}
+        answer = self._link.change("PUT", of_artifact(build_of(build), name), stream=stream, headers=headers)
+        return from_json(Artifact, answer)
 
     def download(self, build: BuildId | str, destination: Path, names: Sequence[str] = ()) -> Sequence[Path]:
         known = {artifact.name: artifact for artifact in self.list(build)}

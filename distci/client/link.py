@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import requests
 import urllib3.exceptions
@@ -32,6 +32,9 @@ ROOT = "/api/v1"
 CONNECT_S = 10.0
 ANSWER_S = 30.0
 """Longer than a front end waits for tree, store and threads together."""
+
+UPLOADED_S = 300.0
+"""How long a front end may take to put into the store what it was sent: as long as a proxy before it waits."""
 
 PIECE_BYTES = 64 * 1024
 """Most of what a stream says that is taken at a time."""
@@ -53,6 +56,8 @@ class Asked:
     query: Mapping[str, Any] = field(default_factory=dict)
     """None is left out."""
     body: Json = None
+    stream: BinaryIO | None = None
+    """A body that is no JSON; it is sent from its beginning, as often as that takes."""
     headers: Mapping[str, str] = field(default_factory=dict)
     is_repeatable: bool = True
     """Whether it may be sent once more when it may have been served already."""
@@ -128,6 +133,7 @@ class Link:
         path: str,
         body: Json = None,
         *,
+        stream: BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = True,
         look: Look | None = None,
@@ -139,7 +145,7 @@ class Link:
         when it is not known whether the change was made.
         """
         try:
-            return self._json(self._ask(Asked(method, path, query, body, headers or {}, is_repeatable)))
+            return self._json(self._ask(Asked(method, path, query, body, stream, headers or {}, is_repeatable)))
         except _Unsure as unsure:
             error = unsure.error
         found = None
@@ -151,7 +157,8 @@ class Link:
 
     def _ask(self, asked: Asked) -> requests.Response:
         """The answer, if it is no error. Of a change that may have been made before it was refused or lost, _Unsure."""
-        patience = self.patience()
+        # How long a body is sent is nobody's silence: there patience begins with the first trouble.
+        patience = None if asked.stream else self.patience()
         may_be_done = False
         while True:
             at_least_s = 0.0
@@ -169,20 +176,25 @@ class Link:
                 trouble = refused
                 at_least_s = _retry_after_s(answer)
                 may_be_done |= answer.status_code != TOO_MANY
+            patience = patience or self.patience()
             if (asked.is_repeatable or not may_be_done) and patience.again(at_least_s):
                 continue
             if may_be_done and asked.is_change:
                 raise _Unsure(type(trouble)(f"{trouble}; it is not known whether it was done"))
             raise trouble
 
-    def _send(self, asked: Asked, patience: Patience) -> requests.Response:
+    def _send(self, asked: Asked, patience: Patience | None) -> requests.Response:
+        answer_s = max(1.0, min(ANSWER_S, patience.left_s)) if patience and not asked.stream else UPLOADED_S
+        if asked.stream:
+            asked.stream.seek(0)
         return self._session.request(
             asked.method,
             f"{self._url}{ROOT}{asked.path}",
             params={name: _in_query(value) for name, value in asked.query.items() if value is not None},
             json=asked.body,
+            data=asked.stream,
             headers=asked.headers,
-            timeout=(CONNECT_S, max(1.0, min(ANSWER_S, patience.left_s))),
+            timeout=(CONNECT_S, answer_s),
             allow_redirects=False,
             stream=asked.is_streamed,
             verify=self._verify,

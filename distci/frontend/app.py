@@ -90,6 +90,7 @@ def create(
     threads = Threads()
     open_streams = Streams(threads)
     endpoints = [endpoint for group in GROUPS for endpoint in group]
+    endpoints += artifacts.endpoints(artifacts.Intake(system, threads))
     endpoints += streams.endpoints(open_streams)
     endpoints += health.endpoints(Health(system, stopping))
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))

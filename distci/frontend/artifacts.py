@@ -1,20 +1,40 @@
-"""Artifacts: the files that builds published.
+"""Artifacts: the files that builds published, and those that clients have put to them.
 
-They come from scripts, so they are never shown as part of a page: always as a file to keep, and of no type that a browser would guess.
+They come from scripts and from anybody, so they are never shown as part of a page: always as a file to keep, and of no type that a browser would guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import math
+import re
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
+from starlette.responses import Response
+
 from distci.access import Action
-from distci.frontend.builds import BUILD
-from distci.frontend.endpoint import CURSOR, RANGE, Answer, Call, Content, Endpoint, Returns, limit
+from distci.app import DistCI
+from distci.artifacts import Artifact
+from distci.frontend import bodies, etags
+from distci.frontend.builds import BUILD, address
+from distci.frontend.endpoint import CURSOR, JSON, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import page
-from distci.published import Published, Source
+from distci.frontend.problems import BadRequest, PreconditionFailed
+from distci.frontend.threads import Threads
+from distci.published import Published, Source, other_bytes
+from distci.views import to_bytes
 
 MEDIA_TYPE = "application/octet-stream"
+
+_TEXT = {"type": "string"}
+IF_NONE_MATCH = Parameter("If-None-Match", _TEXT, "`*`: only if there is no such artifact.", place="header")
+DIGESTS = tuple(
+    Parameter(name, _TEXT, "`sha-256=:...:`, in base64 (RFC 9530): other bytes are refused.", place="header")
+    for name in ("Content-Digest", "Repr-Digest")
+)
+_DIGEST = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):")
+_SHA256_BYTES = 32
 
 
 def list_artifacts(call: Call) -> Answer:
@@ -42,6 +62,66 @@ def artifact_content(published: Published, source: Source) -> Content:
             "DistCI-SHA-256": artifact.sha256,
         },
     )
+
+
+class Intake:
+    """Takes in files of clients."""
+
+    def __init__(self, system: DistCI, threads: Threads) -> None:
+        self._published = system.artifacts
+        self._bytes_max = system.settings.artifact_bytes_max
+        self._threads = threads
+
+    async def put_artifact(self, call: Call) -> Response:
+        build, name, sha256 = call.build, call.path["artifact"], told_sha256(call.headers)
+        is_new_wanted = "if-none-match" in call.headers
+        if is_new_wanted and etags.tags("If-None-Match", call.headers["if-none-match"], weak=True) != [etags.ANY]:
+            raise BadRequest("If-None-Match can only be * here, which is: only if there is no such artifact")
+        # What can be said before the body is read, which may be long, is said then.
+        there = await self._threads.run(self._published.taken, build, name)
+        if there and is_new_wanted:
+            raise PreconditionFailed(f"{build} has an artifact {name!r}, with the SHA-256 {there.sha256}")
+        if there and sha256 not in ("", there.sha256):
+            raise other_bytes(build, there)
+        async with bodies.spooled(call.request, self._threads, self._bytes_max) as file:
+            # The file must stay until the store has it, and what was sent in full waits for a thread.
+            artifact = await self._threads.run(
+                lambda: self._published.put(build, name, file, sha256=sha256), wait_max_s=math.inf, is_left_alone=False
+            )
+        return _taken(call, artifact, 200 if there else 201)
+
+
+def _taken(call: Call, artifact: Artifact, status: int) -> Response:
+    location = f"{address(call.build)}/artifacts/{quote(artifact.name, errors='surrogateescape')}"
+    headers = {"Location": location, "ETag": etags.quoted(artifact.sha256)}
+    return Response(to_bytes(artifact), status, headers, JSON)
+
+
+def told_sha256(headers: Mapping[str, str]) -> str:
+    """The SHA-256 that a request gives of its body, in hexadecimal; empty where it gives none. BadRequest for what is no digest.
+
+    Bodies come as they are, so that both headers mean the same. Digests of other sorts are left alone, as RFC 9530 lets us.
+    """
+    found = set()
+    for header in (parameter.name for parameter in DIGESTS):
+        for member in filter(None, map(str.strip, headers.get(header.lower(), "").split(","))):
+            parts = _DIGEST.fullmatch(member)
+            digest = _decoded(parts[2]) if parts else b""
+            if parts is None or (parts[1] == "sha-256" and len(digest) != _SHA256_BYTES):
+                raise BadRequest(f"{header}: {member!r} is no digest: write sha-256=:BASE64:, of all 32 bytes")
+            if parts[1] == "sha-256":
+                found.add(digest.hex())
+    if len(found) > 1:
+        raise BadRequest("Content-Digest and Repr-Digest: they give several digests of the same bytes")
+    return "".join(found)
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes; none where it is no base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 def disposition(name: str) -> str:
@@ -81,3 +161,23 @@ ENDPOINTS: Sequence[Endpoint] = (
         (RANGE,),
     ),
 )
+
+
+def endpoints(intake: Intake) -> Sequence[Endpoint]:
+    return (
+        Endpoint(
+            "PUT",
+            f"{BUILD}/artifacts/{{artifact}}",
+            "put_artifact",
+            "Put a file to a build as an artifact",
+            intake.put_artifact,
+            Action.WRITE,
+            {
+                201: Returns("It is an artifact of the build now.", "artifact", headers=("ETag", "Location")),
+                200: Returns("It was already, with the same bytes.", "artifact", headers=("ETag", "Location")),
+            },
+            (IF_NONE_MATCH, *DIGESTS),
+            takes=MEDIA_TYPE,
+            description="Whether the build runs or is over. Artifacts never change: other bytes under a name that is taken get 409. May be repeated.",
+        ),
+    )

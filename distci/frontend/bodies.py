@@ -54,9 +54,7 @@ async def read(request: Request, endpoint: Endpoint) -> Json | bytes:
 
 async def read_bytes(request: Request, most: int) -> bytes:
     """The body as it came, of ``most`` bytes at most."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > most:
-        raise _too_large(most)
+    _check_declared(request, most)
     data = bytearray()
     try:
         with anyio.fail_after(BODY_TIME_MAX_S):
@@ -74,19 +72,24 @@ async def read_bytes(request: Request, most: int) -> bytes:
 
 
 @asynccontextmanager
-async def spooled(request: Request, threads: Threads) -> AsyncIterator[BinaryIO]:
+async def spooled(request: Request, threads: Threads, most: float = math.inf) -> AsyncIterator[BinaryIO]:
     """The body in a file without a name, whole: however long it is, memory stays flat, and who is slow holds no thread.
 
-    Raises BadRequest for one that was cut off, and Unavailable where this machine has no room for it.
+    Raises BadRequest for one that was cut off or has more than ``most`` bytes, and Unavailable where this machine has no room for it.
     """
+    _check_declared(request, most)
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         pieces = request.stream()
         held = bytearray()
+        left = most
         try:
             while True:
                 with anyio.fail_after(BODY_TIME_MAX_S):
                     piece = await anext(pieces, b"")
                 held += piece
+                left -= len(piece)
+                if left < 0:
+                    raise _too_large(most)
                 if len(held) >= SPOOL_BYTES or not piece:
                     await threads.run(file.write, bytes(held), wait_max_s=math.inf, is_left_alone=False)
                     held.clear()
@@ -104,6 +107,12 @@ async def spooled(request: Request, threads: Threads) -> AsyncIterator[BinaryIO]
         yield cast(BinaryIO, file)
 
 
-def _too_large(most: int) -> BadRequest:
+def _check_declared(request: Request, most: float) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
+
+
+def _too_large(most: float) -> BadRequest:
     """The connection stays, and the rest of the body is dropped as it comes: closed in the midst of it, it would be reset, and the answer lost on its way."""
     return BadRequest(f"the body has more than {most} bytes" if most else "no body is wanted here", status=413)

@@ -136,7 +136,7 @@ class Desk:
 
     async def put_artifact(self, call: Call) -> Response:
         await self._threads.run(self._attempt, call)
-        async with bodies.spooled(call.request, self._threads) as file:
+        async with bodies.spooled(call.request, self._threads, call.system.settings.artifact_bytes_max) as file:
             # Its time may have come while the body did.
             artifact = await self._threads.run(lambda: self._attempt(call).put_artifact(call.path["artifact"], file))
         return Response(to_bytes(artifact), media_type=JSON)

@@ -14,6 +14,8 @@
                          /record.json                 how it ended
                          /pins/<name>                 what was looked up once for the whole build
                          /downstream/<job>            which build of that job its end has started
+                         /upload-notes/<name>         size and digest of a file that was uploaded: it is there when this is
+                         /uploads/<name>/<digest>     its bytes; others than those of the note belong to nothing
                          /tasks/<task>/<token>/       all that one attempt wrote:
                              outcome.json
                              log/<offset>             console bytes from that offset on
@@ -210,6 +212,31 @@ def pin(build_id: BuildId, name: str) -> str:
     return check_key(f"{build(build_id)}pins/{_segment(name)}")
 
 
+def upload_notes(build_id: BuildId) -> str:
+    """What the keys of all notes of uploads to a build start with; they sort before the bytes, which are written before them."""
+    return f"{build(build_id)}upload-notes/"
+
+
+def upload_note(build_id: BuildId, name: str) -> str:
+    return check_key(f"{upload_notes(build_id)}{_segment(name)}")
+
+
+def uploads(build_id: BuildId) -> str:
+    """What the keys of the bytes of all uploads to a build start with."""
+    return f"{build(build_id)}uploads/"
+
+
+def upload(build_id: BuildId, name: str, digest: str) -> str:
+    """Where the bytes of that SHA-256 are that were uploaded under a name."""
+    return check_key(f"{uploads(build_id)}{_segment(name)}/{_sha256(digest)}")
+
+
+def note_of_upload(key: str) -> str:
+    """The key of the note that says whether the bytes of a key below :func:`uploads` count."""
+    start, name = _parts("(builds/[^/]+/[0-9]{9}/)uploads/([^/]+)/[0-9a-f]{64}", key)
+    return f"{start}upload-notes/{name}"
+
+
 def epoch(number: int) -> str:
     return check_key(f"{EPOCHS}{_digits(number, _NUMBER_DIGITS)}")
 
@@ -339,9 +366,7 @@ def workspace(build_id: BuildId, task_name: str, token: str) -> str:
 
 def pack(digest: str) -> str:
     """Where a pack is; ``digest`` is the SHA-256 of its bytes in hexadecimal."""
-    if not _SHA256.fullmatch(digest):
-        raise Invalid(f"{digest!r} is not a SHA-256 in 64 lower-case hexadecimal digits")
-    return f"{PACKS}{digest[:2]}/{digest}"
+    return f"{PACKS}{_sha256(digest)[:2]}/{digest}"
 
 
 def check_key(key: str) -> str:
@@ -388,6 +413,12 @@ def _check(key: str, whole_segments: list[str]) -> str:
 
 def _shortened(key: str) -> str:
     return repr(f"{key[:100]}...{key[-40:]}")
+
+
+def _sha256(digest: str) -> str:
+    if not _SHA256.fullmatch(digest):
+        raise Invalid(f"{digest!r} is not a SHA-256 in 64 lower-case hexadecimal digits")
+    return digest
 
 
 def _job(job: str) -> str:

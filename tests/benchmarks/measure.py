@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -50,6 +51,8 @@ IDLE_S = 45.0
 CLIENTS = 16
 TRIGGERS = 960
 LARGE_GIB = 5
+LARGE_TIME_MAX_S = 300
+RAW_KEY = "benchmark/large"
 MIB = 1024 * 1024
 STREAMS = 2000
 STREAMS_S = 60.0
@@ -355,50 +358,77 @@ def _triggers_per_s(url: str, token: str, job_of: Callable[[int], int]) -> float
 
 
 def download(folder: Path) -> None:
-    """A large artifact through one front end, and through nginx before it."""
+    """A large artifact up and down through one front end, and through nginx before it; beside what the store does by itself."""
     with ExitStack() as stack:
         ci = stack.enter_context(distci.connect(folder))
-        _publish(ci, folder)
+        ci.jobs.put({"job": "big", "tasks": [{"name": "wait", "type": "shell", "script": "true"}]})
+        build = ci.builds.trigger("big")
+        source = folder / "source"
+        sha256 = _large(source)
+        with source.open("rb") as file:
+            raw_up = _mb_per_s(lambda: ci.store.put(RAW_KEY, file))
+        with ci.store.open(RAW_KEY) as file:
+            raw_down = _mb_per_s(lambda: _expect(iter(lambda: file.read(MIB), b""), sha256))
+        ci.store.delete(RAW_KEY)
         front_end, url = _front_end(stack, ["--data", str(folder)], folder)
         nginx = Nginx(folder / "nginx", [url.removeprefix("http://")])
         stack.callback(nginx.stop)
-        token = ci.access.create_token("benchmark", [Action.READ]).text
-        [artifact] = ci.artifacts.list("big#1")
-        for what, address in (("front end", url), ("nginx and a front end", nginx.url)):
-            per_s = _download_mb_per_s(address, token, artifact.sha256, nginx.authority)
-            show(f"artifact of {LARGE_GIB} GiB through {what}", f"{per_s:.0f} MB/s", "no limit")
-            peak_mib = _resident_mib(front_end, "VmHWM")
-            show("... memory of the front end at its peak", f"{peak_mib:.0f} MiB", "under 200 MB")
+        token = ci.access.create_token("benchmark", [Action.READ, Action.WRITE]).text
+        for name, what, address in (("straight", "front end", url), ("proxied", "nginx and a front end", nginx.url)):
+            with requests.Session() as session:
+                session.headers["Authorization"] = f"Bearer {token}"
+                session.verify = str(nginx.authority)
+                place = f"{address}/api/v1/jobs/big/-/builds/1/artifacts/{name}"
+                up = _mb_per_s(partial(_put, session, place, source, sha256))
+                show(f"artifact of {LARGE_GIB} GiB up through {what}", f"{up:.0f} MB/s", f"store: {raw_up:.0f} MB/s")
+                down = _mb_per_s(partial(_get, session, place, sha256))
+                show("... and down", f"{down:.0f} MB/s", f"store: {raw_down:.0f} MB/s")
+            peak_mb = _resident_mib(front_end, "VmHWM") * MIB / 1e6
+            show("... memory of the front end at its peak", f"{peak_mb:.0f} MB", "under 200 MB")
+            # Room for the next one.
+            ci.store.delete(keys.upload(build, name, sha256))
 
 
-def _publish(ci: distci.DistCI, folder: Path) -> None:
-    """Have a build ``big#1`` with one artifact, of text that is not all the same."""
-    ci.jobs.put(
-        {
-            "job": "big",
-            "tasks": [
-                {"name": "make", "type": "shell", "script": f"seq 1 1000000000 | head -c {LARGE_GIB}G > big"},
-                {"name": "publish", "type": "publish-artifacts", "paths": ["big"]},
-            ],
-        }
-    )
-    with _process(["up", "--data", str(folder), "--no-frontend"], folder):
-        view = ci.builds.wait(ci.builds.trigger("big"), 1800)
-    if view.result is not Result.PASSED:
-        raise SystemExit(f"{view.id} {view.state}: {[(task.name, task.state, task.reason) for task in view.tasks]}")
-
-
-def _download_mb_per_s(url: str, token: str, sha256: str, authority: Path) -> float:
-    started, digest, count = time.perf_counter(), hashlib.sha256(), 0
-    told = {"Authorization": f"Bearer {token}"}
-    address = f"{url}/api/v1/jobs/big/-/builds/1/artifacts/big"
-    with requests.get(address, headers=told, stream=True, verify=str(authority), timeout=60) as answer:
-        for piece in answer.iter_content(MIB):
+def _large(path: Path) -> str:
+    """Make a file of which no two pieces are the same; its SHA-256."""
+    digest, noise = hashlib.sha256(), os.urandom(MIB - 8)
+    with path.open("wb") as file:
+        for number in range(LARGE_GIB * 1024):
+            piece = number.to_bytes(8) + noise
             digest.update(piece)
-            count += len(piece)
+            file.write(piece)
+    return digest.hexdigest()
+
+
+def _put(session: requests.Session, place: str, source: Path, sha256: str) -> None:
+    told = base64.b64encode(bytes.fromhex(sha256)).decode()
+    with source.open("rb") as file:
+        answer = session.put(
+            place, data=file, headers={"Content-Digest": f"sha-256=:{told}:"}, timeout=LARGE_TIME_MAX_S
+        )
+    if answer.status_code != 201 or answer.json()["sha256"] != sha256:
+        raise SystemExit(f"{place} was answered with {answer.status_code}: {answer.text}")
+
+
+def _get(session: requests.Session, place: str, sha256: str) -> None:
+    with session.get(place, stream=True, timeout=LARGE_TIME_MAX_S) as answer:
+        _expect(answer.iter_content(MIB), sha256)
+
+
+def _expect(pieces: Iterator[bytes], sha256: str) -> None:
+    digest, count = hashlib.sha256(), 0
+    for piece in pieces:
+        digest.update(piece)
+        count += len(piece)
     if digest.hexdigest() != sha256:
         raise SystemExit(f"{count} bytes came, and not those of the artifact")
-    return count / 1e6 / (time.perf_counter() - started)
+
+
+def _mb_per_s(move: Callable[[], None]) -> float:
+    """How fast all of the large file was moved."""
+    started = time.perf_counter()
+    move()
+    return LARGE_GIB * 1024**3 / 1e6 / (time.perf_counter() - started)
 
 
 def _front_end(stack: ExitStack, flags: Sequence[str], folder: Path) -> tuple[subprocess.Popen[bytes], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from distci.client import Client, connect
 from distci.client.download import PIECE_BYTES
 from distci.client.watching import LISTENING_S, PAUSE_MAX_S
 from distci.errors import (
+    AlreadyExists,
     Conflict,
     DistCIError,
     Invalid,
@@ -284,6 +286,51 @@ def big(local: Stage) -> str:
     with local.workers():
         build = local.end(local.ci.builds.trigger("team/hello")).id
     return local.ci.artifacts.list(build)[0].sha256
+
+
+class TestUploads:
+    def test_one_whose_front_end_was_killed_or_whose_answer_was_lost_is_sent_once_more(
+        self, local: Stage, between: Between, client: Client
+    ) -> None:
+        local.ci.jobs.put(job())
+        local.ci.builds.trigger("team/hello")
+        data = bytes(range(256)) * 4096
+        between.fates.extend([refused(503), lost(), lost()])
+
+        told = client.artifacts.put("team/hello#1", "a", io.BytesIO(data))
+
+        assert [*local.ci.artifacts.list("team/hello#1")] == [told]
+        assert local.ci.artifacts.open("team/hello#1", "a").read() == data
+        assert [seen.method for seen in between.seen] == ["PUT"] * 4
+
+    def test_who_was_second_is_told_so_after_a_lost_answer_too(
+        self, local: Stage, between: Between, client: Client
+    ) -> None:
+        local.ci.jobs.put(job())
+        local.ci.builds.trigger("team/hello")
+        local.ci.artifacts.put("team/hello#1", "a", io.BytesIO(b"first"))
+        between.fates.append(lost())
+
+        with pytest.raises(AlreadyExists, match="take another name"):
+            client.artifacts.put("team/hello#1", "a", io.BytesIO(b"second"))
+        assert local.ci.artifacts.open("team/hello#1", "a").read() == b"first"
+
+    def test_one_goes_to_another_front_end_when_its_own_dies_in_the_middle(self, local: Stage) -> None:
+        local.ci.jobs.put(job())
+        local.ci.builds.trigger("team/hello")
+        api, process = local.front_end()
+
+        class Killing(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                if self.tell() > SIZE_BYTES // 2 and not process.has_ended:
+                    process.kill()
+                    local.front_end("--listen", urlsplit(api.url).netloc)
+                return super().read(size)
+
+        data = bytes(SIZE_BYTES)
+        with connect(api.url, token=local.token) as client:
+            client.artifacts.put("team/hello#1", "a", Killing(data))
+        assert local.ci.artifacts.open("team/hello#1", "a").read() == data
 
 
 class TestDownloads:

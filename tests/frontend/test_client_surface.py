@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -51,6 +52,7 @@ ABSENT: Mapping[str, str] = {
     "hooks.play": "without a proof it is for whoever has the back ends",
     "artifacts.find": "what a front end reads by",
     "artifacts.stream": "what a front end reads by",
+    "artifacts.taken": "what a front end asks before it reads a body",
     "access.authenticate": OF_A_FRONT_END,
     "access.decide": OF_A_FRONT_END,
     "access.require": OF_A_FRONT_END,
@@ -72,6 +74,7 @@ ABSENT: Mapping[str, str] = {
 Row = Callable[[Any, str], object]
 
 BUILD = "team/hello#1"
+FALLEN = "team/fall#1"
 ROWS: Mapping[str, Row] = {
     "jobs.put": lambda ci, own: ci.jobs.put(job(f"{own}/put"), reason="new"),
     "jobs.get": lambda ci, own: (ci.jobs.get("team/hello"), ci.jobs.get("team/hello", 1)),
@@ -102,6 +105,8 @@ ROWS: Mapping[str, Row] = {
     "artifacts.list": lambda ci, own: ci.artifacts.list(BUILD),
     "artifacts.open": lambda ci, own: [ci.artifacts.open(BUILD, "greeting.txt", start).read() for start in (0, 2, 99)],
     "artifacts.download": lambda ci, own: fetched(ci),
+    # A build of its own, so that those of the others stay as they are.
+    "artifacts.put": lambda ci, own: [put(ci), put(ci), ci.artifacts.open(FALLEN, "a/b").read()],
     "logs.open": lambda ci, own: log_of(ci),
     "status.cluster": lambda ci, own: ci.status.cluster(),
     "status.workers": lambda ci, own: [worker for worker in ci.status.workers() if worker.name == "worker"],
@@ -161,6 +166,10 @@ REFUSED: Mapping[str, Row] = {
     "cancelling what is over": lambda ci, own: ci.builds.cancel(BUILD),
     "repeating what did not fail": lambda ci, own: ci.builds.retry(BUILD, only_failed=True),
     "an artifact that is not there": lambda ci, own: ci.artifacts.open(BUILD, "none"),
+    "a file under a name that is taken": lambda ci, own: ci.artifacts.put(BUILD, "greeting.txt", io.BytesIO(b"other")),
+    "a file under what is no name": lambda ci, own: ci.artifacts.put(BUILD, "../a", io.BytesIO(b"other")),
+    "a file with another digest": lambda ci, own: ci.artifacts.put(BUILD, "a", io.BytesIO(b"a"), sha256="0" * 64),
+    "a file for a build that is not there": lambda ci, own: ci.artifacts.put("team/hello#99", "a", io.BytesIO(b"a")),
     "a pattern that fits nothing": lambda ci, own: ci.artifacts.download(BUILD, Path("none"), ["none*"]),
     "a ticket that is not there": lambda ci, own: ci.tickets.show("none"),
     "a ticket that was not set aside": lambda ci, own: ci.tickets.requeue(waiting(ci)),
@@ -237,6 +246,10 @@ def fetched(ci: Any) -> list[tuple[str, bytes]]:
     with TemporaryDirectory() as folder:
         paths = [path for names in ((), ["gr*.txt"]) for path in ci.artifacts.download(BUILD, Path(folder), names)]
         return [(path.name, path.read_bytes()) for path in paths]
+
+
+def put(ci: Any) -> object:
+    return ci.artifacts.put(FALLEN, "a/b", io.BytesIO(b"late"))
 
 
 def log_of(ci: Any) -> list[object]:

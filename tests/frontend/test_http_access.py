@@ -55,6 +55,7 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "list_events": (FILTERED, ""),
     "list_artifacts": ("job", READ),
     "read_artifact": ("job", READ),
+    "put_artifact": ("job", WRITE),
     "explain_build": ("job", READ),
     "explain_task": ("job", READ),
     "deliver": (ALL, ""),

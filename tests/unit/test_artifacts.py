@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 from unit.trees import NOBODY, nobody
 
-from distci.artifacts import FILES_MAX, Artifact, Artifacts, is_match
+from distci import artifacts as module
+from distci.artifacts import FILES_MAX, LEFT_BEHIND_S, Artifact, Artifacts, is_match, measured, save
 from distci.errors import Damaged, DistCIError, Invalid, InvalidDocument, InvalidPath, NoSuchArtifact, StoreUnavailable
 from distci.model import BuildId
 from distci.store import keys
 from distci.store.directory import DirectoryStore
+from distci.store.passing import PassingStore
 
 BUILD = BuildId("team/hello", 12)
 ATTEMPT = (BUILD, "publish", "team:hello:12:publish.1")
@@ -260,7 +265,7 @@ def test_an_artifact_that_is_not_there_is_missing(artifacts: Artifacts, name: st
 def test_artifacts_are_downloaded_under_their_names(artifacts: Artifacts, root: Path, tmp_path: Path) -> None:
     published(artifacts, root, "**")
     for artifact in artifacts.index(*ATTEMPT):
-        path = artifacts.download(*ATTEMPT, artifact, tmp_path / "new" / "folder")
+        path = downloaded(artifacts, artifact, tmp_path / "new" / "folder")
         assert path == tmp_path / "new" / "folder" / artifact.name
         assert path.read_text() == f"content of {artifact.name}"
     found = {str(path.relative_to(tmp_path / "new/folder")) for path in (tmp_path / "new").rglob("*") if path.is_file()}
@@ -275,23 +280,19 @@ def test_a_download_replaces_a_file_and_a_link_but_not_what_the_link_points_to(
     destination.mkdir()
     (destination / "README").symlink_to(secret)
     for _ in range(2):
-        artifacts.download(*ATTEMPT, artifact, destination)
+        downloaded(artifacts, artifact, destination)
     assert (destination / "README").read_text() == "content of README"
     assert not (destination / "README").is_symlink()
     assert secret.read_text() == "secret"
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "..", "", "a/../../evil", "link/evil", "a\0", "n" * 300])
-def test_a_download_never_leaves_its_destination(
-    artifacts: Artifacts, store: DirectoryStore, tmp_path: Path, name: str
-) -> None:
+def test_a_download_never_leaves_its_destination(tmp_path: Path, name: str) -> None:
     destination = tmp_path / "outer" / "destination"
     destination.mkdir(parents=True)
     (destination / "link").symlink_to("..")
-    if name:
-        store.put(keys.artifact(*ATTEMPT, name), b"evil")
     with pytest.raises(InvalidPath):
-        artifacts.download(*ATTEMPT, _artifact(name, b"evil"), destination)
+        save(io.BytesIO(b"evil"), _artifact(name, b"evil"), destination)
     assert os.listdir(destination.parent) == ["destination"]
     assert os.listdir(destination) == ["link"]
 
@@ -305,7 +306,7 @@ def test_a_download_of_other_bytes_is_damage_and_leaves_what_was_there(
     destination.mkdir()
     (destination / "file").write_text("mine")
     with pytest.raises(Damaged, match="'file' is not as it was published"):
-        artifacts.download(*ATTEMPT, _artifact("file", b"right"), destination)
+        downloaded(artifacts, _artifact("file", b"right"), destination)
     assert [(path.name, path.read_text()) for path in destination.iterdir()] == [("file", "mine")]
 
 
@@ -367,11 +368,136 @@ def test_damage_to_an_index_raises_nothing_unexpected_and_never_brings_other_byt
         store.put(INDEX, harmed)
         try:
             for artifact in artifacts.index(*ATTEMPT):
-                path = artifacts.download(*ATTEMPT, artifact, tmp_path / "destination")
+                path = downloaded(artifacts, artifact, tmp_path / "destination")
                 assert path.read_text() == f"content of {artifact.name}"
         except DistCIError:
             continue
 
 
+def downloaded(artifacts: Artifacts, artifact: Artifact, destination: Path) -> Path:
+    with artifacts.open(*ATTEMPT, artifact.name) as stream:
+        return save(stream, artifact, destination)
+
+
 def _artifact(name: str, content: bytes) -> Artifact:
     return Artifact(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+# Uploads
+
+
+class Dies(Exception):
+    """What a process that is killed does not come back from."""
+
+
+class Deadly(PassingStore):
+    """Dies before, or after, the n-th change."""
+
+    def __init__(self, store: DirectoryStore, changes: int, *, is_done: bool) -> None:
+        super().__init__(store)
+        self._left = changes
+        self._is_done = is_done
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None:
+        self._change(lambda: super(Deadly, self).put(key, data))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self._change(lambda: super(Deadly, self).put_if_absent(key, data))
+        return True
+
+    def _change(self, change: Callable[[], object]) -> None:
+        self._left -= 1
+        if self._left or self._is_done:
+            change()
+        if not self._left:
+            raise Dies
+
+
+def uploaded(artifacts: Artifacts, name: str, data: bytes) -> Artifact:
+    stream = io.BytesIO(data)
+    return artifacts.upload(BUILD, measured(name, stream), stream)
+
+
+def bytes_of(artifacts: Artifacts, artifact: Artifact) -> bytes:
+    with artifacts.open_upload(BUILD, artifact) as stream:
+        return stream.read()
+
+
+def kept(store: DirectoryStore) -> list[str]:
+    return [info.key for info in store.list(keys.uploads(BUILD))]
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("changes", [1, 2])
+def test_an_upload_that_dies_is_there_as_a_whole_or_not_and_repeated_it_is(
+    artifacts: Artifacts, store: DirectoryStore, changes: int, is_done: bool
+) -> None:
+    with pytest.raises(Dies):
+        uploaded(Artifacts(Deadly(store, changes, is_done=is_done)), "dist/a", b"hello")
+
+    is_there = (changes, is_done) == (2, True)
+    assert [bytes_of(artifacts, artifact) for artifact in artifacts.uploads(BUILD)] == [b"hello"] * is_there
+    for _ in range(2):
+        assert uploaded(artifacts, "dist/a", b"hello") == _artifact("dist/a", b"hello")
+    assert [bytes_of(artifacts, artifact) for artifact in artifacts.uploads(BUILD)] == [b"hello"]
+    assert len(kept(store)) == 1
+
+
+def test_of_uploads_at_once_one_wins_and_all_are_told_which(artifacts: Artifacts, store: DirectoryStore) -> None:
+    offers = [bytes([number]) * 1000 for number in range(8)]
+    with ThreadPoolExecutor(len(offers)) as pool:
+        told = set(pool.map(lambda data: uploaded(artifacts, "a", data), offers))
+    assert told == {*artifacts.uploads(BUILD)}
+    [won] = told
+    assert bytes_of(artifacts, won) in offers
+    assert kept(store) == [keys.upload(BUILD, "a", won.sha256)]
+
+
+def test_what_a_broken_upload_left_goes_after_a_day_and_nothing_else_does(store: DirectoryStore) -> None:
+    uploaded(Artifacts(store), "kept", b"kept")
+    with pytest.raises(Dies):
+        uploaded(Artifacts(Deadly(store, 2, is_done=False)), "broken", b"half")
+    assert len(kept(store)) == 2
+
+    uploaded(Artifacts(store), "soon", b"soon")
+    assert len(kept(store)) == 3
+    late = Artifacts(store, clock=lambda: time.time() + LEFT_BEHIND_S + 60)
+    uploaded(late, "late", b"late")
+
+    assert [artifact.name for artifact in late.uploads(BUILD)] == ["kept", "late", "soon"]
+    assert kept(store) == [keys.upload(BUILD, artifact.name, artifact.sha256) for artifact in late.uploads(BUILD)]
+
+
+def test_one_that_slept_until_its_bytes_were_swept_puts_them_again(artifacts: Artifacts, store: DirectoryStore) -> None:
+    class Slept(PassingStore):
+        def put_if_absent(self, key: str, data: bytes) -> bool:
+            late = Artifacts(store, clock=lambda: time.time() + LEFT_BEHIND_S + 60)
+            uploaded(late, "other", b"other")
+            assert len(kept(store)) == 1
+            return super().put_if_absent(key, data)
+
+    uploaded(Artifacts(Slept(store)), "a", b"hello")
+    assert bytes_of(artifacts, _artifact("a", b"hello")) == b"hello"
+
+
+def test_a_build_takes_so_many_uploads_and_no_more(
+    artifacts: Artifacts, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UPLOADS_MAX", 2)
+    for name in ("a", "b"):
+        uploaded(artifacts, name, b"")
+    with pytest.raises(Invalid, match="takes no more"):
+        uploaded(artifacts, "c", b"")
+    assert uploaded(artifacts, "a", b"") == _artifact("a", b"")
+
+
+@pytest.mark.parametrize("name", ["", "../a", "/a", "a//b", "a\0", "a\n", "n" * 300, "/".join(["n" * 200] * 6)])
+def test_an_upload_has_a_name_that_files_can_have(artifacts: Artifacts, store: DirectoryStore, name: str) -> None:
+    with pytest.raises(Invalid):
+        uploaded(artifacts, name, b"x")
+    assert store.list(keys.BUILDS) == ()
+
+
+def test_an_upload_with_another_digest_than_was_said_is_refused() -> None:
+    with pytest.raises(Invalid, match=r"'a' have the SHA-256 2cf24.*, not 0000.* as was said"):
+        measured("a", io.BytesIO(b"hello"), "0" * 64)

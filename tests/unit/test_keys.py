@@ -41,6 +41,8 @@ def test_the_keys_of_a_build_are_where_the_map_says() -> None:
         keys.log_chunk(BUILD, "test", "t.1", 65536),
         keys.artifact(BUILD, "test", "t.1", "dist/hello world.whl"),
         keys.workspace(BUILD, "test", "t.1"),
+        keys.upload_note(BUILD, "dist/hello"),
+        keys.upload(BUILD, "dist/hello", "ab" * 32),
     ] == [
         "builds/team:hello/000000012/plan.json",
         "builds/team:hello/000000012/pins/commit",
@@ -48,7 +50,15 @@ def test_the_keys_of_a_build_are_where_the_map_says() -> None:
         "builds/team:hello/000000012/tasks/test/t.1/log/0000000000065536",
         "builds/team:hello/000000012/tasks/test/t.1/artifacts/dist%2Fhello%20world.whl",
         "builds/team:hello/000000012/tasks/test/t.1/workspace.json",
+        "builds/team:hello/000000012/upload-notes/dist%2Fhello",
+        f"builds/team:hello/000000012/uploads/dist%2Fhello/{'ab' * 32}",
     ]
+
+
+@pytest.mark.parametrize("name", ["a", "dist/hello", "a b", "..", "%2F"])
+def test_the_note_of_an_upload_is_found_and_copied_before_its_bytes(name: str) -> None:
+    note, key = keys.upload_note(BUILD, name), keys.upload(BUILD, name, "ab" * 32)
+    assert keys.note_of_upload(key) == note < key
 
 
 def test_a_pack_is_spread_by_the_first_digits_of_its_digest() -> None:

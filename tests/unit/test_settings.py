@@ -88,6 +88,7 @@ class TestPrecedence:
             "untrusted_builds": "run",
             "delivery_rate": "5/s",
             "request_rate": "6/s",
+            "artifact_size_max": "1MiB",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})
@@ -338,6 +339,21 @@ class TestDurations:
 
         assert problem.startswith("--session-timeout: ")
         assert "write for example 10s" in problem
+
+
+class TestSizes:
+    @pytest.mark.parametrize(("text", "count"), [("16GiB", 16 * 2**30), ("500MiB", 500 * 2**20), ("1KiB", 1024)])
+    def test_they_have_a_unit(self, text: str, count: int) -> None:
+        assert load(None, {}, {"data": "/data", "artifact_size_max": text}).artifact_bytes_max == count
+
+    @pytest.mark.parametrize(
+        "text", ["10", "GiB", "0MiB", "-1MiB", "1.5GiB", "1 GiB", "1GB", "1GiB\n", "٣GiB", "9" * 9]
+    )
+    def test_what_is_none_is_refused(self, text: str) -> None:
+        [problem] = problems(artifact_size_max=text)
+
+        assert problem.startswith("--artifact-size-max: ")
+        assert "write for example 16GiB" in problem
 
 
 @pytest.mark.parametrize("url", ["ci.example.org", "ftp://ci", "https://", "https://user:sesame@ci", "https://ci/?a=b"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from program import Home
@@ -28,3 +29,23 @@ class TestArtifacts:
 
         assert got.exit_code == 5
         assert "there are: greeting.txt" in got.stderr
+
+    def test_a_file_is_put_to_a_build_and_never_changes(self, busy: Home, tmp_path: Path) -> None:
+        build = busy.ask("build", "trigger", "team/hello", "--wait", "--json").stdout
+        wanted = json.loads(build.splitlines()[-1])["id"]
+        path = tmp_path / "report.txt"
+        path.write_text("fine")
+
+        for _ in range(2):
+            [put] = busy.json("artifact", "put", wanted, str(path), "--name", "late/report.txt")
+            assert (put["name"], put["size_bytes"]) == ("late/report.txt", 4)
+        assert busy.ask("artifact", "put", wanted, str(path)).stdout.startswith(
+            f"{wanted} has report.txt (4 bytes, SHA-256 "
+        )
+
+        names = [item["name"] for item in busy.json("artifact", "list", wanted)]
+        assert names == ["greeting.txt", "late/report.txt", "report.txt"]
+        path.write_text("worse")
+        refused = busy.ask("artifact", "put", wanted, str(path))
+        assert refused.exit_code == 7
+        assert "artifacts never change: take another name" in refused.stderr
