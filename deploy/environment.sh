@@ -2,6 +2,8 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 environment=$root/.venv
+# Whoever sets it has every program compile all of DistCI again, which takes as long as the rest of its start.
+unset PYTHONDONTWRITEBYTECODE
 
 # help_if_asked FIRST-ARGUMENT: print the comment on top of the command, and end.
 help_if_asked() {
