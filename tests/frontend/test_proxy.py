@@ -125,6 +125,12 @@ class TestBodies:
         assert (api.get(big).content, api.get(big).headers["ETag"]) == (whole.content, whole.headers["ETag"])
         part = api.get(big, headers={"Range": f"bytes={31 * MIB}-"})
         assert (part.status_code, part.content) == (206, whole.content[31 * MIB :])
+        # And up: what has a length, and what has none.
+        for name, data in (("one", whole.content), ("two", (whole.content[:MIB] for _ in range(3)))):
+            assert api.put(f"{big}-{name}", data=data).status_code == 201
+        assert straight.get(f"{big}-one").headers["ETag"] == whole.headers["ETag"]
+        assert straight.get(f"{big}-two").content == whole.content[:MIB] * 3
+        problem(api.put(big, data=whole.content[:MIB] * 20), 409, "AlreadyExists")
 
 
 class Behind:
