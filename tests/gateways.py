@@ -14,6 +14,7 @@ from typing import Any
 import requests
 from frontends import Api, Stage
 
+from distci.employers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.isolation.port import Command
 from distci.model import BuildId
@@ -39,7 +40,7 @@ class Lab:
         ci, folder = self.stage.ci, self.stage.folder / kinds[0]
         posts = [Post(kinds, slots=2)]
         return WorkerProcess(
-            ci.lifecycle, ci.store, HostIsolation(), folder, posts, search_path=os.defpath, name=kinds[0]
+            Direct(ci.lifecycle, ci.store), HostIsolation(), folder, posts, search_path=os.defpath, name=kinds[0]
         )
 
     def start(self, *tasks: dict[str, Any], job: str = "team/hello") -> BuildId:

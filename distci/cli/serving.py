@@ -29,17 +29,16 @@ DRAINING = "taking nothing more, finishing what runs; once more to leave it"
 def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: Any) -> WorkerProcess:
     """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind."""
     from distci.app import open_isolation
+    from distci.employers.direct import Direct
     from distci.process import WorkerProcess
 
     settings = system.settings
     return WorkerProcess(
-        system.lifecycle,
-        system.store,
+        Direct(system.lifecycle, system.store, settings.build_pages),
         open_isolation(),
         scratch(settings),
         _posts(kinds, slots),
         search_path=settings.search_path,
-        build_url=settings.build_pages,
         **options,
     )
 
