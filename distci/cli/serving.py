@@ -17,6 +17,7 @@ from distci.errors import Invalid
 
 if TYPE_CHECKING:
     from distci.app import DistCI
+    from distci.employers.port import Employer
     from distci.frontend.serving import FrontEnd
     from distci.process import Post, WorkerProcess
     from distci.settings import Settings
@@ -28,13 +29,21 @@ DRAINING = "taking nothing more, finishing what runs; once more to leave it"
 
 def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: Any) -> WorkerProcess:
     """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind."""
-    from distci.app import open_isolation
     from distci.employers.direct import Direct
-    from distci.process import WorkerProcess
 
     settings = system.settings
+    return process_for(Direct(system.lifecycle, system.store, settings.build_pages), settings, kinds, slots, **options)
+
+
+def process_for(
+    employer: Employer[Any], settings: Settings, kinds: Sequence[str], slots: int, **options: Any
+) -> WorkerProcess:
+    """The same for whoever gives the work."""
+    from distci.app import open_isolation
+    from distci.process import WorkerProcess
+
     return WorkerProcess(
-        Direct(system.lifecycle, system.store, settings.build_pages),
+        employer,
         open_isolation(),
         scratch(settings),
         _posts(kinds, slots),

@@ -33,6 +33,7 @@ def worker() -> None:
         "distci worker run control",
         "distci worker run shell git-checkout --slots 4 --label os=linux",
         "distci worker run shell --only gpu=a100",
+        "DISTCI_TOKEN_FILE=token distci worker run shell --url https://ci.example.org",
     )
 )
 @click.argument("kinds", nargs=-1, required=True, metavar="KIND...")
@@ -53,15 +54,23 @@ def run(
 ) -> None:
     """Serve tickets of these kinds until drained, or until SIGTERM or Ctrl-C; what runs then is finished first.
 
-    A second signal ends the process at once; its tasks are taken over by others.
+    A second signal ends the process at once; its tasks are taken over by others. With a front end's URL, and a token that was made by
+    `distci token create --worker`, it needs neither tree nor store.
     """
+    from distci.app import open_front_end
     from distci.cli import logs
 
     logs.begin(invocation.verbosity, is_service=True)
     labels = tuple(dict.fromkeys((*labels, *only)))
     secrets = serving.read_secrets(secret_file)
+    options = {"name": name, "labels": labels, "only": only, "secrets": secrets}
+    settings = invocation.any_settings()
+    if settings.url:
+        process = serving.process_for(open_front_end(settings), settings, kinds, slots, **options)
+        serving.serve(process, _welcome(process.names))
+        return
     with invocation.connect_directly() as system:
-        process = serving.worker_process(system, kinds, slots, name=name, labels=labels, only=only, secrets=secrets)
+        process = serving.worker_process(system, kinds, slots, **options)
         serving.serve(process, _welcome(process.names))
 
 

@@ -13,11 +13,12 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 import urllib3.exceptions
@@ -33,10 +34,11 @@ CONNECT_S = 10.0
 ANSWER_S = 30.0
 """Longer than a front end waits for tree, store and threads together."""
 
+BYTES = "application/octet-stream"
 PIECE_BYTES = 64 * 1024
 """Most of what a stream says that is taken at a time."""
 
-UNCHANGED, NO_SUCH_BYTES, TOO_MANY = 304, 416, 429
+NOTHING, UNCHANGED, NO_SUCH_BYTES, TOO_MANY = 204, 304, 416, 429
 AWAY = (502, 503, 504)
 
 Look = Callable[[], Json]
@@ -57,19 +59,34 @@ class Asked:
     is_repeatable: bool = True
     """Whether it may be sent once more when it may have been served already."""
     is_streamed: bool = False
+    data: Callable[[], Body | bytes] | None = None
+    """A body that is no JSON, made anew each time."""
+    answer_s: float = 0.0
+    """How long the answer may take; 0: as long as patience lasts, and :data:`ANSWER_S` at most."""
 
     @property
     def is_change(self) -> bool:
         return self.method not in ("GET", "HEAD")
 
 
+class Body(Protocol):
+    """Bytes of a known number, as they are sent."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def read(self, size: int = -1) -> bytes: ...
+
+
 class Link:
-    """The way to one front end, or to several behind one address. Any thread may use it."""
+    """The way to one front end, or to several: behind one address, or each at its own, of which the next is asked where one is away. Any thread may use it."""
 
     def __init__(self, settings: Settings, patience: Callable[[], Patience]) -> None:
         """``settings`` are those of a front end; ``token`` is in them, or can be read."""
         self.patience = patience
-        self._url = settings.url.rstrip("/")
+        self._urls = [url.rstrip("/") for url in settings.urls]
+        self._turn = 0
         self._verify: str | bool = _authority(settings) or True
         self._session = requests.Session()
         token = token_of(settings)
@@ -78,10 +95,20 @@ class Link:
         self._session.headers["Accept-Encoding"] = "identity"  # what is counted are bytes of logs and files
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         # What is on this machine is not reached by a proxy, which would read the token.
-        self._session.trust_env = not is_loopback(settings.url_host)
+        self._session.trust_env = not all(map(is_loopback, settings.url_hosts))
 
     def close(self) -> None:
         self._session.close()
+
+    def with_patience(self, patience: Callable[[], Patience]) -> Link:
+        """The same way, for calls that are to be repeated otherwise."""
+        link = copy(self)
+        link.patience = patience
+        return link
+
+    @property
+    def _url(self) -> str:
+        return self._urls[self._turn % len(self._urls)]
 
     def get(self, path: str, **query: Any) -> Json:
         """The JSON of an answer."""
@@ -131,6 +158,7 @@ class Link:
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = True,
         look: Look | None = None,
+        answer_s: float = 0.0,
         **query: Any,
     ) -> Json:
         """The JSON that a change is answered with.
@@ -139,7 +167,9 @@ class Link:
         when it is not known whether the change was made.
         """
         try:
-            return self._json(self._ask(Asked(method, path, query, body, headers or {}, is_repeatable)))
+            return self._json(
+                self._ask(Asked(method, path, query, body, headers or {}, is_repeatable, answer_s=answer_s))
+            )
         except _Unsure as unsure:
             error = unsure.error
         found = None
@@ -148,6 +178,13 @@ class Link:
         if found is None:
             raise error
         return found
+
+    def upload(self, path: str, data: Callable[[], Body | bytes], *, answer_s: float = 0.0, **query: Any) -> Json:
+        """The JSON that bytes are answered with which are put there; once more, it is the same. Unavailable when they may not have arrived."""
+        try:
+            return self._json(self._ask(Asked("PUT", path, query, data=data, answer_s=answer_s)))
+        except _Unsure as unsure:
+            raise unsure.error from None
 
     def _ask(self, asked: Asked) -> requests.Response:
         """The answer, if it is no error. Of a change that may have been made before it was refused or lost, _Unsure."""
@@ -159,6 +196,7 @@ class Link:
                 answer = self._send(asked, patience)
             except requests.RequestException as error:
                 trouble = self._away(error)
+                self._turn += 1
                 may_be_done |= _may_have_arrived(error)
             else:
                 if answer.status_code < 300 or answer.status_code in (UNCHANGED, NO_SUCH_BYTES):
@@ -167,6 +205,7 @@ class Link:
                 if not isinstance(refused, Unavailable):
                     raise _Unsure(refused) if may_be_done and asked.is_change else refused
                 trouble = refused
+                self._turn += 1
                 at_least_s = _retry_after_s(answer)
                 may_be_done |= answer.status_code != TOO_MANY
             if (asked.is_repeatable or not may_be_done) and patience.again(at_least_s):
@@ -181,8 +220,9 @@ class Link:
             f"{self._url}{ROOT}{asked.path}",
             params={name: _in_query(value) for name, value in asked.query.items() if value is not None},
             json=asked.body,
-            headers=asked.headers,
-            timeout=(CONNECT_S, max(1.0, min(ANSWER_S, patience.left_s))),
+            data=asked.data() if asked.data else None,
+            headers={"Content-Type": BYTES, **asked.headers} if asked.data else asked.headers,
+            timeout=(CONNECT_S, asked.answer_s or max(1.0, min(ANSWER_S, patience.left_s))),
             allow_redirects=False,
             stream=asked.is_streamed,
             verify=self._verify,
@@ -223,6 +263,8 @@ class Link:
         return Unavailable(f"{self._url} does not answer ({said[-1] if said else silence})")
 
     def _json(self, answer: requests.Response) -> Json:
+        if answer.status_code == NOTHING:
+            return None
         found = _read(answer)
         if found is None:
             kind = answer.headers.get("Content-Type", "nothing")
