@@ -30,7 +30,6 @@ from distci.client.link import Body, Link
 from distci.client.patience import Patience
 from distci.employers.port import Chore
 from distci.errors import ClaimLost, Damaged, Denied, DistCIError, Forbidden, Invalid, Unavailable
-from distci.gateway import HEARTBEAT_S
 from distci.model import BuildId, Outcome, Plan, Verdict
 from distci.protocol import outcomes, paths
 from distci.protocol.members import Rests
@@ -402,7 +401,7 @@ class RemoteAssignment:
 
     def attend(self, is_well: bool) -> Verdict | None:
         self.changed.clear()
-        if is_well and self._stop is None and monotonic() - self._beat_at >= HEARTBEAT_S:
+        if is_well and self._stop is None and monotonic() - self._beat_at >= self._claim.told["heartbeat_s"]:
             try:
                 stop = self._claim.call("POST", "/heartbeat")["stop"]
             except ClaimLost:
