@@ -33,6 +33,9 @@ LOG_BYTES_MAX = 1024 * 1024 * 1024
 RETRY_S = 0.5
 """Pause between uploads while the store does not answer."""
 
+LAST_LINE_BYTES_MAX = 100
+"""Of what a log that is full says besides."""
+
 NEAR = 64
 """How many chunks are listed at a time to go on with a log from some place in it."""
 

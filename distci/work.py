@@ -129,7 +129,7 @@ class TaskContext:
         self._hidden = [site.secrets[name] for name in _named_secrets(self.task) if name in site.secrets]
         self._masker = Masker(self._hidden)
         self._silent_until = monotonic() + assignment.silence_s
-        self._log = LogWriter(assignment.write_log, spool=directory)
+        self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
         self._is_restored = False
 
     # For workers

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distci.errors import Invalid
+from distci.errors import Invalid, InvalidSettings
 
 if TYPE_CHECKING:
     from distci.app import DistCI
@@ -53,7 +53,9 @@ def process_for(
 
 
 def scratch(settings: Settings) -> Path:
-    """Where worker processes keep what they work with, each in a folder of its own."""
+    """Where worker processes keep what they work with, each in a folder of its own. InvalidSettings when nothing says where that may be."""
+    if not settings.data:
+        raise InvalidSettings("there is no scratch space:", ["data: no data folder; set DISTCI_DATA"])
     return settings.data_folder / "scratch"
 
 

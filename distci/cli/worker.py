@@ -111,18 +111,18 @@ def list_(invocation: Invocation) -> None:
     default=WELL_WITHIN_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long ago each process may have had its session for the last time.",
+    help="How long ago each process may have had its session for the last time, or an answer of a front end.",
 )
 @json_option
 @click.pass_obj
 def check(invocation: Invocation, within_s: float) -> None:
     """See whether the worker processes of this data folder are well; for health checks, which ask often.
 
-    It asks neither tree nor store. Exits with 0 when all are well, 4 when one has had no session for too long, 5 when there is none.
+    It asks neither tree nor store nor front end. Exits with 0 when all are well, 4 when one has had none for too long, 5 when there is none.
     """
     from distci.process import beats
 
-    scratch = serving.scratch(invocation.settings())
+    scratch = serving.scratch(invocation.any_settings())
     now_s = time.time()
     ages_s = {name: max(0.0, now_s - beat_s) for name, beat_s in beats(scratch).items()}
     if not ages_s:

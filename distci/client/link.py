@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -85,8 +85,7 @@ class Link:
     def __init__(self, settings: Settings, patience: Callable[[], Patience]) -> None:
         """``settings`` are those of a front end; ``token`` is in them, or can be read."""
         self.patience = patience
-        self._urls = [url.rstrip("/") for url in settings.urls]
-        self._turn = 0
+        self._addresses = _Addresses([url.rstrip("/") for url in settings.urls])
         self._verify: str | bool = _authority(settings) or True
         self._session = requests.Session()
         token = token_of(settings)
@@ -108,7 +107,7 @@ class Link:
 
     @property
     def _url(self) -> str:
-        return self._urls[self._turn % len(self._urls)]
+        return self._addresses.current
 
     def get(self, path: str, **query: Any) -> Json:
         """The JSON of an answer."""
@@ -191,12 +190,12 @@ class Link:
         patience = self.patience()
         may_be_done = False
         while True:
-            at_least_s = 0.0
+            at_least_s, url = 0.0, self._url
             try:
-                answer = self._send(asked, patience)
+                answer = self._send(asked, url, patience)
             except requests.RequestException as error:
                 trouble = self._away(error)
-                self._turn += 1
+                self._addresses.leave(url)
                 may_be_done |= _may_have_arrived(error)
             else:
                 if answer.status_code < 300 or answer.status_code in (UNCHANGED, NO_SUCH_BYTES):
@@ -205,7 +204,7 @@ class Link:
                 if not isinstance(refused, Unavailable):
                     raise _Unsure(refused) if may_be_done and asked.is_change else refused
                 trouble = refused
-                self._turn += 1
+                self._addresses.leave(url)
                 at_least_s = _retry_after_s(answer)
                 may_be_done |= answer.status_code != TOO_MANY
             if (asked.is_repeatable or not may_be_done) and patience.again(at_least_s):
@@ -214,10 +213,10 @@ class Link:
                 raise _Unsure(type(trouble)(f"{trouble}; it is not known whether it was done"))
             raise trouble
 
-    def _send(self, asked: Asked, patience: Patience) -> requests.Response:
+    def _send(self, asked: Asked, url: str, patience: Patience) -> requests.Response:
         return self._session.request(
             asked.method,
-            f"{self._url}{ROOT}{asked.path}",
+            f"{url}{ROOT}{asked.path}",
             params={name: _in_query(value) for name, value in asked.query.items() if value is not None},
             json=asked.body,
             data=asked.data() if asked.data else None,
@@ -272,6 +271,23 @@ class Link:
                 f"{self._url} answers with {kind} where JSON was expected; is it a front end of DistCI?"
             )
         return found
+
+
+class _Addresses:
+    """Where the front ends are. All who share it ask the same one, until that is away."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = urls
+        self._place = 0
+
+    @property
+    def current(self) -> str:
+        return self._urls[self._place]
+
+    def leave(self, url: str) -> None:
+        """That one is away: on to the next, unless somebody has gone on already."""
+        if self.current == url:
+            self._place = (self._place + 1) % len(self._urls)
 
 
 class _Unsure(Exception):

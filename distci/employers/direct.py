@@ -12,6 +12,7 @@ from distci import attempts
 from distci.artifacts import Artifacts, Publication
 from distci.attempts import Input
 from distci.builds import Builds
+from distci.console import LOG_BYTES_MAX
 from distci.coordination.port import SessionState
 from distci.employers import port
 from distci.employers.port import Chore
@@ -94,6 +95,8 @@ class Direct:
 
 class DirectAssignment:
     """An attempt by somebody who reaches tree and store."""
+
+    log_bytes_max = LOG_BYTES_MAX
 
     def __init__(
         self, lifecycle: Lifecycle, store: Store, build_url: str, claim: Claim, live: LiveBuild, plan: Plan

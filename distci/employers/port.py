@@ -59,6 +59,8 @@ class Assignment(Protocol[Given]):
     """Set when it is worth the while to :meth:`attend` sooner."""
     is_called_off: bool
     """Whether its build was cancelled before this began."""
+    log_bytes_max: int
+    """How much of a log is kept, but for a last line that says so."""
     silence_s: float
     """For how long work that says nothing is taken to get on."""
 

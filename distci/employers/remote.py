@@ -28,6 +28,7 @@ from distci.client.address import of_task, segment
 from distci.client.download import Download
 from distci.client.link import Body, Link
 from distci.client.patience import Patience
+from distci.console import LAST_LINE_BYTES_MAX, LOG_BYTES_MAX
 from distci.employers.port import Chore
 from distci.errors import ClaimLost, Damaged, Denied, DistCIError, Forbidden, Invalid, Unavailable
 from distci.model import BuildId, Outcome, Plan, Verdict
@@ -250,7 +251,8 @@ class RemoteClaim:
         """Set once nobody waits for an answer any more."""
         body = {"build": told["build"], "task": told["task"]}
         id_ = self.token.rpartition(".")[0]
-        self.ticket = Ticket(id_, told["type"], body, attempt=paths.attempt_of(self.token))
+        trace = str(told.get("traceparent", ""))
+        self.ticket = Ticket(id_, told["type"], body, attempt=paths.attempt_of(self.token), traceparent=trace)
         self.link = link.with_patience(partial(Patience, PATIENCE_S, sleep=self.over.wait))
         self.path = of_task(self.build, str(told["task"]), f"attempts/{segment(self.token)}")
         self._contact = contact
@@ -330,6 +332,7 @@ class RemoteAssignment:
         self.lost = claim.lost
         self.changed = Event()
         self.silence_s = float(told["silence_s"])
+        self.log_bytes_max = LOG_BYTES_MAX - LAST_LINE_BYTES_MAX
         self._variables: Mapping[str, str] = told["variables"]
         self._claim = claim
         self._new_store = new_store

@@ -298,6 +298,7 @@ def _document(attempt: Attempt) -> dict[str, Json]:
         "is_workspace_wanted": attempt.is_workspace_wanted,
         "lease_s": LEASE_S,
         "heartbeat_s": HEARTBEAT_S,
+        "traceparent": attempt.ticket.traceparent,
     }
 
 

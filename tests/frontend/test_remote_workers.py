@@ -17,6 +17,7 @@ from integration.git_remotes import Remote
 from program import Home, Process, is_alive
 from waiting import wait_until
 
+import distci.gateway
 from distci.app import DistCI, connect, open_front_end
 from distci.builds import BuildView
 from distci.employers import direct, remote
@@ -157,7 +158,21 @@ class TestBuilds:
         assert crew.end(build).result == "passed"
         assert crew.printed(build) == f"{SECRET.upper()}\nit is ***\n".encode()
 
-    def test_what_a_workspace_cannot_hold_fails_the_task(self, local: Stage) -> None:
+    def test_a_log_that_is_full_says_so(self, local: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (remote, distci.gateway):
+            monkeypatch.setattr(module, "LOG_BYTES_MAX", 2000)
+        lab = Lab(local, fronts=0)
+        with (
+            connect(local.folder / "data") as ci,
+            FrontEnd(ci, "127.0.0.1:0") as front_end,
+            workers(local.folder / "lab", token_for(ci), front_end.address),
+        ):
+            build = lab.start(shell("seq 1 1000"))
+            assert local.end(build).result == "passed"
+        printed = b"".join(local.ci.builds.log(build, "say"))
+        assert printed.endswith(b"distci: the log is full; 1993 more bytes were dropped\n")
+
+    def test_what_cannot_be_carried_on_is_named_and_the_rest_is(self, local: Stage) -> None:
         crew = Crew(local)
         build = crew.lab.start(
             shell("mkfifo pipe; ln -s / out; echo kept > file", "make"),
