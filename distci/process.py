@@ -86,7 +86,9 @@ class WorkerProcess:
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
         for kind, worker in self._kinds.items():
             if hasattr(worker, "serve") and not employer.has_tree:
-                raise Invalid(f"{kind} works on the back ends themselves, not through a front end")
+                raise Invalid(
+                    f"{kind} works on the back ends themselves, not through a front end; serve it where these are named"
+                )
         self._employer = employer
         self._isolation = isolation
         self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{uuid.uuid4().hex[:8]}"
