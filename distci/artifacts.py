@@ -80,11 +80,11 @@ class Artifacts:
         artifact can have, a file that cannot be read, and for more than ``FILES_MAX`` files. May be repeated.
         """
 
-        def keep(name: str, file: Upload) -> None:
+        def keep(key: str, file: Upload) -> None:
             is_small = file.left_bytes <= CHUNK_BYTES
-            self._store.put(keys.artifact(build, task, token, name), file.read() if is_small else cast(BinaryIO, file))
+            self._store.put(key, file.read() if is_small else cast(BinaryIO, file))
 
-        published = publish(root, patterns, keep)
+        published = publish(root, patterns, lambda name: keys.artifact(build, task, token, name), keep)
         self._store.put(keys.artifact_index(build, task, token), _written_index(published.artifacts))
         return published
 
@@ -141,19 +141,23 @@ class Artifacts:
             return save(stream, artifact, destination)
 
 
-def publish(root: Path, patterns: Sequence[str], keep: Callable[[str, Upload], object]) -> Publication:
-    """Have the files beneath ``root`` that match any of the patterns kept by ``keep``, several at once. Raises as :meth:`Artifacts.publish`."""
-    sources, unmatched = _find(root, patterns)
-    for name, _ in sources:
-        _check_name(name)
+def publish(
+    root: Path, patterns: Sequence[str], place: Callable[[str], str], keep: Callable[[str, Upload], object]
+) -> Publication:
+    """Have the files beneath ``root`` that match any of the patterns kept by ``keep``, several at once, where ``place`` says for their names.
 
-    def upload(name: str, source: str) -> Artifact:
+    Where all of them go is asked before the first is kept. Raises as :meth:`Artifacts.publish`.
+    """
+    sources, unmatched = _find(root, patterns)
+    uploads = [(name, source, place(_check_name(name))) for name, source in sources]
+
+    def upload(name: str, source: str, where: str) -> Artifact:
         with _opened(root, name, source) as file:
-            keep(name, file)
+            keep(where, file)
             return Artifact(name, file.read_bytes, file.sha256)
 
     with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload") as pool:
-        futures = [pool.submit(upload, name, source) for name, source in sources]
+        futures = [pool.submit(upload, *each) for each in uploads]
         try:
             return Publication(tuple(future.result() for future in futures), unmatched)
         finally:

@@ -330,6 +330,8 @@ class TaskContext:
             except (Unavailable, InvalidDocument):
                 done.wait(LOST_POLL_S)
                 continue
+            except ClaimLost:
+                continue
             if stop is not None and self.stopped_by is None:
                 self._end_by(stop)
             assignment.changed.wait(LOST_POLL_S)

@@ -33,7 +33,7 @@ def worker() -> None:
         "distci worker run control",
         "distci worker run shell git-checkout --slots 4 --label os=linux",
         "distci worker run shell --only gpu=a100",
-        "DISTCI_TOKEN_FILE=token distci worker run shell --url https://ci.example.org",
+        "distci worker run shell --url https://ci.example.org",
     )
 )
 @click.argument("kinds", nargs=-1, required=True, metavar="KIND...")

@@ -92,7 +92,10 @@ class Assignment(Protocol[Given]):
         """Write artifacts of that build below a directory, as :meth:`~distci.published.Published.download` does."""
 
     def attend(self, is_well: bool) -> Verdict | None:
-        """Tell that the work gets on, if it does, and learn how it shall end now; None: it goes on. About twice a second."""
+        """Tell that the work gets on, if it does, and learn how it shall end now; None: it goes on. About twice a second.
+
+        Before it raises ClaimLost, ``lost`` is set.
+        """
 
     def settle(self, outcome: Outcome, log_bytes: int) -> Given | None:
         """Put the outcome on record, which ends the claim; a claim of what this process goes on with at once, if there is such."""

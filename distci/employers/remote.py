@@ -50,7 +50,7 @@ WAIT_S = 20.0
 PATIENCE_S = 10.0
 """How long a call is repeated before whoever made it is told that nobody answers; most of them then make it anew."""
 
-UPLOAD_ANSWER_S = 600.0
+UPLOAD_ANSWER_S = 300.0
 """How long a front end may take to put away what was sent to it."""
 
 PAGE = 1000
@@ -377,16 +377,20 @@ class RemoteAssignment:
         return saved.left_out
 
     def publish(self, root: Path, patterns: Sequence[str], checkpoint: Checkpoint) -> Publication:
-        def keep(name: str, file: Upload) -> None:
+        def place(name: str) -> str:
+            keys.artifact(self.build, self.task.name, self.token, name)  # Invalid where there can be none
+            return f"/artifacts/{_quoted(name)}"
+
+        def keep(where: str, file: Upload) -> None:
             def body() -> Body:
                 file.rewind()
                 return Sent(file.read, file.left_bytes, checkpoint)
 
-            taken = from_json(Artifact, self._upload(f"/artifacts/{_quoted(name)}", body, answer_s=UPLOAD_ANSWER_S))
+            taken = from_json(Artifact, self._upload(where, body, answer_s=UPLOAD_ANSWER_S))
             if (taken.size_bytes, taken.sha256) != (file.read_bytes, file.sha256):
-                raise Damaged(f"{name!r} is not with the front end as it was sent")
+                raise Damaged(f"{taken.name!r} is not with the front end as it was sent")
 
-        return artifacts.publish(root, patterns, keep)
+        return artifacts.publish(root, patterns, place, keep)
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         found = self._claim.call("POST", "/pins", {"name": name})["value"] or find()
@@ -407,9 +411,12 @@ class RemoteAssignment:
         if is_well and self._stop is None and monotonic() - self._beat_at >= self._claim.told["heartbeat_s"]:
             try:
                 stop = self._claim.call("POST", "/heartbeat")["stop"]
-            except ClaimLost:
+            except (ClaimLost, Unavailable):
                 self.changed.set()
-                return None
+                raise
+            except DistCIError as error:
+                # A front end of another version, say, or somebody between. While the lease lasts, another one may know better.
+                raise Unavailable(f"a heartbeat was refused: {error}") from error
             self._beat_at = monotonic()
             self._stop = Verdict(stop) if stop else None
         return self._stop
