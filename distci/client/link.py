@@ -30,6 +30,8 @@ from distci.model import Json
 from distci.settings import Settings, is_loopback, token_of
 
 ROOT = "/api/v1"
+CONNECTIONS_KEPT = 50
+"""As many as threads may ask at once without making new ones: a worker with many slots has some for each."""
 CONNECT_S = 10.0
 ANSWER_S = 30.0
 """Longer than a front end waits for tree, store and threads together."""
@@ -88,6 +90,8 @@ class Link:
         self._addresses = _Addresses([url.rstrip("/") for url in settings.urls])
         self._verify: str | bool = _authority(settings) or True
         self._session = requests.Session()
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS_KEPT))
         token = token_of(settings)
         self._has_token = bool(token)
         self._session.auth = _Bearer(token)

@@ -30,7 +30,17 @@ from distci.client.link import Body, Link
 from distci.client.patience import Patience
 from distci.console import LAST_LINE_BYTES_MAX, LOG_BYTES_MAX
 from distci.employers.port import Chore
-from distci.errors import ClaimLost, Damaged, Denied, DistCIError, Forbidden, Invalid, Unavailable
+from distci.errors import (
+    ClaimLost,
+    Conflict,
+    Damaged,
+    Denied,
+    DistCIError,
+    Forbidden,
+    Invalid,
+    NotAuthenticated,
+    Unavailable,
+)
 from distci.model import BuildId, Outcome, Plan, Verdict
 from distci.protocol import outcomes, paths
 from distci.protocol.members import Rests
@@ -49,6 +59,11 @@ WAIT_S = 20.0
 
 PATIENCE_S = 10.0
 """How long a call is repeated before whoever made it is told that nobody answers; most of them then make it anew."""
+
+REFUSED_PAUSE_S = 1.0
+"""How long nothing is asked for after a ticket came to nothing before anybody was told of it."""
+
+NAME_CHARS_MAX = 64
 
 UPLOAD_ANSWER_S = 300.0
 """How long a front end may take to put away what was sent to it."""
@@ -113,7 +128,8 @@ class RemoteMember:
 
     def __init__(self, link: Link, contact: Contact, offer: Offer, name: str, slots: int) -> None:
         self.offer = offer
-        self.name = name
+        # The end tells processes on a host apart.
+        self.name = name[-NAME_CHARS_MAX:].lstrip("._-")
         self.slots = slots
         self.refused: DistCIError | None = None
         self._contact = contact
@@ -186,6 +202,7 @@ class RemoteMember:
                 log.warning("no front end answers: %s", error)
                 self._drained.wait(outcomes.PAUSE_S)
             except DistCIError as error:
+                key = ""
                 self._be_refused(error)
             self._note(told)
 
@@ -206,12 +223,15 @@ class RemoteMember:
         return told
 
     def _be_refused(self, error: DistCIError) -> None:
-        """End: somebody has drained this worker, or front ends do not want it."""
-        if self._is_known and isinstance(error, Forbidden):
-            log.warning("%s", error)
-        else:
+        """End where somebody has drained this worker, or front ends do not want it; else it was one ticket that came to nothing."""
+        log.warning("%s", error)
+        is_drained = self._is_known and isinstance(error, Forbidden)
+        if isinstance(error, NotAuthenticated) or not (self._is_known or isinstance(error, ClaimLost | Conflict)):
             self.refused = error
-        self.drain()
+        if is_drained or self.refused:
+            self.drain()
+        else:
+            self._drained.wait(REFUSED_PAUSE_S)
 
     def _note(self, told: Mapping[str, Any] | None) -> None:
         """The answer has come. One that nobody waits for any more goes back."""

@@ -30,6 +30,7 @@ from distci.process import Post, WorkerProcess
 from distci.protocol import leases
 from distci.protocol.leases import standing
 from distci.protocol.members import drain
+from distci.protocol.records import Ticket
 from distci.protocol.sweeps import Sweeper
 from distci.settings import Settings
 
@@ -277,6 +278,14 @@ class TestEnding:
 
 
 class TestRefusals:
+    def test_a_ticket_that_comes_to_nothing_ends_no_worker(self, local: Stage) -> None:
+        crew = Crew(local)
+        ticket = Ticket("left", "shell", {"build": "team/gone#1", "task": "say"})
+        local.ci.tickets.post(ticket)
+        wait_until(lambda: local.ci.tickets.show("left").place == "running")
+        assert crew.end(crew.lab.start(shell("true"))).result == "passed"
+        assert not crew.process.is_draining
+
     @pytest.mark.parametrize(
         ("kinds", "labels", "error"), [(["shell", "git-checkout"], [], Forbidden), (["shell"], ["arm"], Forbidden)]
     )
@@ -324,6 +333,7 @@ class TestProgram:
         go, begun = local.folder / "go", local.folder / "begun"
         build = lab.start(shell(f": > {begun}; until [ -e {go} ]; do sleep 0.1; done; echo done"))
         wait_until(begun.exists)
+        assert Home(local.folder / "lab-7").ask("worker", "check", "--url", lab.url).stdout == "lab-7 is well\n"
         worker.signal(signal.SIGTERM)
         other = lab.start(shell("true"), job="team/other")
         go.touch()
