@@ -256,12 +256,17 @@ class Attempt:
             script = f"#!{INTERPRETER}\n{script}"
         return script.encode(errors="surrogateescape")
 
+    @property
+    def is_called_off(self) -> bool:
+        """Whether the build was cancelled, and the task is none of those that see to that."""
+        return self.live.is_cancelled and not self.task.on_cancel
+
     def keep(self) -> Verdict | None:
         """Let the lease begin anew, and learn how the work shall end now; None: it shall go on.
 
         Work that shall end is renewed no more: who does not heed it loses the claim when the lease is over.
         """
-        if self.live.is_cancelled and not self.task.on_cancel:
+        if self.is_called_off:
             return Verdict.CANCELLED
         timeout_s = self.task.timeout_s
         if timeout_s and self._standing.age_s(self._gateway.tickets) >= timeout_s:
@@ -344,8 +349,7 @@ class Attempt:
 
     def settle(self, outcome: Outcome) -> None:
         """Put the outcome on record and move the build on."""
-        is_called_off = self.live.is_cancelled and not self.task.on_cancel
-        if outcome.verdict is Verdict.CANCELLED and not is_called_off:
+        if outcome.verdict is Verdict.CANCELLED and not self.is_called_off:
             raise IllegalTransition(f"nobody has cancelled {self.build}; a claim is given back by DELETE")
         record = {
             "worker": self._standing.running.worker,

@@ -341,9 +341,6 @@ class RemoteClaim:
 class RemoteAssignment:
     """An attempt by somebody who reaches front ends alone."""
 
-    is_called_off = False
-    """The first heartbeat says so, if it is."""
-
     def __init__(self, claim: RemoteClaim, told: Mapping[str, Any], new_store: Callable[[Path], Store]) -> None:
         self.build = claim.build
         self.plan = from_json(Plan, told["plan"])
@@ -351,6 +348,7 @@ class RemoteAssignment:
         self.token = claim.token
         self.lost = claim.lost
         self.changed = Event()
+        self.is_called_off = bool(told["is_called_off"])
         self.silence_s = float(told["silence_s"])
         self.log_bytes_max = LOG_BYTES_MAX - LAST_LINE_BYTES_MAX
         self._variables: Mapping[str, str] = told["variables"]

@@ -165,7 +165,14 @@ class Desk:
 
     def assignment(self, call: Call) -> Answer:
         attempt = self._attempt(call)
-        return Answer({"plan": attempt.plan, "variables": attempt.variables(), "silence_s": attempt.ticket.limit_s / 2})
+        return Answer(
+            {
+                "plan": attempt.plan,
+                "variables": attempt.variables(),
+                "is_called_off": attempt.is_called_off,
+                "silence_s": attempt.ticket.limit_s / 2,
+            }
+        )
 
     async def put_workspace(self, call: Call) -> Response:
         await self._threads.run(self._attempt, call)

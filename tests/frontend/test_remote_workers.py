@@ -20,6 +20,7 @@ from waiting import wait_until
 import distci.gateway
 from distci.app import DistCI, connect, open_front_end
 from distci.builds import BuildView
+from distci.conformance.relay import Relay, Weather
 from distci.employers import direct, remote
 from distci.errors import Forbidden, Invalid, NotAuthenticated
 from distci.frontend import gateway
@@ -230,10 +231,39 @@ class TestOutages:
         assert (view.result, view.task("say").attempts[-1]["attempt"]) == ("passed", 1)
         assert crew.printed(build) == crew.numbers
 
+    def test_where_every_call_is_doubled_and_every_other_answer_lost_all_happens_once(
+        self, local: Stage, tmp_path: Path
+    ) -> None:
+        lab = Lab(local, fronts=2)
+        source = Remote(tmp_path / "hello")
+        commit = source.commit(a_txt="hello")
+        with Relay([("127.0.0.1", int(api.url.rpartition(":")[2])) for api in lab.apis]) as relay:
+            relay.begin(Weather(doubles=True))
+            with workers(local.folder / "lab", token_for(local.ci), relay.url):
+                made = lab.start(
+                    {"name": "source", "type": "git-checkout", "repository": f"file://{source.path}"},
+                    shell("head -c 3000000 /dev/urandom > big; sha256sum big > sums; echo made", "say"),
+                    {"name": "keep", "type": "publish-artifacts", "paths": ["big", "sums"]},
+                    job="team/make",
+                )
+                view = local.end(made)
+                used = lab.start(
+                    {"name": "copy", "type": "copy-artifacts", "job": "team/make"},
+                    shell("sha256sum -c sums"),
+                    job="team/use",
+                )
+                views = [view, local.end(used)]
+            assert sum(call.is_lost for call in relay.calls) > 10
+        assert [view.result for view in views] == ["passed", "passed"]
+        assert {task.attempts[-1]["attempt"] for view in views for task in view.tasks} == {1}
+        assert view.task("source").attempts[-1]["details"]["commit"] == commit
+        assert b"".join(local.ci.builds.log(made, "say")) == b"made\n"
+        assert b"".join(local.ci.builds.log(used, "say")) == b"big: OK\n"
+
 
 class TestEnding:
-    def test_a_claim_that_is_lost_ends_the_work(self, stage: Stage) -> None:
-        crew = Crew(stage)
+    def test_a_claim_that_is_lost_ends_the_work(self, local: Stage) -> None:
+        crew = Crew(local)
         lasting = crew.lasting()
         script = f'if [ "$DISTCI_ATTEMPT" = 1 ]; then {lasting["script"]}; fi; echo again'
         build = crew.lab.start(shell(script))
@@ -244,8 +274,8 @@ class TestEnding:
         assert crew.printed(build) == b"again\n"
         wait_until(lambda: not is_alive(pid))
 
-    def test_a_cancel_ends_the_work(self, stage: Stage) -> None:
-        crew = Crew(stage)
+    def test_a_cancel_ends_the_work(self, local: Stage) -> None:
+        crew = Crew(local)
         build = crew.lab.start(crew.lasting())
         pid = crew.begun()
         crew.ci.builds.cancel(build)
@@ -286,24 +316,18 @@ class TestRefusals:
         assert crew.end(crew.lab.start(shell("true"))).result == "passed"
         assert not crew.process.is_draining
 
-    @pytest.mark.parametrize(
-        ("kinds", "labels", "error"), [(["shell", "git-checkout"], [], Forbidden), (["shell"], ["arm"], Forbidden)]
-    )
-    def test_a_worker_that_offers_what_its_token_is_not_for_ends_and_says_so(
-        self, local: Stage, kinds: list[str], labels: list[str], error: type[Exception]
-    ) -> None:
+    def test_a_worker_that_front_ends_do_not_want_ends_and_says_why(self, local: Stage) -> None:
         lab = Lab(local)
-        with workers(
-            local.folder / "lab", token_for(local.ci, kinds=["shell"]), lab.url, kinds=kinds, labels=labels
-        ) as process:
-            assert process.wait(20)
-            assert isinstance(process.refused, error)
-
-    def test_a_token_that_is_none_is_refused(self, local: Stage) -> None:
-        lab = Lab(local)
-        with workers(local.folder / "lab", f"{lab.token[:-4]}aaaa", lab.url) as process:
-            assert process.wait(20)
-            assert isinstance(process.refused, NotAuthenticated)
+        good = token_for(local.ci, kinds=["shell"])
+        wrong: tuple[tuple[str, Sequence[str], Sequence[str], type[Exception]], ...] = (
+            (good, ["shell", "git-checkout"], [], Forbidden),
+            (good, ["shell"], ["arm"], Forbidden),
+            (f"{good[:-4]}aaaa", ["shell"], [], NotAuthenticated),
+        )
+        for token, kinds, labels, error in wrong:
+            with workers(local.folder / "lab", token, lab.url, kinds=kinds, labels=labels) as process:
+                assert process.wait(20)
+                assert isinstance(process.refused, error)
 
     def test_kinds_that_work_on_the_back_ends_are_not_served(self, tmp_path: Path) -> None:
         with pytest.raises(Invalid, match="control works on the back ends themselves"):
