@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from socket import gethostname
 from types import TracebackType
@@ -18,6 +19,7 @@ from distci.settings import CREDENTIALS, PREFIX, Settings, find_file, load
 if TYPE_CHECKING:
     from distci.access.oidc import OidcLogin
     from distci.coordination.port import Coordination
+    from distci.employers.remote import Remote
     from distci.isolation.port import Isolation
     from distci.store.port import Store
 
@@ -209,6 +211,18 @@ def open_store(settings: Settings) -> Store:
     from distci.store.directory import DirectoryStore
 
     return DirectoryStore(Path(address.path))
+
+
+def open_front_end(settings: Settings) -> Remote:
+    """Work through the front end that the settings name, for workers that reach no back end. InvalidSettings for a token or an authority that cannot be read."""
+    from distci.client.link import Link
+    from distci.client.patience import Patience
+    from distci.employers.remote import Remote
+    from distci.store.directory import DirectoryStore
+
+    return Remote(
+        Link(settings, partial(Patience, settings.patience_s)), lambda folder: DirectoryStore(folder, durable=False)
+    )
 
 
 def open_isolation() -> Isolation:

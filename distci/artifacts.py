@@ -51,7 +51,7 @@ LEFT_BEHIND_S = 24 * 3600.0
 
 INDEX_BYTES_MAX = 64 * 1024 * 1024
 
-_CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 _UPLOADS_AT_ONCE = 8
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAGIC = frozenset("*?[")
@@ -92,16 +92,14 @@ class Artifacts:
         that file. Raises :class:`~distci.errors.Invalid` naming the path for a link that leads outside, a name that no
         artifact can have, a file that cannot be read, and for more than ``FILES_MAX`` files. May be repeated.
         """
-        sources, unmatched = _find(root, patterns)
-        uploads = [(name, source, keys.artifact(build, task, token, _check_name(name))) for name, source in sources]
-        with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload") as pool:
-            futures = [pool.submit(self._upload, root, *upload) for upload in uploads]
-            try:
-                artifacts = tuple(future.result() for future in futures)
-            finally:
-                pool.shutdown(cancel_futures=True)
-        self._store.put(keys.artifact_index(build, task, token), _written_index(artifacts))
-        return Publication(artifacts, unmatched)
+
+        def keep(key: str, file: Upload) -> None:
+            is_small = file.left_bytes <= CHUNK_BYTES
+            self._store.put(key, file.read() if is_small else cast(BinaryIO, file))
+
+        published = publish(root, patterns, lambda name: keys.artifact(build, task, token, name), keep)
+        self._store.put(keys.artifact_index(build, task, token), _written_index(published.artifacts))
+        return published
 
     def put(self, build: BuildId, task: str, token: str, name: str, stream: BinaryIO) -> Artifact:
         """Take in one file, and note it for :meth:`gather`. The stream can be read from its beginning twice. May be repeated.
@@ -201,11 +199,28 @@ class Artifacts:
             if info.modified_s < until_s and self._store.head(keys.note_of_upload(info.key)) is None:
                 self._store.delete(info.key)
 
-    def _upload(self, root: Path, name: str, source: str, key: str) -> Artifact:
+
+def publish(
+    root: Path, patterns: Sequence[str], place: Callable[[str], str], keep: Callable[[str, Upload], object]
+) -> Publication:
+    """Have the files beneath ``root`` that match any of the patterns kept by ``keep``, several at once, where ``place`` says for their names.
+
+    Where all of them go is asked before the first is kept. Raises as :meth:`Artifacts.publish`.
+    """
+    sources, unmatched = _find(root, patterns)
+    uploads = [(name, source, place(_check_name(name))) for name, source in sources]
+
+    def upload(name: str, source: str, where: str) -> Artifact:
         with _opened(root, name, source) as file:
-            is_small = file.left_bytes <= _CHUNK_BYTES
-            self._store.put(key, file.read() if is_small else cast(BinaryIO, file))
+            keep(where, file)
             return Artifact(name, file.read_bytes, file.sha256)
+
+    with ThreadPoolExecutor(_UPLOADS_AT_ONCE, thread_name_prefix="upload") as pool:
+        futures = [pool.submit(upload, *each) for each in uploads]
+        try:
+            return Publication(tuple(future.result() for future in futures), unmatched)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def check_name(name: str) -> str:
@@ -257,13 +272,18 @@ def is_match(name: str, pattern: str) -> bool:
     return name == pattern or _fits(name.split("/"), pattern.removeprefix("./").split("/"))
 
 
-class _Upload:
+class Upload:
     """A file on its way to the store: no more of it than there was at first, and the digest of exactly that."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begin anew, with as much as there is then."""
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._digest = hashlib.sha256()
-        self.left_bytes = os.fstat(descriptor).st_size
+        self.left_bytes = os.fstat(self._descriptor).st_size
         self.read_bytes = 0
 
     @property
@@ -280,14 +300,14 @@ class _Upload:
 
 
 @contextmanager
-def _opened(root: Path, name: str, source: str) -> Iterator[_Upload]:
+def _opened(root: Path, name: str, source: str) -> Iterator[Upload]:
     try:
         with Tree(root) as tree:
             descriptor = tree.open(source)
     except PermissionError as error:
         raise Invalid(f"{name!r} cannot be published: {error.strerror}") from error
     try:
-        yield _Upload(descriptor)
+        yield Upload(descriptor)
     finally:
         os.close(descriptor)
 
@@ -382,7 +402,7 @@ def _replacing(folder: int, name: bytes) -> Iterator[BinaryIO]:
 
 def _copy_checked(stream: BinaryIO, file: BinaryIO, artifact: Artifact) -> None:
     digest, left_bytes = hashlib.sha256(), artifact.size_bytes
-    while chunk := stream.read(min(_CHUNK_BYTES, left_bytes + 1)):
+    while chunk := stream.read(min(CHUNK_BYTES, left_bytes + 1)):
         left_bytes -= len(chunk)
         if left_bytes < 0:
             break

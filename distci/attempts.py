@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
+from distci.errors import Invalid, NoSuchBuild
 from distci.lifecycle import Lifecycle, LiveBuild
-from distci.model import BuildId, Json, Plan, Task
+from distci.model import BuildId, Json, Plan, Result, Task
 from distci.protocol.records import Ticket
 from distci.settings import page
 from distci.store import keys
+
+if TYPE_CHECKING:
+    from distci.builds import Builds
+
+LAST_PASSED = "last-passed"
+UPSTREAM = "upstream"
 
 
 class Input(NamedTuple):
@@ -21,13 +28,8 @@ class Input(NamedTuple):
     outcome: Mapping[str, Json]
 
 
-def inputs(
-    lifecycle: Lifecycle,
-    live: LiveBuild,
-    task: Task,
-    patiently: Callable[[Callable[[], Mapping[str, Json] | None]], Mapping[str, Json] | None] = lambda call: call(),
-) -> Iterator[Input]:
-    """The attempts at a task's needs that count, in the order of the needs. ``patiently`` calls what asks the store."""
+def inputs(lifecycle: Lifecycle, live: LiveBuild, task: Task) -> Iterator[Input]:
+    """The attempts at a task's needs that count, in the order of the needs."""
     state = live.state
     for need in task.needs:
         progress = state.tasks[need] if state else None
@@ -35,7 +37,7 @@ def inputs(
             continue
         build = BuildId.parse(progress.origin) if progress.origin else live.build
         token = progress.token
-        outcome = patiently(lambda: lifecycle.outcome_document(build, need, token))  # noqa: B023 - called at once
+        outcome = lifecycle.outcome_document(build, need, token)
         if outcome:
             yield Input(build, need, token, outcome)
 
@@ -69,6 +71,40 @@ def variables(plan: Plan, task: Task, ticket: Ticket, commit: str, build_url: st
         "DISTCI_PULL_REQUEST": str(trigger.delivery.pull_request or "") if trigger.delivery else "",
         "DISTCI_URL": page(build_url, plan.build),
     }
+
+
+def source(builds: Builds, plan: Plan, task: Task) -> BuildId:
+    """The build that a task's ``job`` and ``build`` mean, as seen from the build that it is in. NoSuchBuild when there is none.
+
+    ``build`` is a number, ``last-passed`` (of what is trusted, unless this build is not), or ``upstream``: the build of ``job`` that this
+    one follows on, however many others lie between them. Invalid for a task that names no ``job``.
+    """
+    job = task.arguments.get("job")
+    if not isinstance(job, str):
+        raise Invalid(f"task {task.name} names no job to have files of")
+    which: int | str = task.arguments.get("build", LAST_PASSED)
+    if which == LAST_PASSED:
+        return _last_passed(builds, plan, job)
+    if which == UPSTREAM:
+        return _upstream(builds, plan, job)
+    return BuildId.parse(f"{job}#{which}")
+
+
+def _last_passed(builds: Builds, plan: Plan, job: str) -> BuildId:
+    for view in builds.list(job):
+        # What a stranger wrote must not get into builds that have secrets.
+        if view.result is Result.PASSED and (plan.trigger.is_untrusted or not view.trigger.is_untrusted):
+            return view.id
+    raise NoSuchBuild(f"no build of {job} has passed")
+
+
+def _upstream(builds: Builds, plan: Plan, job: str) -> BuildId:
+    build = plan.trigger.upstream
+    while build is not None and build.job != job:
+        build = builds.get(build).trigger.upstream
+    if build is None:
+        raise NoSuchBuild(f"{plan.build} does not follow on a build of {job}")
+    return build
 
 
 def _details(outcome: Mapping[str, Json]) -> Mapping[str, Json]:

@@ -15,7 +15,7 @@ from tempfile import TemporaryFile
 from threading import Condition, Thread
 from typing import BinaryIO, cast
 
-from distci.errors import Damaged, StoreUnavailable
+from distci.errors import Damaged, StoreUnavailable, Unavailable
 from distci.store import keys
 from distci.store.port import ObjectInfo, Store, objects
 
@@ -30,11 +30,11 @@ FLUSH_AFTER_S = 0.25
 """How long the first byte of a chunk waits for more: well within the second in which a follower shall see a line."""
 
 LOG_BYTES_MAX = 1024 * 1024 * 1024
-NEAR = 64
-"""How many chunks are listed at a time to go on with a log from some place in it."""
-
 RETRY_S = 0.5
 """Pause between uploads while the store does not answer."""
+
+LAST_LINE_BYTES_MAX = 100
+"""Of what a log that is full says besides."""
 
 NEAR = 64
 """How many chunks are listed at a time to go on with a log from some place in it."""
@@ -51,19 +51,17 @@ class LogWriter:
 
     def __init__(
         self,
-        store: Store,
-        chunk_key: Callable[[int], str],
+        put: Callable[[int, bytes], None],
         *,
         flush_after_s: float = FLUSH_AFTER_S,
         bytes_max: int = LOG_BYTES_MAX,
         spool: Path | None = None,
     ) -> None:
-        """``chunk_key`` gives the key of the chunk that begins at an offset. Beyond ``bytes_max`` output is dropped, and the log says so.
+        """``put`` stores the chunk that begins at an offset; where it raises Unavailable, it is called again with the same. Beyond ``bytes_max`` output is dropped, and the log says so.
 
         ``spool`` is a folder for what waits longer than there is memory for; None: then whoever prints has to wait.
         """
-        self._store = store
-        self._chunk_key = chunk_key
+        self._put = put
         self._flush_after_s = flush_after_s
         self._left = bytes_max
         self._dropped = 0
@@ -167,9 +165,9 @@ class LogWriter:
     def _upload(self, chunk: bytes) -> None:
         while not self._is_abandoned:
             try:
-                self._store.put(self._chunk_key(self._offset), chunk)
+                self._put(self._offset, chunk)
                 break
-            except StoreUnavailable:
+            except Unavailable:
                 with self._change:
                     self._change.wait_for(lambda: self._is_abandoned, timeout=RETRY_S)
         with self._change:

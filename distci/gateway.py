@@ -26,6 +26,7 @@ from typing import BinaryIO
 from distci import attempts, tarballs
 from distci.artifacts import Artifact, Artifacts
 from distci.attempts import Input
+from distci.builds import Builds
 from distci.console import LOG_BYTES_MAX
 from distci.errors import ClaimLost, CoordinationUnavailable, Forbidden, IllegalTransition, Invalid, NoSuchTask
 from distci.lifecycle import CONTROL_KIND, Lifecycle, LiveBuild, build_of
@@ -60,6 +61,10 @@ class Caller:
     name: str
     host: str = ""
     """Where it is, as far as that is known."""
+    slots: int = 1
+    """How many tasks it works on at once, as it says."""
+    version: str = ""
+    """What it is, as it says."""
 
     @property
     def worker(self) -> str:
@@ -76,6 +81,7 @@ class Gateway:
         self.store = store
         self.published = published
         self.build_url = build_url
+        self.builds = Builds(lifecycle, lifecycle.jobs)
         self.tickets = lifecycle.tickets
         self._turns = Turns()
 
@@ -88,7 +94,15 @@ class Gateway:
             return "task" in ticket.body and is_of(ticket, project)
 
         request = Request(
-            self.tickets, caller.worker, offer, key, host=caller.host, takes=takes, is_choosy=bool(project)
+            self.tickets,
+            caller.worker,
+            offer,
+            key,
+            host=caller.host,
+            slots=caller.slots,
+            version=caller.version,
+            takes=takes,
+            is_choosy=bool(project),
         )
         claimer = Claimer(request, woken, self._turns, Deadline(leases.PATIENCE_S))
         return Asking(self, caller, request, claimer)
@@ -214,12 +228,15 @@ class Attempt:
         """Whether some task needs what this one leaves."""
         return any(self.name in other.needs for other in self.plan.tasks)
 
+    def variables(self) -> dict[str, str]:
+        """What DistCI itself tells the task's script."""
+        commit = attempts.commit(self.inputs)
+        return attempts.variables(self.plan, self.task, self.ticket, commit, self._gateway.build_url)
+
     def environment(self) -> dict[str, str]:
         """The variables that the task's script sees, besides secrets and those of the machine."""
-        commit = attempts.commit(self.inputs)
-        own = attempts.variables(self.plan, self.task, self.ticket, commit, self._gateway.build_url)
         # Workers on the same machine that have supervisors for their scripts sweep up what has none.
-        return dict(self.task.environment) | own | {"DISTCI_GATEWAY": "true"}
+        return dict(self.task.environment) | self.variables() | {"DISTCI_GATEWAY": "true"}
 
     def prelude(self) -> str:
         """What a shell in the workspace does before the script: its variables, its directory."""
@@ -239,12 +256,17 @@ class Attempt:
             script = f"#!{INTERPRETER}\n{script}"
         return script.encode(errors="surrogateescape")
 
+    @property
+    def is_called_off(self) -> bool:
+        """Whether the build was cancelled, and the task is none of those that see to that."""
+        return self.live.is_cancelled and not self.task.on_cancel
+
     def keep(self) -> Verdict | None:
         """Let the lease begin anew, and learn how the work shall end now; None: it shall go on.
 
         Work that shall end is renewed no more: who does not heed it loses the claim when the lease is over.
         """
-        if self.live.is_cancelled and not self.task.on_cancel:
+        if self.is_called_off:
             return Verdict.CANCELLED
         timeout_s = self.task.timeout_s
         if timeout_s and self._standing.age_s(self._gateway.tickets) >= timeout_s:
@@ -282,9 +304,35 @@ class Attempt:
         """Take in a file that the attempt publishes when it completes. May be repeated."""
         return self._artifacts.put(self.build, self.name, self.token, name, stream)
 
-    def find_artifact(self, name: str) -> Source:
-        """A file that another task of the build has published; NoSuchArtifact when none has."""
-        return self._gateway.published.find(self.build, name)
+    def pin(self, name: str, value: str | None) -> str | None:
+        """What the whole build goes by for ``name``: ``value`` if nobody has found any before. May be repeated."""
+        if value is None:
+            return self._lifecycle.pinned(self.live, name)
+        return self._lifecycle.pin(self.live, name, lambda: value)
+
+    def source(self, project: str) -> BuildId:
+        """The build that the task's ``job`` and ``build`` mean. Forbidden when that job is outside of the project (of none where that is empty)."""
+        self._check_job(str(self.task.arguments.get("job", "")), project)
+        return attempts.source(self._gateway.builds, self.plan, self.task)
+
+    def artifacts(self, build: BuildId, project: str) -> Sequence[Artifact]:
+        """What this build has published so far, or one of the job that the task names. Forbidden for any other, and for one outside of the project."""
+        return self._gateway.published.list(self._checked(build, project))
+
+    def find_artifact(self, name: str, build: BuildId, project: str) -> Source:
+        """One such file; NoSuchArtifact when there is none."""
+        return self._gateway.published.find(self._checked(build, project), name)
+
+    def _checked(self, build: BuildId, project: str) -> BuildId:
+        if build != self.build:
+            if build.job != self.task.arguments.get("job"):
+                raise Forbidden(f"task {self.name} does not name {build.job} as the job that it has files of")
+            self._check_job(build.job, project)
+        return build
+
+    def _check_job(self, job: str, project: str) -> None:
+        if job and not is_within(job, project):
+            raise Forbidden(f"the token of this worker is for {project} alone, not for files of {job}")
 
     def workspace(self) -> Snapshot:
         """What the tasks that this one needs have left. Invalid when two of them changed a path differently."""
@@ -301,8 +349,7 @@ class Attempt:
 
     def settle(self, outcome: Outcome) -> None:
         """Put the outcome on record and move the build on."""
-        is_called_off = self.live.is_cancelled and not self.task.on_cancel
-        if outcome.verdict is Verdict.CANCELLED and not is_called_off:
+        if outcome.verdict is Verdict.CANCELLED and not self.is_called_off:
             raise IllegalTransition(f"nobody has cancelled {self.build}; a claim is given back by DELETE")
         record = {
             "worker": self._standing.running.worker,
@@ -325,7 +372,11 @@ class Attempt:
 def is_of(ticket: Ticket, project: str) -> bool:
     """Whether a ticket is of a job of that project, or of one within it."""
     try:
-        job = build_of(ticket).job
+        return is_within(build_of(ticket).job, project)
     except Invalid:
         return False
+
+
+def is_within(job: str, project: str) -> bool:
+    """Whether a job is in a project, or in one within it; in the empty one all are."""
     return not project or job == project or job.startswith(f"{project}/")

@@ -775,18 +775,20 @@ class Lifecycle:
 
     def pin(self, live: LiveBuild, name: str, find: Callable[[], str]) -> str:
         """What the whole build goes by for ``name``: as the first who asked found it, or the build that this one runs again."""
-        for build in (live.build, live.trigger.retry_of):
-            try:
-                if build is not None:
-                    found = self.store.get(keys.pin(build, name)).decode()
-                    break
-            except NoSuchObject:
-                continue
-        else:
-            found = find()
+        found = self.pinned(live, name) or find()
         if self.store.put_if_absent(keys.pin(live.build, name), found.encode()):
             return found
         return self.store.get(keys.pin(live.build, name)).decode()
+
+    def pinned(self, live: LiveBuild, name: str) -> str | None:
+        """The same, if anybody has found it."""
+        for build in (live.build, live.trigger.retry_of):
+            try:
+                if build is not None:
+                    return self.store.get(keys.pin(build, name)).decode()
+            except NoSuchObject:
+                continue
+        return None
 
     def _patience(self) -> outcomes.Deadline:
         return outcomes.Deadline(self._patience_s)

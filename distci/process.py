@@ -1,7 +1,6 @@
 """A worker process: the kinds that it serves, each with slots of its own, from its start until it has been drained.
 
-Kinds are found by the entry-point group ``distci.workers``. Whichever process serves ``control`` also sweeps, and brings back what
-a tree that was lost had.
+Kinds are found by the entry-point group ``distci.workers``. Whom they work for is said by :mod:`distci.employers`.
 """
 
 from __future__ import annotations
@@ -11,27 +10,21 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
-from distci.coordination.port import SessionState
-from distci.errors import AlreadyExists, Invalid, Unavailable, WrongFormat
+from distci.employers.port import Chore, Employer, Member
+from distci.errors import AlreadyExists, DistCIError, Invalid, Unavailable
 from distci.isolation.port import Isolation
-from distci.lifecycle import CONTROL_KIND, Lifecycle
-from distci.protocol.claims import Claim
-from distci.protocol.members import Member, workers
-from distci.protocol.outcomes import persist
 from distci.protocol.records import Offer
-from distci.protocol.sweeps import LOOK_S, SWEEP_S, Sweeper
-from distci.rebuild import Rebuild
 from distci.secrets import Masker
-from distci.store.port import Store
 from distci.work import Site, Tasks, serve, tidy_up
 
 GROUP = "distci.workers"
@@ -40,6 +33,8 @@ LABEL = re.compile(r"(?=.{1,128}\Z)[^\s=,~]+(=[^\s,~]*)?")
 """What tasks can ask for, as the schema of jobs has it."""
 BEAT_S = 1.0
 """How often a process notes that it is well."""
+CHORE_PAUSE_S = 1.0
+"""How long a chore that came to nothing is left, and how long one is waited for in the end."""
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +55,7 @@ class WorkerProcess:
 
     def __init__(
         self,
-        lifecycle: Lifecycle,
-        store: Store,
+        employer: Employer[Any],
         isolation: Isolation,
         scratch: Path,
         posts: Sequence[Post],
@@ -71,12 +65,11 @@ class WorkerProcess:
         labels: Sequence[str] = (),
         only: Sequence[str] = (),
         secrets: Mapping[str, str] | None = None,
-        build_url: str = "",
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
 
         Raises Invalid for a name that no worker can have, a label that no task can ask for, a secret that cannot be masked,
-        and a kind that is not installed.
+        and a kind that is not installed, or that the employer has no work for.
         """
         if name and not NAME.fullmatch(name):
             raise Invalid(
@@ -91,25 +84,28 @@ class WorkerProcess:
             except Invalid as error:
                 raise Invalid(f"secret {secret!r}: {error}") from None
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
-        self._lifecycle = lifecycle
+        for kind, worker in self._kinds.items():
+            if hasattr(worker, "serve") and not employer.has_tree:
+                raise Invalid(
+                    f"{kind} works on the back ends themselves, not through a front end; serve it where these are named"
+                )
+        self._employer = employer
         self._isolation = isolation
-        self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{lifecycle.tickets.new_nonce()[:8]}"
+        self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{uuid.uuid4().hex[:8]}"
         self._scratch = Scratch(scratch, self._name)
-        self._site = Site(lifecycle, store, isolation, self._scratch.folder, search_path, secrets or {}, build_url)
+        self._site = Site(isolation, self._scratch.folder, search_path, secrets or {})
         self._members = [
-            Member(
-                lifecycle.tickets,
-                Offer(tuple(post.kinds), tuple(labels), tuple(only)),
-                self._name_of(post, posts),
-                post.slots,
-                version("distci"),
+            employer.member(
+                Offer(tuple(post.kinds), tuple(labels), tuple(only)), self._name_of(post, posts), post.slots
             )
             for post in posts
         ]
         self._servers = [Thread(target=self._serve, args=(member,), name=member.name) for member in self._members]
         self._closing = Event()
-        self._sweeper = Thread(target=self._sweep, name="sweeper", daemon=True)
-        self._rebuilder = Thread(target=self._rebuild, name="rebuilder", daemon=True)
+        self._chores = {
+            chore: Thread(target=self._repeat, args=(chore,), name=chore.name, daemon=True)
+            for chore in employer.chores(self._members)
+        }
         self._pulse = Thread(target=self._beat, name="pulse", daemon=True)
 
     @property
@@ -127,9 +123,8 @@ class WorkerProcess:
         for server in self._servers:
             server.start()
         self._pulse.start()
-        if CONTROL_KIND in self._kinds:
-            self._sweeper.start()
-            self._rebuilder.start()
+        for thread in self._chores.values():
+            thread.start()
 
     def drain(self) -> None:
         """Claim nothing more. From any thread or signal handler."""
@@ -142,8 +137,8 @@ class WorkerProcess:
         return all(member.is_draining for member in self._members)
 
     @property
-    def refused(self) -> WrongFormat | None:
-        """Why its workers drained themselves: they do not speak the format of the tree (any more)."""
+    def refused(self) -> DistCIError | None:
+        """Why its workers drained themselves: they do not speak the format of the tree (any more), or a front end refuses them."""
         return next((member.refused for member in self._members if member.refused), None)
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -157,12 +152,12 @@ class WorkerProcess:
         self.drain()
         self.wait()
         self._closing.set()
-        for thread in (self._sweeper, self._pulse):
+        if self._pulse.is_alive():
+            self._pulse.join()
+        for chore, thread in self._chores.items():
             if thread.is_alive():
-                thread.join()
-        if self._rebuilder.is_alive():
-            # With the store away it may take very long, and it may be broken off at any point.
-            self._rebuilder.join(SWEEP_S)
+                # With the store away it may take very long.
+                thread.join(CHORE_PAUSE_S if chore.may_be_left else None)
         for member in self._members:
             member.leave()
         self._scratch.close()
@@ -182,58 +177,38 @@ class WorkerProcess:
             return self._name
         return f"{self._name}-{'+'.join(post.kinds)}"
 
-    def _serve(self, member: Member) -> None:
+    def _serve(self, member: Member[Any]) -> None:
         servers = {kind: self._server_of(self._kinds[kind]) for kind in member.offer.kinds}
         serve(member, lambda claim: servers[claim.ticket.kind](claim))
 
     def _server_of(self, kind: type[Any]) -> Any:
         worker = kind()
         if hasattr(worker, "serve"):
-            return lambda claim: persist(lambda: self._step(worker, claim), claim.lost)
-        return Tasks(worker, self._site).serve
-
-    def _step(self, worker: Any, claim: Claim) -> Claim | None:
-        """A step of control. It may be repeated, so it waits for a store or a tree that is away."""
-        claim.renew()
-        follow: Claim | None = worker.serve(claim, self._lifecycle)
-        return follow
+            return lambda claim: self._employer.serve_ticket(worker, claim)
+        return Tasks(worker, self._site, self._employer).serve
 
     def _beat(self) -> None:
-        session = self._lifecycle.tickets.tree.coordination.session
         while not self._closing.wait(BEAT_S):
-            if session.state is SessionState.CONNECTED:
+            if self._employer.is_connected:
                 # Where it cannot be noted any more, nobody should believe that all is well.
                 with suppress(OSError):
                     self._scratch.beat()
 
-    def _sweep(self) -> None:
-        name = next(member.name for member in self._members if CONTROL_KIND in member.offer.kinds)
-        tickets = self._lifecycle.tickets
-
-        def candidates() -> Sequence[str]:
-            return [view.name for view in workers(tickets) if CONTROL_KIND in view.offer.kinds]
-
-        self._repeat(Sweeper(tickets, name, candidates).look, "sweep", LOOK_S)
-
-    def _rebuild(self) -> None:
-        """What the tree has is swept meanwhile, however long the store takes to say what it lacks."""
-        self._repeat(Rebuild(self._lifecycle).once, "rebuild", SWEEP_S)
-
-    def _repeat(self, step: Callable[[], object], what: str, pause_s: float) -> None:
-        wait_s, is_away = pause_s, False
+    def _repeat(self, chore: Chore) -> None:
+        wait_s, is_away = chore.pause_s, False
         while not self._closing.wait(wait_s):
-            wait_s = pause_s
+            wait_s = chore.pause_s
             try:
-                step()
+                chore.step()
                 is_away = False
             except Unavailable as error:
                 if not is_away:
-                    log.info("cannot %s yet: %s", what, error)
+                    log.info("cannot %s yet: %s", chore.name, error)
                 is_away = True
             except Exception:
                 # One node that cannot be swept must not keep all others from it.
-                log.exception("a %s came to nothing", what)
-                wait_s = SWEEP_S
+                log.exception("a %s came to nothing", chore.name)
+                wait_s = CHORE_PAUSE_S
 
 
 class Scratch:

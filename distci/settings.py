@@ -146,7 +146,8 @@ class Settings:
     actor: str = ""
     """Who is asking, for the record."""
     url: str = ""
-    """The front end to work through, instead of on the back ends: ``https://host``, or ``http://`` on this machine; empty: none."""
+    """The front end to work through, instead of on the back ends: ``https://host``, or ``http://`` on this machine; empty: none.
+    Several, with spaces between: where one is away, the next is asked."""
     token: str = field(default="", repr=False)
     """What says there who we are."""
     token_file: str = ""
@@ -213,12 +214,14 @@ class Settings:
         return address(self.coordination or f"sqlite://{quote(str(self.data_folder / 'coordination.sqlite'))}")
 
     @property
-    def url_host(self) -> str:
-        """The machine that ``url`` is of; empty where it is no URL."""
-        try:
-            return urlsplit(self.url).hostname or ""
-        except ValueError:
-            return ""
+    def urls(self) -> Sequence[str]:
+        """Each of ``url``."""
+        return self.url.split()
+
+    @property
+    def url_hosts(self) -> Sequence[str]:
+        """The machines that these are of."""
+        return [_host(url) for url in self.urls]
 
     @property
     def store_address(self) -> Address:
@@ -262,13 +265,15 @@ class Settings:
     def _remote_problems(self) -> list[str]:
         """Never with a URL, which may have a password in it, nor with a token."""
         found = []
-        if self.url and not WEB_URL.fullmatch(self.url):
+        plain = [host for url, host in zip(self.urls, self.url_hosts, strict=True) if url.startswith("http:")]
+        exposed = [host for host in plain if self.allow_http != YES and not is_loopback(host)]
+        if self.url and not (self.urls and all(map(WEB_URL.fullmatch, self.urls))):
             found.append(
                 f"{self.origin('url')}: must be a URL that begins with https://, or on this machine with http://, without user, password, ? and #"
             )
-        elif self.url.startswith("http:") and self.allow_http != YES and not is_loopback(self.url_host):
+        elif exposed:
             found.append(
-                f"{self.origin('url')}: by http:// everybody between here and {self.url_host} can read the token and change what is sent; "
+                f"{self.origin('url')}: by http:// everybody between here and {exposed[0]} can read the token and change what is sent; "
                 f"write https://, or say allow_http = {YES} ({PREFIX}ALLOW_HTTP) where that does not matter"
             )
         if self.allow_http not in (YES, NO):
@@ -382,6 +387,14 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _host(url: str) -> str:
+    """The machine that a URL is of; empty where it is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _defaults(environment: Mapping[str, str]) -> dict[str, str]:

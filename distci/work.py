@@ -18,30 +18,22 @@ from math import inf
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from distci import attempts, tracing
-from distci.artifacts import Artifacts, Publication
-from distci.attempts import Input
-from distci.builds import Builds
+from distci import tracing
+from distci.artifacts import Publication
 from distci.console import LogWriter
-from distci.errors import ClaimLost, Damaged, Invalid, InvalidDocument, Missing, NoSuchObject, Unavailable
+from distci.employers.port import Assignment, Employer, Held, Member
+from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
 from distci.isolation.port import Cause, Command, Ended, Isolation
-from distci.lifecycle import Lifecycle, LiveBuild, build_of
-from distci.model import BuildId, Outcome, Plan, Task, Verdict
+from distci.lifecycle import Lifecycle
+from distci.model import BuildId, Outcome, Task, Verdict
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
-from distci.protocol.members import Member
-from distci.protocol.paths import build as build_path
-from distci.published import Published
 from distci.receivers.port import Call
 from distci.repositories import address as repository_address
 from distci.safepath import directory_beneath, remove
 from distci.secrets import Masker
-from distci.store import keys
-from distci.store.attended import AttendedStore
-from distci.store.port import Store
-from distci.workspaces import Restored, Workspaces
 
 __all__ = [
     "Call",
@@ -59,6 +51,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Held)
 
 LOST_POLL_S = 0.5
 """How soon running work learns, at the latest, that its claim is lost."""
@@ -71,9 +64,6 @@ MACHINE_FAULTS = (OSError, MemoryError, RuntimeError, Unavailable)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """What the machine says whose disk is full, or whose user may have no more of it."""
-
-NO_ROOM_PAUSE_S = 60.0
-"""How long a task waits that no worker has had room for."""
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +94,6 @@ class TicketWorker(Protocol):
 class Site:
     """What a worker process works with: the same for all its kinds and tasks."""
 
-    lifecycle: Lifecycle
-    store: Store
     isolation: Isolation
     scratch: Path
     """A directory of this process alone; each attempt gets one below it, gone afterwards."""
@@ -113,8 +101,6 @@ class Site:
     """``PATH`` of scripts."""
     secrets: Mapping[str, str]
     """Values of the secrets that tasks may name."""
-    url: str = ""
-    """Where people find a build, for :func:`distci.settings.page`; empty when there is no such place."""
 
 
 class Halted(Exception):
@@ -128,30 +114,23 @@ class Halted(Exception):
 class TaskContext:
     """What a worker may do for one attempt at one task. One thread uses it at a time."""
 
-    def __init__(self, site: Site, claim: Claim, live: LiveBuild, plan: Plan, task: Task, directory: Path) -> None:
-        self.build: BuildId = live.build
-        self.plan = plan
-        self.task = task
-        self.token = claim.token
+    def __init__(self, site: Site, assignment: Assignment[Any], directory: Path) -> None:
+        self.build: BuildId = assignment.build
+        self.plan = assignment.plan
+        self.task = assignment.task
+        self.token = assignment.token
         self.stop = Event()
         """Set when the work shall end now; :attr:`stopped_by` says why."""
         self.stopped_by: Verdict | None = None
         self._site = site
-        self._claim = claim
-        self._live = live
+        self._assignment = assignment
         self._directory = directory
-        self._deadline = monotonic() + task.timeout_s if task.timeout_s else None
-        self._hidden = [site.secrets[name] for name in _named_secrets(task) if name in site.secrets]
+        self._deadline = monotonic() + self.task.timeout_s if self.task.timeout_s else None
+        self._hidden = [site.secrets[name] for name in _named_secrets(self.task) if name in site.secrets]
         self._masker = Masker(self._hidden)
-        self._step_s = claim.ticket.limit_s / 2
-        self._silent_until = monotonic() + self._step_s
-        self._store = AttendedStore(site.store, self.checkpoint)
-        self._log = LogWriter(
-            site.store, lambda offset: keys.log_chunk(live.build, task.name, claim.token, offset), spool=directory
-        )
-        self._workspaces = Workspaces(site.store, self.checkpoint)
-        self._restored: Restored | None = None
-        self._published: Publication | None = None
+        self._silent_until = monotonic() + assignment.silence_s
+        self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
+        self._is_restored = False
 
     # For workers
 
@@ -167,13 +146,9 @@ class TaskContext:
     def root(self) -> Path:
         """The workspace, as the task's needs left it."""
         path = self._directory / "workspace"
-        if self._restored is None:
-            saved = attempts.workspaces(self._inputs())
-            try:
-                self._restored = self.patiently(lambda: self._workspaces.restore(saved, path))
-            except NoSuchObject as error:
-                # Whoever saved it said so after it was there: this is no fault of the task.
-                raise Damaged(f"a workspace that {self.task.name} needs is gone: {error}") from error
+        if not self._is_restored:
+            self.patiently(lambda: self._assignment.restore(path, self.checkpoint))
+            self._is_restored = True
         return path
 
     def inside(self, relative: str) -> Path:
@@ -258,41 +233,34 @@ class TaskContext:
         return {"PATH": self._site.search_path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb"}
 
     def _own_variables(self) -> dict[str, str]:
-        own = attempts.variables(self.plan, self.task, self._claim.ticket, self.commit, self._site.url)
+        own = self.patiently(self._assignment.variables)
         return own | {"DISTCI_WORKSPACE": str(self._directory / "workspace")}
-
-    @property
-    def commit(self) -> str:
-        """The commit that this task works on: what the first of its needs that knows one had checked out; empty when none does."""
-        return attempts.commit(self._inputs())
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         """What the first task of this build that asked found under ``name``; found now if none has yet.
 
         A build that runs another one again takes what that one had found.
         """
-        return self.patiently(lambda: self._site.lifecycle.pin(self._live, name, find))
+        return self.patiently(lambda: self._assignment.pin(name, find))
 
     def publish(self, patterns: Sequence[str]) -> Publication:
         """Keep the files of the workspace that match any of the patterns, as artifacts of this build.
 
         Only once in an attempt. Raises Invalid as :meth:`~distci.artifacts.Artifacts.publish` does.
         """
-        artifacts, root = Artifacts(self._store), self.root
-        self._published = self.patiently(
-            lambda: artifacts.publish(self.build, self.task.name, self.token, root, patterns)
-        )
-        return self._published
+        root = self.root
+        return self.patiently(lambda: self._assignment.publish(root, patterns, self.checkpoint))
 
-    @property
-    def builds(self) -> Builds:
-        """This and all other builds."""
-        return Builds(self._site.lifecycle, self._site.lifecycle.jobs)
+    def source(self) -> BuildId:
+        """The build that the task's ``job`` and ``build`` mean: its number, ``last-passed`` or ``upstream``. Missing when there is none."""
+        return self.patiently(self._assignment.source)
 
-    @property
-    def artifacts(self) -> Published:
-        """The files that builds have published."""
-        return Published(self.builds, self._store)
+    def download(self, build: BuildId, directory: Path, names: Sequence[str] = ()) -> Sequence[Path]:
+        """Write artifacts of the build that is :meth:`source` below a directory, and give back where they are: all, or those that ``names`` ask for.
+
+        Raises as :meth:`~distci.published.Published.download` does.
+        """
+        return self.patiently(lambda: self._assignment.download(build, directory, names, self.checkpoint))
 
     def patiently(self, call: Callable[[], T]) -> T:
         """What a call that may be repeated returns. While store or tree are away it waits, until the work shall end.
@@ -314,32 +282,24 @@ class TaskContext:
 
     # For the loop
 
-    def save(self) -> bool:
-        """Keep the workspace for the tasks that need this one; False when none does, or there was none to keep."""
+    def save(self) -> None:
+        """Keep the workspace for the tasks that need this one, if any does."""
         is_needed = any(self.task.name in other.needs for other in self.plan.tasks)
         if not is_needed:
-            return False
-        # What a task left is kept also when its time is up.
+            return
+        # What a task left is kept also when its time is up, whoever has said so.
         self._deadline = None
-        root, restored = self.root, self._restored
-        if restored is None:
-            return False
-        key = keys.workspace(self.build, self.task.name, self.token)
-        saved = self.patiently(lambda: self._workspaces.save(root, restored, self.task.name, key))
-        for path in saved.left_out:
+        if self.stopped_by is Verdict.TIMED_OUT:
+            self.stop.clear()
+        root = self.root
+        for path in self.patiently(lambda: self._assignment.save(root, self.checkpoint)):
             self.say(f"distci: {path} is neither file, directory nor link, and is not carried on")
-        return True
 
     def masked(self, outcome: Outcome) -> Outcome:
         """The outcome, without the secrets that its reason may repeat."""
         masker = Masker(self._hidden)
         reason = masker.feed(outcome.reason.encode(errors="surrogateescape")) + masker.flush()
         return replace(outcome, reason=reason.decode(errors="surrogateescape"))
-
-    @property
-    def artifact_count(self) -> int:
-        """How many files this attempt has published."""
-        return len(self._published.artifacts) if self._published else 0
 
     def close_log(self) -> int:
         """Flush the log; its size in bytes."""
@@ -348,7 +308,7 @@ class TaskContext:
 
     def insistently(self, call: Callable[[], T]) -> T:
         """Like :meth:`patiently`, but until the claim is lost: for what ends an attempt, be it a stopped one."""
-        return self._persist(call, self._claim.lost)
+        return self._persist(call, self._assignment.lost)
 
     def abandon(self) -> None:
         """Stop what still works for this attempt: it has ended, one way or another."""
@@ -359,33 +319,22 @@ class TaskContext:
 
         With the claim, the log is given up too: else whoever writes to it would wait for a store that is away.
         """
-        changed = Event()
-        changed.set()
+        assignment = self._assignment
         while not done.is_set():
-            if self._claim.lost.is_set():
+            if assignment.lost.is_set():
                 self._end_by(Verdict.CANCELLED)
                 self._log.abandon()
                 return
             try:
-                if changed.is_set():
-                    changed.clear()
-                    self._look(changed)
-                if monotonic() < self._silent_until:
-                    self._claim.renew()
+                stop = assignment.attend(monotonic() < self._silent_until)
             except (Unavailable, InvalidDocument):
-                changed.set()
                 done.wait(LOST_POLL_S)
-            else:
-                changed.wait(LOST_POLL_S)
-
-    def _look(self, changed: Event) -> None:
-        self._claim.watch(changed)
-        self._site.lifecycle.tickets.tree.coordination.watch(build_path(self.build), changed)
-        live = self._site.lifecycle.read(self.build)
-        if live is None or (live.is_restored and not self._claim.is_ours()):
-            self._claim.lost.set()  # with the tree that knew of it
-        elif live.is_cancelled and not self.task.on_cancel:
-            self._end_by(Verdict.CANCELLED)
+                continue
+            except ClaimLost:
+                continue
+            if stop is not None and self.stopped_by is None:
+                self._end_by(stop)
+            assignment.changed.wait(LOST_POLL_S)
 
     def _end_by(self, verdict: Verdict) -> None:
         self.stopped_by = verdict
@@ -393,7 +342,7 @@ class TaskContext:
 
     def _get_on(self, silence_s: float = 0.0) -> None:
         """The work gets on. After so many seconds, and then some, without another word it no longer does."""
-        self._silent_until = monotonic() + silence_s + self._step_s
+        self._silent_until = monotonic() + silence_s + self._assignment.silence_s
 
     def _persist(self, call: Callable[[], T], give_up: Event) -> T:
         began = monotonic()
@@ -413,6 +362,8 @@ class TaskContext:
         return outcomes.persist(attempt, give_up)
 
     def _stopped(self) -> Outcome:
+        if self.stopped_by is Verdict.TIMED_OUT:
+            return self._timed_out()
         return Outcome(self.stopped_by or Verdict.CANCELLED, "stopped")
 
     def _timed_out(self) -> Outcome:
@@ -420,9 +371,6 @@ class TaskContext:
 
     def _secrets(self) -> dict[str, str]:
         return {name: self.secret(name) for name in self.task.secrets}
-
-    def _inputs(self) -> Iterator[Input]:
-        return attempts.inputs(self._site.lifecycle, self._live, self.task, self.patiently)
 
 
 def _bytes(what: str, text: str) -> bytes:
@@ -442,84 +390,62 @@ def _named_secrets(task: Task) -> Sequence[str]:
 class Tasks:
     """Serves the tickets of one kind of task: everything around :meth:`Worker.perform`."""
 
-    def __init__(self, worker: Worker, site: Site) -> None:
+    def __init__(self, worker: Worker, site: Site, employer: Employer[Any]) -> None:
         self._worker = worker
         self._site = site
-        self._lifecycle = site.lifecycle
+        self._employer = employer
 
-    def serve(self, claim: Claim) -> Claim | None:
-        """Perform a task and settle it; a claim of the next task when this worker goes on with that one."""
-        build, name = build_of(claim.ticket), str(claim.ticket.body["task"])
-        live, plan = outcomes.persist(lambda: self._read(claim, build), claim.lost)
-        task = plan.task(name)
+    def serve(self, claim: Held) -> Any:
+        """Make an attempt and have it settled; a claim of the next task when this worker goes on with that one."""
+        assignment = self._employer.take(claim)
         directory = self._site.scratch / claim.token
         try:
             directory.mkdir(parents=True)
-            return self._attempt(claim, live, task, TaskContext(self._site, claim, live, plan, task, directory))
+            return self._attempt(assignment, TaskContext(self._site, assignment, directory))
         except OSError as error:
-            if error.errno in NO_ROOM and claim.ticket.is_exhausted:
-                # Nobody who tried has had room, which is no fault of the task: it waits until somebody has.
-                log.warning("there is no room for %s, task %s: %s", build, name, error)
-                now_ms = outcomes.persist(self._lifecycle.tickets.tree.now_ms, claim.lost)
-                claim.park_until(now_ms + int(NO_ROOM_PAUSE_S * 1000), uses_attempt=False)
+            if error.errno in NO_ROOM:
+                log.warning("there is no room for %s, task %s: %s", assignment.build, assignment.task.name, error)
+                assignment.wait_for_room()
             raise
         finally:
             tidy_up(directory)
 
-    def _read(self, claim: Claim, build: BuildId) -> tuple[LiveBuild, Plan]:
-        """A build that runs, and its plan. To be repeated while store or tree are away: that costs no attempt."""
-        claim.renew()
-        live = self._lifecycle.read(build)
-        if live is None or live.state is None:
-            raise ClaimLost(f"{build} is not running")
-        return live, self._lifecycle.plan_of(live)
-
-    def _attempt(self, claim: Claim, live: LiveBuild, task: Task, context: TaskContext) -> Claim | None:
-        started_ms = self._lifecycle.now_ms()
+    def _attempt(self, assignment: Assignment[Any], context: TaskContext) -> Any:
         done = Event()
-        watcher = Thread(target=context.watch, args=(done,), name=f"watch {claim.token}", daemon=True)
+        watcher = Thread(target=context.watch, args=(done,), name=f"watch {assignment.token}", daemon=True)
         try:
             watcher.start()
-            outcome = self._perform(task, context, live)
-            if context.stopped_by is not None and claim.lost.is_set():
-                raise ClaimLost(f"claim {claim.token} was lost while its task ran")
-            outcome, has_workspace = self._save(outcome, context)
-            outcome = context.masked(outcome)
-            record = {
-                "worker": claim.running.worker,
-                "attempt": claim.ticket.attempt,
-                "started_ms": started_ms,
-                "ended_ms": self._lifecycle.now_ms(),
-                "log_bytes": context.close_log(),
-                "workspace": has_workspace,
-                "commit": context.commit,
-                "artifacts": context.artifact_count,
-                "after": claim.ticket.body.get("after", ""),
-            }
-            return context.insistently(lambda: self._lifecycle.settle(claim, task.name, outcome, record))
+            outcome = self._perform(assignment, context)
+            if context.stopped_by is not None and assignment.lost.is_set():
+                raise ClaimLost(f"claim {assignment.token} was lost while its task ran")
+            outcome = context.masked(self._save(outcome, context))
+            log_bytes = context.close_log()
+            return context.insistently(lambda: assignment.settle(outcome, log_bytes))
         finally:
             done.set()
+            assignment.close()
             context.abandon()
             if watcher.is_alive():
                 watcher.join()
 
-    def _save(self, outcome: Outcome, context: TaskContext) -> tuple[Outcome, bool]:
+    def _save(self, outcome: Outcome, context: TaskContext) -> Outcome:
         """Keep the workspace, unless nobody can want it; one that cannot be kept is the task's failure."""
         if outcome.verdict is Verdict.CANCELLED:
-            return outcome, False
+            return outcome
         try:
-            return outcome, context.save()
+            context.save()
         except Halted as halted:
-            return halted.outcome, False
+            return halted.outcome
         except Invalid as error:
             context.say(f"distci: the workspace cannot be kept: {error}")
-            return Outcome.failed(f"the workspace cannot be kept: {error}"), False
+            return Outcome.failed(f"the workspace cannot be kept: {error}")
+        return outcome
 
-    def _perform(self, task: Task, context: TaskContext, live: LiveBuild) -> Outcome:
-        if live.is_cancelled and not task.on_cancel:
+    def _perform(self, assignment: Assignment[Any], context: TaskContext) -> Outcome:
+        if assignment.is_called_off:
             return Outcome(Verdict.CANCELLED, "cancelled before it began")
         try:
-            return self._worker.perform(task, context)
+            return self._worker.perform(assignment.task, context)
         except Halted as halted:
             return halted.outcome
         except (Invalid, Missing) as error:
@@ -540,14 +466,14 @@ def tidy_up(directory: Path) -> bool:
     return True
 
 
-def serve(member: Member, serve_claim: Callable[[Claim], Claim | None]) -> None:
+def serve(member: Member[C], serve_claim: Callable[[C], C | None]) -> None:
     """Serve a member's claims, each in a thread of its own, until it is drained; then wait for what is still held."""
     with ThreadPoolExecutor(member.slots, thread_name_prefix=f"slot of {member.name}") as slots:
         for claim in member.claims():
             slots.submit(_serve_one, member, claim, serve_claim)
 
 
-def _serve_one(member: Member, claim: Claim | None, serve_claim: Callable[[Claim], Claim | None]) -> None:
+def _serve_one(member: Member[C], claim: C | None, serve_claim: Callable[[C], C | None]) -> None:
     while claim is not None:
         ticket = claim.ticket
         of_build = {name: str(ticket.body[name]) for name in ("build", "task") if name in ticket.body}
@@ -567,7 +493,7 @@ def _serve_one(member: Member, claim: Claim | None, serve_claim: Callable[[Claim
 
 
 @contextmanager
-def _resting_after_failure(member: Member) -> Iterator[None]:
+def _resting_after_failure(member: Member[Any]) -> Iterator[None]:
     try:
         yield
     except MACHINE_FAULTS:

@@ -19,6 +19,7 @@ from program import Home, Process
 from distci.access import Action
 from distci.app import DistCI, connect
 from distci.builds import BuildView
+from distci.employers.direct import Direct
 from distci.errors import IllegalTransition
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId
@@ -167,8 +168,7 @@ class Stage:
     def workers(self, name: str = "worker") -> WorkerProcess:
         """Workers of this process; a context manager."""
         return WorkerProcess(
-            self.ci.lifecycle,
-            self.ci.store,
+            Direct(self.ci.lifecycle, self.ci.store),
             HostIsolation(),
             self.folder / "scratch",
             [Post(KINDS, slots=4)],

@@ -14,6 +14,7 @@ from typing import Any
 import requests
 from frontends import Api, Stage
 
+from distci.employers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.isolation.port import Command
 from distci.model import BuildId
@@ -28,7 +29,7 @@ class Lab:
         self.token = self.new_token(project)
         self._fronts = [stage.front_end() for _ in range(fronts)]
         self.apis = [Api(api.url, self.token) for api, _ in self._fronts]
-        self.url = self.apis[0].url
+        self.url = self.apis[0].url if fronts else ""
         stage.enter(self.process("control"))
 
     def new_token(self, project: str = "") -> str:
@@ -39,7 +40,7 @@ class Lab:
         ci, folder = self.stage.ci, self.stage.folder / kinds[0]
         posts = [Post(kinds, slots=2)]
         return WorkerProcess(
-            ci.lifecycle, ci.store, HostIsolation(), folder, posts, search_path=os.defpath, name=kinds[0]
+            Direct(ci.lifecycle, ci.store), HostIsolation(), folder, posts, search_path=os.defpath, name=kinds[0]
         )
 
     def start(self, *tasks: dict[str, Any], job: str = "team/hello") -> BuildId:
@@ -129,6 +130,10 @@ class Hand:
             "leave": self.call("PUT", "/workspace", data=b""),
             "publish": self.call("PUT", "/artifacts/a.txt", data=b"late"),
             "fetch": self.call("GET", "/artifacts/a.txt"),
+            "list": self.call("GET", "/artifacts"),
+            "assignment": self.call("GET", "/assignment"),
+            "source": self.call("GET", "/source"),
+            "pin": self.call("POST", "/pins", json={"name": "main", "value": "late"}),
             "complete": self.complete(),
             "give back": self.call("DELETE"),
         }

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from distci.access import SYSTEM, Person, Role
 from distci.app import DistCI
+from distci.employers.direct import Direct
 from distci.frontend.serving import FrontEnd
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId
@@ -66,8 +67,7 @@ class Site:
         """A worker process that serves every kind."""
         post = Post(KINDS, slots=slots)
         process = WorkerProcess(
-            self.ci.lifecycle,
-            self.ci.store,
+            Direct(self.ci.lifecycle, self.ci.store),
             HostIsolation(),
             self._folder / "scratch",
             [post],

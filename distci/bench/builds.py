@@ -14,6 +14,7 @@ from threading import Thread
 
 from distci.app import DistCI, open_coordination, open_isolation
 from distci.bench.measuring import fresh, percentile, raw_pairs_per_s
+from distci.employers.direct import Direct
 from distci.errors import CoordinationUnavailable
 from distci.lifecycle import CONTROL_KIND
 from distci.model import Outcome, Result, Task
@@ -67,10 +68,10 @@ def builds(settings: Settings, builds: int = 50, tasks: int = 4, workers: int = 
     with ExitStack() as stack:
         system = stack.enter_context(DistCI(settings))
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="distci-bench-")))
-        site = Site(system.lifecycle, system.store, open_isolation(), scratch, settings.search_path, {})
+        site = Site(open_isolation(), scratch, settings.search_path, {})
         control = load_kind(CONTROL_KIND)()
         kinds: dict[str, Callable[[Claim], Claim | None]] = {
-            KIND: Tasks(_Nothing(), site).serve,
+            KIND: Tasks(_Nothing(), site, Direct(system.lifecycle, system.store)).serve,
             CONTROL_KIND: lambda claim: control.serve(claim, system.lifecycle),
         }
         for kind, perform in kinds.items():

@@ -60,7 +60,7 @@ class Invocation:
         """Settings of back ends; Invalid where a front end is named, InvalidSettings names all that is wrong with them."""
         from distci.errors import Invalid
 
-        loaded = self._load()
+        loaded = self.any_settings()
         if loaded.url:
             command = click.get_current_context().command_path
             raise Invalid(
@@ -68,6 +68,10 @@ class Invocation:
                 "--coordination, --store, --data"
             )
         return loaded
+
+    def any_settings(self) -> Settings:
+        """Settings of back ends, or of a front end where one is named."""
+        return self._load()
 
     def settings_without_system(self) -> Settings:
         """The same for what brings back ends of its own, and so needs neither them nor a front end."""

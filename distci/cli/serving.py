@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distci.errors import Invalid
+from distci.errors import Invalid, InvalidSettings
 
 if TYPE_CHECKING:
     from distci.app import DistCI
+    from distci.employers.port import Employer
     from distci.frontend.serving import FrontEnd
     from distci.process import Post, WorkerProcess
     from distci.settings import Settings
@@ -28,24 +29,33 @@ DRAINING = "taking nothing more, finishing what runs; once more to leave it"
 
 def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: Any) -> WorkerProcess:
     """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind."""
+    from distci.employers.direct import Direct
+
+    settings = system.settings
+    return process_for(Direct(system.lifecycle, system.store, settings.build_pages), settings, kinds, slots, **options)
+
+
+def process_for(
+    employer: Employer[Any], settings: Settings, kinds: Sequence[str], slots: int, **options: Any
+) -> WorkerProcess:
+    """The same for whoever gives the work."""
     from distci.app import open_isolation
     from distci.process import WorkerProcess
 
-    settings = system.settings
     return WorkerProcess(
-        system.lifecycle,
-        system.store,
+        employer,
         open_isolation(),
         scratch(settings),
         _posts(kinds, slots),
         search_path=settings.search_path,
-        build_url=settings.build_pages,
         **options,
     )
 
 
 def scratch(settings: Settings) -> Path:
-    """Where worker processes keep what they work with, each in a folder of its own."""
+    """Where worker processes keep what they work with, each in a folder of its own. InvalidSettings when nothing says where that may be."""
+    if not settings.data:
+        raise InvalidSettings("there is no scratch space:", ["data: no data folder; set DISTCI_DATA"])
     return settings.data_folder / "scratch"
 
 

@@ -33,6 +33,7 @@ def worker() -> None:
         "distci worker run control",
         "distci worker run shell git-checkout --slots 4 --label os=linux",
         "distci worker run shell --only gpu=a100",
+        "distci worker run shell --url https://ci.example.org",
     )
 )
 @click.argument("kinds", nargs=-1, required=True, metavar="KIND...")
@@ -53,15 +54,23 @@ def run(
 ) -> None:
     """Serve tickets of these kinds until drained, or until SIGTERM or Ctrl-C; what runs then is finished first.
 
-    A second signal ends the process at once; its tasks are taken over by others.
+    A second signal ends the process at once; its tasks are taken over by others. With a front end's URL, and a token that was made by
+    `distci token create --worker`, it needs neither tree nor store.
     """
+    from distci.app import open_front_end
     from distci.cli import logs
 
     logs.begin(invocation.verbosity, is_service=True)
     labels = tuple(dict.fromkeys((*labels, *only)))
     secrets = serving.read_secrets(secret_file)
+    options = {"name": name, "labels": labels, "only": only, "secrets": secrets}
+    settings = invocation.any_settings()
+    if settings.url:
+        process = serving.process_for(open_front_end(settings), settings, kinds, slots, **options)
+        serving.serve(process, _welcome(process.names))
+        return
     with invocation.connect_directly() as system:
-        process = serving.worker_process(system, kinds, slots, name=name, labels=labels, only=only, secrets=secrets)
+        process = serving.worker_process(system, kinds, slots, **options)
         serving.serve(process, _welcome(process.names))
 
 
@@ -102,18 +111,18 @@ def list_(invocation: Invocation) -> None:
     default=WELL_WITHIN_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long ago each process may have had its session for the last time.",
+    help="How long ago each process may have had its session for the last time, or an answer of a front end.",
 )
 @json_option
 @click.pass_obj
 def check(invocation: Invocation, within_s: float) -> None:
     """See whether the worker processes of this data folder are well; for health checks, which ask often.
 
-    It asks neither tree nor store. Exits with 0 when all are well, 4 when one has had no session for too long, 5 when there is none.
+    It asks neither tree nor store nor front end. Exits with 0 when all are well, 4 when one has had none for too long, 5 when there is none.
     """
     from distci.process import beats
 
-    scratch = serving.scratch(invocation.settings())
+    scratch = serving.scratch(invocation.any_settings())
     now_s = time.time()
     ages_s = {name: max(0.0, now_s - beat_s) for name, beat_s in beats(scratch).items()}
     if not ages_s:

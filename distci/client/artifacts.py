@@ -10,7 +10,7 @@ from typing import BinaryIO
 from distci.artifacts import Artifact, measured, save
 from distci.client.address import build_of, of_artifact, of_build
 from distci.client.download import Download
-from distci.client.link import Link
+from distci.client.link import UPLOADED_S, Link
 from distci.model import BuildId
 from distci.published import chosen
 from distci.views import from_json
@@ -34,9 +34,14 @@ class RemoteArtifacts:
     def put(self, build: BuildId | str, name: str, stream: BinaryIO, *, sha256: str = "") -> Artifact:
         offered = measured(name, stream, sha256)
         digest = base64.b64encode(bytes.fromhex(offered.sha256)).decode()
-        headers = {"Content-Digest": f"sha-256=:{digest}:", "Content-Type": "application/octet-stream"}
-        answer = self._link.change("PUT", of_artifact(build_of(build), name), stream=stream, headers=headers)
-        return from_json(Artifact, answer)
+
+        def again() -> BinaryIO:
+            stream.seek(0)
+            return stream
+
+        headers = {"Content-Digest": f"sha-256=:{digest}:"}
+        path = of_artifact(build_of(build), name)
+        return from_json(Artifact, self._link.upload(path, again, headers=headers, answer_s=UPLOADED_S))
 
     def download(self, build: BuildId | str, destination: Path, names: Sequence[str] = ()) -> Sequence[Path]:
         known = {artifact.name: artifact for artifact in self.list(build)}

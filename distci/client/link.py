@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import requests
 import urllib3.exceptions
@@ -29,6 +30,8 @@ from distci.model import Json
 from distci.settings import Settings, is_loopback, token_of
 
 ROOT = "/api/v1"
+CONNECTIONS_KEPT = 50
+"""As many as threads may ask at once without making new ones: a worker with many slots has some for each."""
 CONNECT_S = 10.0
 ANSWER_S = 30.0
 """Longer than a front end waits for tree, store and threads together."""
@@ -36,10 +39,11 @@ ANSWER_S = 30.0
 UPLOADED_S = 300.0
 """How long a front end may take to put into the store what it was sent: as long as a proxy before it waits."""
 
+BYTES = "application/octet-stream"
 PIECE_BYTES = 64 * 1024
 """Most of what a stream says that is taken at a time."""
 
-UNCHANGED, NO_SUCH_BYTES, TOO_MANY = 304, 416, 429
+NOTHING, UNCHANGED, NO_SUCH_BYTES, TOO_MANY = 204, 304, 416, 429
 AWAY = (502, 503, 504)
 
 Look = Callable[[], Json]
@@ -56,37 +60,65 @@ class Asked:
     query: Mapping[str, Any] = field(default_factory=dict)
     """None is left out."""
     body: Json = None
-    stream: BinaryIO | None = None
-    """A body that is no JSON; it is sent from its beginning, as often as that takes."""
     headers: Mapping[str, str] = field(default_factory=dict)
     is_repeatable: bool = True
     """Whether it may be sent once more when it may have been served already."""
     is_streamed: bool = False
+    data: Callable[[], Content] | None = None
+    """A body that is no JSON, made anew each time."""
+    answer_s: float = 0.0
+    """How long the answer may take; 0: as long as patience lasts, and :data:`ANSWER_S` at most."""
 
     @property
     def is_change(self) -> bool:
         return self.method not in ("GET", "HEAD")
 
 
+class Body(Protocol):
+    """Bytes of a known number, as they are sent."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def read(self, size: int = -1) -> bytes: ...
+
+
+Content = Body | BinaryIO | bytes
+"""A body that is no JSON, as it is sent once."""
+
+
 class Link:
-    """The way to one front end, or to several behind one address. Any thread may use it."""
+    """The way to one front end, or to several: behind one address, or each at its own, of which the next is asked where one is away. Any thread may use it."""
 
     def __init__(self, settings: Settings, patience: Callable[[], Patience]) -> None:
         """``settings`` are those of a front end; ``token`` is in them, or can be read."""
         self.patience = patience
-        self._url = settings.url.rstrip("/")
+        self._addresses = _Addresses([url.rstrip("/") for url in settings.urls])
         self._verify: str | bool = _authority(settings) or True
         self._session = requests.Session()
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS_KEPT))
         token = token_of(settings)
         self._has_token = bool(token)
         self._session.auth = _Bearer(token)
         self._session.headers["Accept-Encoding"] = "identity"  # what is counted are bytes of logs and files
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         # What is on this machine is not reached by a proxy, which would read the token.
-        self._session.trust_env = not is_loopback(settings.url_host)
+        self._session.trust_env = not all(map(is_loopback, settings.url_hosts))
 
     def close(self) -> None:
         self._session.close()
+
+    def with_patience(self, patience: Callable[[], Patience]) -> Link:
+        """The same way, for calls that are to be repeated otherwise."""
+        link = copy(self)
+        link.patience = patience
+        return link
+
+    @property
+    def _url(self) -> str:
+        return self._addresses.current
 
     def get(self, path: str, **query: Any) -> Json:
         """The JSON of an answer."""
@@ -133,10 +165,10 @@ class Link:
         path: str,
         body: Json = None,
         *,
-        stream: BinaryIO | None = None,
         headers: Mapping[str, str] | None = None,
         is_repeatable: bool = True,
         look: Look | None = None,
+        answer_s: float = 0.0,
         **query: Any,
     ) -> Json:
         """The JSON that a change is answered with.
@@ -145,7 +177,9 @@ class Link:
         when it is not known whether the change was made.
         """
         try:
-            return self._json(self._ask(Asked(method, path, query, body, stream, headers or {}, is_repeatable)))
+            return self._json(
+                self._ask(Asked(method, path, query, body, headers or {}, is_repeatable, answer_s=answer_s))
+            )
         except _Unsure as unsure:
             error = unsure.error
         found = None
@@ -155,17 +189,33 @@ class Link:
             raise error
         return found
 
+    def upload(
+        self,
+        path: str,
+        data: Callable[[], Content],
+        *,
+        headers: Mapping[str, str] | None = None,
+        answer_s: float = 0.0,
+        **query: Any,
+    ) -> Json:
+        """The JSON that bytes are answered with which are put there; once more, it is the same. Unavailable when they may not have arrived."""
+        try:
+            return self._json(self._ask(Asked("PUT", path, query, headers=headers or {}, data=data, answer_s=answer_s)))
+        except _Unsure as unsure:
+            raise unsure.error from None
+
     def _ask(self, asked: Asked) -> requests.Response:
         """The answer, if it is no error. Of a change that may have been made before it was refused or lost, _Unsure."""
         # How long a body is sent is nobody's silence: there patience begins with the first trouble.
-        patience = None if asked.stream else self.patience()
+        patience = None if asked.data else self.patience()
         may_be_done = False
         while True:
-            at_least_s = 0.0
+            at_least_s, url = 0.0, self._url
             try:
-                answer = self._send(asked, patience)
+                answer = self._send(asked, url, patience)
             except requests.RequestException as error:
                 trouble = self._away(error)
+                self._addresses.leave(url)
                 may_be_done |= _may_have_arrived(error)
             else:
                 if answer.status_code < 300 or answer.status_code in (UNCHANGED, NO_SUCH_BYTES):
@@ -174,6 +224,7 @@ class Link:
                 if not isinstance(refused, Unavailable):
                     raise _Unsure(refused) if may_be_done and asked.is_change else refused
                 trouble = refused
+                self._addresses.leave(url)
                 at_least_s = _retry_after_s(answer)
                 may_be_done |= answer.status_code != TOO_MANY
             patience = patience or self.patience()
@@ -183,17 +234,15 @@ class Link:
                 raise _Unsure(type(trouble)(f"{trouble}; it is not known whether it was done"))
             raise trouble
 
-    def _send(self, asked: Asked, patience: Patience | None) -> requests.Response:
-        answer_s = max(1.0, min(ANSWER_S, patience.left_s)) if patience and not asked.stream else UPLOADED_S
-        if asked.stream:
-            asked.stream.seek(0)
+    def _send(self, asked: Asked, url: str, patience: Patience | None) -> requests.Response:
+        answer_s = asked.answer_s or max(1.0, min(ANSWER_S, patience.left_s if patience else ANSWER_S))
         return self._session.request(
             asked.method,
-            f"{self._url}{ROOT}{asked.path}",
+            f"{url}{ROOT}{asked.path}",
             params={name: _in_query(value) for name, value in asked.query.items() if value is not None},
             json=asked.body,
-            data=asked.stream,
-            headers=asked.headers,
+            data=asked.data() if asked.data else None,
+            headers={"Content-Type": BYTES, **asked.headers} if asked.data else asked.headers,
             timeout=(CONNECT_S, answer_s),
             allow_redirects=False,
             stream=asked.is_streamed,
@@ -235,6 +284,8 @@ class Link:
         return Unavailable(f"{self._url} does not answer ({said[-1] if said else silence})")
 
     def _json(self, answer: requests.Response) -> Json:
+        if answer.status_code == NOTHING:
+            return None
         found = _read(answer)
         if found is None:
             kind = answer.headers.get("Content-Type", "nothing")
@@ -242,6 +293,23 @@ class Link:
                 f"{self._url} answers with {kind} where JSON was expected; is it a front end of DistCI?"
             )
         return found
+
+
+class _Addresses:
+    """Where the front ends are. All who share it ask the same one, until that is away."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = urls
+        self._place = 0
+
+    @property
+    def current(self) -> str:
+        return self._urls[self._place]
+
+    def leave(self, url: str) -> None:
+        """That one is away: on to the next, unless somebody has gone on already."""
+        if self.current == url:
+            self._place = (self._place + 1) % len(self._urls)
 
 
 class _Unsure(Exception):

@@ -19,9 +19,10 @@ class Patience:
         self,
         patience_s: float,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], bool | None] = time.sleep,
         random: Callable[[float, float], float] = random_module.uniform,
     ) -> None:
+        """``sleep`` may say, by True, that nobody waits any more, as :meth:`threading.Event.wait` does."""
         self._until = clock() + patience_s
         self._clock = clock
         self._sleep = sleep
@@ -33,10 +34,11 @@ class Patience:
         return max(0.0, self._until - self._clock())
 
     def again(self, at_least_s: float = 0.0) -> bool:
-        """Wait, for ``at_least_s`` where somebody has asked for that, and say True; False at once when there is no time left for it."""
+        """Wait, for ``at_least_s`` where somebody has asked for that, and say True; False when there is no time left for it, or nobody waits."""
         pause_s = at_least_s + self._random(0.0, self._most_s)
         if pause_s > self.left_s:
             return False
-        self._sleep(pause_s)
+        if self._sleep(pause_s):
+            return False
         self._most_s = min(2 * self._most_s, PAUSE_MAX_S)
         return True

@@ -18,6 +18,7 @@ from distci.builds import BuildView
 from distci.chaos.daemon import Daemon, free_ports
 from distci.chaos.waiting import wait_until
 from distci.conformance.relay import Relay
+from distci.employers.direct import Direct
 from distci.isolation.port import Command, Ended
 from distci.lifecycle import CONTROL_KIND
 from distci.model import BuildId
@@ -62,8 +63,7 @@ class Stage:
             self.marks.mkdir()
             self.ci = stack.enter_context(DistCI(Settings(data=str(folder / "data"), actor="conformance")))
             process = WorkerProcess(
-                self.ci.lifecycle,
-                self.ci.store,
+                Direct(self.ci.lifecycle, self.ci.store),
                 open_isolation(),
                 folder / "scratch",
                 [Post((CONTROL_KIND,), 2)],

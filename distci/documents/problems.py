@@ -37,6 +37,7 @@ OTHERWISE: Mapping[int, type[errors.DistCIError]] = {
     401: errors.NotAuthenticated,
     403: errors.Denied,
     404: errors.Missing,
+    408: errors.Unavailable,
     409: errors.Conflict,
     412: errors.VersionConflict,
     429: errors.Unavailable,

@@ -31,10 +31,11 @@ from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
 from distci.frontend.artifacts import artifact_content
 from distci.frontend.builds import BUILD, address
 from distci.frontend.content import PIECE_BYTES, until_gone
-from distci.frontend.endpoint import JSON, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns
+from distci.frontend.endpoint import CURSOR, JSON, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns, limit
+from distci.frontend.paging import page
 from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
-from distci.model import Json, Outcome, Verdict
+from distci.model import BuildId, Json, Outcome, Verdict
 from distci.process import NAME
 from distci.protocol.claiming import LEFT_TO_OTHERS_S
 from distci.protocol.leases import LEASE_S
@@ -56,6 +57,12 @@ KEY = Parameter(
     {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[ -~]+$"},
     "Another one for each claim. Asked again with the same, after an answer that was lost, it is the same claim.",
     place="header",
+)
+
+SOURCE = Parameter(
+    "build",
+    {"type": "string", "pattern": "^[^#]+#[1-9][0-9]{0,8}$"},
+    "Another build, as `job#number`, of the job that the task names; by default the one that it is part of.",
 )
 
 Result = TypeVar("Result")
@@ -141,8 +148,31 @@ class Desk:
             artifact = await self._threads.run(lambda: self._attempt(call).put_artifact(call.path["artifact"], file))
         return Response(to_bytes(artifact), media_type=JSON)
 
+    def list_artifacts(self, call: Call) -> Answer:
+        after = call.query["cursor"] or ""
+        found = self._attempt(call).artifacts(_source(call), _worker(call).project)
+        return page(call, (each for each in found if each.name > after), lambda artifact: artifact.name)
+
     def read_artifact(self, call: Call) -> Content:
-        return artifact_content(self._published, self._attempt(call).find_artifact(call.path["artifact"]))
+        found = self._attempt(call).find_artifact(call.path["artifact"], _source(call), _worker(call).project)
+        return artifact_content(self._published, found)
+
+    def find_source(self, call: Call) -> Answer:
+        return Answer({"build": self._attempt(call).source(_worker(call).project)})
+
+    def pin(self, call: Call) -> Answer:
+        return Answer({"value": self._attempt(call).pin(call.body["name"], call.body.get("value"))})
+
+    def assignment(self, call: Call) -> Answer:
+        attempt = self._attempt(call)
+        return Answer(
+            {
+                "plan": attempt.plan,
+                "variables": attempt.variables(),
+                "is_called_off": attempt.is_called_off,
+                "silence_s": attempt.ticket.limit_s / 2,
+            }
+        )
 
     async def put_workspace(self, call: Call) -> Response:
         await self._threads.run(self._attempt, call)
@@ -195,7 +225,8 @@ class Desk:
             )
         name = wanted.get("name") or (worker.label if NAME.fullmatch(worker.label) else "worker")
         key = call.headers.get("idempotency-key") or uuid.uuid4().hex
-        caller = Caller(worker.id, name, origin_of(call.request))
+        origin = origin_of(call.request)
+        caller = Caller(worker.id, name, origin, wanted.get("slots", 1), wanted.get("version", ""))
         return self._gateway.ask(caller, offer, key, worker.project, woken)
 
     async def _wait(self, asking: Asking, woken: Woken, wait_s: float) -> Attempt | None:
@@ -239,6 +270,11 @@ def _worker(call: Call) -> Worker:
     return call.principal
 
 
+def _source(call: Call) -> BuildId:
+    """The build whose files are meant: that of the claim, if nothing else is said."""
+    return BuildId.parse(call.query["build"]) if call.query["build"] else call.build
+
+
 def _from(pieces: Iterator[bytes], start: int) -> BinaryIO:
     """A stream of what comes in pieces, from an offset on."""
     stream = stream_of(pieces)
@@ -269,6 +305,7 @@ def _document(attempt: Attempt) -> dict[str, Json]:
         "is_workspace_wanted": attempt.is_workspace_wanted,
         "lease_s": LEASE_S,
         "heartbeat_s": HEARTBEAT_S,
+        "traceparent": attempt.ticket.traceparent,
     }
 
 
@@ -370,16 +407,59 @@ def endpoints(desk: Desk) -> Sequence[Endpoint]:
         ),
         Endpoint(
             "GET",
+            f"{ATTEMPT}/assignment",
+            "read_assignment",
+            "Read what there is to know besides the claim: the build's plan, and DistCI's own variables",
+            desk.assignment,
+            Action.WORK,
+            {200: Returns("All of it.", "assignment", headers=("ETag",))},
+            tag="gateway",
+        ),
+        Endpoint(
+            "POST",
+            f"{ATTEMPT}/pins",
+            "pin_value",
+            "Learn what the whole build goes by, such as the commit that a branch stands for, or say it first",
+            desk.pin,
+            Action.WORK,
+            {200: Returns("What it goes by now.", "pinned")},
+            body="pin",
+            tag="gateway",
+            description="With a `value`, that is what the build goes by unless somebody was first. So does a build that runs this one again.",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/source",
+            "find_source",
+            "Find the build whose artifacts the task is to copy",
+            desk.find_source,
+            Action.WORK,
+            {200: Returns("What the task's `job` and `build` mean just now.", "source", headers=("ETag",))},
+            tag="gateway",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/artifacts",
+            "list_input_artifacts",
+            "List the artifacts of this build, or of the one to copy from",
+            desk.list_artifacts,
+            Action.WORK,
+            {200: Returns("A page of artifacts.", "artifact-page", headers=("ETag", "Link"))},
+            (limit(100), CURSOR, SOURCE),
+            tag="gateway",
+        ),
+        Endpoint(
+            "GET",
             f"{ATTEMPT}/artifacts/{{artifact}}",
             "read_input_artifact",
-            "Fetch an artifact of this build",
+            "Fetch an artifact of this build, or of the one to copy from",
             desk.read_artifact,
             Action.WORK,
             {
                 200: Returns("Its bytes.", media_type=BYTES, headers=ARTIFACT_HEADERS),
                 206: Returns("A range of them.", media_type=BYTES, headers=(*ARTIFACT_HEADERS, "Content-Range")),
             },
-            (RANGE,),
+            (RANGE, SOURCE),
             tag="gateway",
         ),
         Endpoint(

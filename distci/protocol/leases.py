@@ -68,6 +68,8 @@ class Request(Spokesman):
         key: str,
         *,
         host: str = "",
+        slots: int = 1,
+        version: str = "",
         takes: Callable[[Ticket], bool] = lambda ticket: True,
         is_choosy: bool = False,
     ) -> None:
@@ -81,6 +83,8 @@ class Request(Spokesman):
         self.is_willing = True
         self._worker = worker
         self._host = host
+        self._slots = slots
+        self._version = version
         self._key = key
         self._held: Claim | None = None
 
@@ -100,7 +104,7 @@ class Request(Spokesman):
     def join(self) -> None:
         """Stand among the live workers for a lease. Forbidden when it was told to take nothing more, for as long as it goes on asking."""
         tree, path = self.tickets.tree, paths.worker(self._worker)
-        document = describe(self.offer, 1, self._host, "", tree.speaks) | {"lease_s": LEASE_S}
+        document = describe(self.offer, self._slots, self._host, self._version, tree.speaks) | {"lease_s": LEASE_S}
         node = tree.coordination.read(path)
         is_drained = node is not None and bool(from_bytes(node.data, path).get("drain"))
         data = to_bytes(document | {"drain": True} if is_drained else document)

@@ -51,6 +51,26 @@ class WorkerView:
     """The formats of trees that it speaks."""
 
 
+class Rests:
+    """How long a worker takes nothing new: each time in a row twice as long."""
+
+    def __init__(self) -> None:
+        self._length_s = 0.0
+        self._until = 0.0
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._until - monotonic())
+
+    def begin(self) -> None:
+        self._length_s = min(2 * self._length_s, REST_MAX_S) or REST_MIN_S
+        self._until = monotonic() + self._length_s
+
+    def recover(self) -> None:
+        """The next one is a short one again."""
+        self._length_s = 0.0
+
+
 class Member:
     """One worker, live from :meth:`join` to :meth:`leave`; a context manager.
 
@@ -75,8 +95,7 @@ class Member:
         self._look = Event()
         self._is_closed = Event()
         self._is_draining = False
-        self._rest_s = 0.0
-        self._rests_until = 0.0
+        self._rests = Rests()
         self._claimer = Claimer(self)
         self._keeper = Thread(target=self._keep_true, name=f"keeper of {name}", daemon=True)
 
@@ -118,13 +137,12 @@ class Member:
         every ticket there is, and soon for the last time.
         """
         with self._change:
-            self._rest_s = min(2 * self._rest_s, REST_MAX_S) or REST_MIN_S
-            self._rests_until = monotonic() + self._rest_s
+            self._rests.begin()
         self._claimer.be_idle_no_more()
 
     def recover(self) -> None:
         """A claim was served to its end: the next rest is a short one again. For any thread."""
-        self._rest_s = 0.0
+        self._rests.recover()
 
     @property
     def held(self) -> Sequence[Claim]:
@@ -164,7 +182,7 @@ class Member:
     @property
     def is_willing(self) -> bool:
         """Whether it takes tickets: it is neither drained nor resting."""
-        return not self._is_draining and monotonic() >= self._rests_until
+        return not self._is_draining and not self._rests.left_s
 
     @property
     def is_full(self) -> bool:
@@ -233,7 +251,7 @@ class Member:
     def _wait_for_slot(self) -> bool:
         with self._change:
             while not self._is_draining:
-                rest_s = max(0.0, self._rests_until - monotonic())
+                rest_s = self._rests.left_s
                 if not rest_s and len(self._held) < self.slots:
                     return True
                 self._change.wait(rest_s or None)

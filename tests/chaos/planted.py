@@ -36,10 +36,10 @@ def no_offsets() -> None:
     upload = console.LogWriter._upload
 
     def planted(self: Any, chunk: bytes) -> None:
-        chunk_key = self._chunk_key
-        self._chunk_key = lambda offset: chunk_key(0)
+        put = self._put
+        self._put = lambda offset, data: put(0, data)
         upload(self, chunk)
-        self._chunk_key = chunk_key
+        self._put = put
 
     console.LogWriter._upload = planted  # type: ignore[method-assign]
 

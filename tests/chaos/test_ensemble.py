@@ -20,6 +20,7 @@ from waiting import wait_until
 
 from distci.app import DistCI, connect
 from distci.chaos.pulse import BEAT_S, Pulse
+from distci.employers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId, Result, TaskState
 from distci.process import Post, WorkerProcess
@@ -50,8 +51,7 @@ def ci(ensemble: ZooKeeperServers, tmp_path: Path) -> Iterator[DistCI]:
         asked, *workers = [stack.enter_context(connect(settings=settings)) for _ in range(3)]
         for number, worker in enumerate(workers):
             process = WorkerProcess(
-                worker.lifecycle,
-                worker.store,
+                Direct(worker.lifecycle, worker.store),
                 HostIsolation(),
                 tmp_path / "scratch",
                 [Post(["control"]), Post(["shell"], slots=TASKS // 2)],

@@ -18,13 +18,14 @@ from gateways import Hand, Lab
 from waiting import wait_until
 
 from distci.coordination.port import Create
-from distci.model import BuildId, TaskState
+from distci.model import BuildId, Plan, TaskState
 from distci.protocol import paths
 from distci.protocol.leases import standing
 from distci.protocol.members import drain
 from distci.protocol.records import Ticket
 from distci.protocol.transactions import post
 from distci.store.port import objects
+from distci.views import from_json
 
 WORKER = Path(__file__).parents[2] / "docs" / "examples" / "worker.sh"
 LARGE_BYTES = 256 * 1024 * 1024
@@ -295,6 +296,26 @@ class TestLog:
         problem(hand.log(1024**3, b"x"), 422, "Invalid")
 
 
+class TestPlanning:
+    def test_the_plan_is_told_and_what_the_whole_build_goes_by(self, stage: Stage) -> None:
+        lab = Lab(stage, fronts=2)
+        lab.start(shell("true"), shell("true", "then"))
+        hand = lab.claimed()
+        told = hand.call("GET", "/assignment").json()
+        assert [task["name"] for task in told["plan"]["tasks"]] == ["say", "then"]
+        assert from_json(Plan, told["plan"]).task("then").needs == ("say",)
+        assert (told["variables"]["DISTCI_TASK"], "DISTCI_GATEWAY" in told["variables"]) == ("say", False)
+
+        def pin(**body: str) -> str | None:
+            found: str | None = hand.call("POST", "/pins", json={"name": "main", **body}).json()["value"]
+            return found
+
+        assert pin() is None
+        assert pin(value="1f0a") == "1f0a"
+        hand.front = 1
+        assert pin(value="2e0b") == pin() == "1f0a"
+
+
 class TestCompleting:
     def test_said_twice_it_is_the_same(self, stage: Stage) -> None:
         lab = Lab(stage, fronts=2)
@@ -404,6 +425,44 @@ class TestArtifacts:
         problem(then.call("GET", "/artifacts/none"), 404, "NoSuchArtifact")
         then.complete()
         assert stage.end(build).result == "passed"
+
+    def test_those_of_another_build_are_for_the_task_that_names_its_job(self, local: Stage) -> None:
+        lab = Lab(local)
+        for job in ("team/lib", "team/other"):
+            build = lab.start(shell("true"), job=job)
+            hand = lab.claimed()
+            hand.call("PUT", "/artifacts/dist/a", data=job.encode())
+            hand.complete()
+            local.end(build)
+        lab.start({**shell("true"), "environment": {"A": "b"}}, job="team/hello")
+        plain = lab.claimed()
+        problem(plain.call("GET", "/source"), 422, "Invalid")
+        problem(plain.call("GET", "/artifacts", params={"build": "team/lib#1"}), 403, "Forbidden")
+        copying = self._copying(lab)
+        assert copying.call("GET", "/source").json() == {"build": "team/lib#1"}
+        [listed] = copying.call("GET", "/artifacts", params={"build": "team/lib#1"}).json()["items"]
+        assert (listed["name"], listed["size_bytes"]) == ("dist/a", 8)
+        assert copying.call("GET", "/artifacts/dist/a", params={"build": "team/lib#1"}).content == b"team/lib"
+        for what in ("/artifacts", "/artifacts/dist/a"):
+            problem(copying.call("GET", what, params={"build": "team/other#1"}), 403, "Forbidden")
+        assert copying.call("GET", "/artifacts").json()["items"] == []
+        problem(copying.call("GET", "/artifacts", params={"build": "team/lib#2"}), 404, "NoSuchBuild")
+
+    def test_those_of_another_project_are_not_for_a_worker_of_one(self, local: Stage) -> None:
+        lab = Lab(local)
+        build = lab.start(shell("true"), job="secret/lib")
+        lab.claimed().complete()
+        local.end(build)
+        copying = self._copying(lab, job="secret/lib", project="team")
+        problem(copying.call("GET", "/source"), 403, "Forbidden")
+        problem(copying.call("GET", "/artifacts", params={"build": "secret/lib#1"}), 403, "Forbidden")
+
+    def _copying(self, lab: Lab, job: str = "team/lib", project: str = "") -> Hand:
+        """A claim of a task that copies from a job."""
+        lab.start({"name": "copy", "type": "copy-artifacts", "job": job}, job="team/use")
+        token = lab.stage.ci.access.create_worker_token("copier", ["copy-artifacts"], project=project).text
+        lab.apis.append(Api(lab.url, token))
+        return lab.claimed(len(lab.apis) - 1, kinds=["copy-artifacts"])
 
     def test_one_that_was_cut_off_is_not_there(self, local: Stage) -> None:
         lab = Lab(local)

@@ -12,6 +12,7 @@ import pytest
 
 from distci.app import DistCI, connect
 from distci.builds import BuildView
+from distci.employers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.model import TaskState
 from distci.process import Post, WorkerProcess
@@ -95,8 +96,7 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
             ci = stack.enter_context(connect(settings=settings))
             scratch = tmp_path / "scratch"
             process = WorkerProcess(
-                ci.lifecycle,
-                ci.store,
+                Direct(ci.lifecycle, ci.store),
                 HostIsolation(),
                 scratch,
                 [Post(kinds, slots=4)],

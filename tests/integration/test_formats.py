@@ -15,6 +15,7 @@ from waiting import wait_until
 
 from distci.app import connect, open_coordination
 from distci.coordination.port import Delete
+from distci.employers.direct import Direct
 from distci.errors import Conflict, WrongFormat
 from distci.isolation.host import HostIsolation
 from distci.lifecycle import Lifecycle
@@ -46,7 +47,9 @@ def serving(system: System, name: str, speaks: Formats) -> Iterator[tuple[Ticket
     tickets = Tickets(coordination, new_epoch=lambda: new_epoch(ci.store), speaks=speaks)
     lifecycle = Lifecycle(tickets, ci.store, ci.jobs)
     posts, scratch = [Post(KINDS, slots=4)], system.scratch / name
-    process = WorkerProcess(lifecycle, ci.store, HostIsolation(), scratch, posts, search_path=os.defpath, name=name)
+    process = WorkerProcess(
+        Direct(lifecycle, ci.store), HostIsolation(), scratch, posts, search_path=os.defpath, name=name
+    )
     with process:
         yield tickets, process
     coordination.close()

@@ -13,6 +13,7 @@ from waiting import wait_until
 
 from distci.app import DistCI, connect
 from distci.coordination.port import Check, Coordination, Delete, Operation
+from distci.employers.direct import Direct
 from distci.errors import CoordinationUnavailable, StoreUnavailable
 from distci.gateway import Attempt, Caller
 from distci.isolation.host import HostIsolation
@@ -68,7 +69,12 @@ class Lab:
         posts = [Post(("control",), slots=2)]
         isolation = HostIsolation()
         process = WorkerProcess(
-            self.ci.lifecycle, self.ci.store, isolation, folder / "scratch", posts, search_path=os.defpath, name="c"
+            Direct(self.ci.lifecycle, self.ci.store),
+            isolation,
+            folder / "scratch",
+            posts,
+            search_path=os.defpath,
+            name="c",
         )
         stack.enter_context(process)
 

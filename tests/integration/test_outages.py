@@ -17,9 +17,11 @@ from typing import Any, BinaryIO, cast
 import pytest
 from waiting import wait_until
 
-from distci import lifecycle, work
+from distci import lifecycle
 from distci.app import connect
 from distci.builds import Builds
+from distci.employers import direct
+from distci.employers.direct import Direct
 from distci.errors import StoreUnavailable
 from distci.isolation.host import HostIsolation
 from distci.jobs import Jobs
@@ -242,7 +244,7 @@ class TestDiskThatIsFull:
     def test_r20_a_task_that_nobody_has_room_for_waits_until_somebody_has(
         self, system: Any, full: Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(work, "NO_ROOM_PAUSE_S", 0.1)
+        monkeypatch.setattr(direct, "NO_ROOM_PAUSE_S", 0.1)
         build = trigger(system, shell("echo $DISTCI_ATTEMPT", attempts=2))
 
         # When it has been tried more often than it may be lost
@@ -380,8 +382,7 @@ class TestClocks:
                 clock = partial(_skewed, skew_s)
                 made = Lifecycle(Tickets(ci.coordination, clock=clock), ci.store, ci.jobs, clock)
                 process = WorkerProcess(
-                    made,
-                    ci.store,
+                    Direct(made, ci.store),
                     HostIsolation(),
                     tmp_path / "scratch",
                     [Post(("control", "shell"), slots=4)],

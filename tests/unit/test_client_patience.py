@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 from distci.client.patience import PAUSE_MAX_S, PAUSE_MIN_S, Patience
 
 
@@ -30,6 +32,14 @@ def pauses(patience_s: float, share: float, at_least_s: float = 0.0) -> list[flo
 
 
 class TestPatience:
+    def test_who_sleeps_may_say_that_nobody_waits_any_more(self) -> None:
+        over = Event()
+        patience = Patience(60, sleep=over.wait, random=lambda least, most: 0.0)
+
+        assert patience.again()
+        over.set()
+        assert not patience.again()
+
     def test_pauses_grow_to_a_bound_and_end_in_time(self) -> None:
         slept = pauses(60, share=1)
 

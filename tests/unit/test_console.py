@@ -60,7 +60,7 @@ def start() -> Iterator[Callable[..., LogWriter]]:
     writers: list[LogWriter] = []
 
     def begin(store: DirectoryStore | LossyStore, **options: float | Path) -> LogWriter:
-        writer = LogWriter(store, chunk_key, **options)  # type: ignore[arg-type]
+        writer = LogWriter(lambda offset, data: store.put(chunk_key(offset), data), **options)  # type: ignore[arg-type]
         writers.append(writer)
         return writer
 
@@ -121,7 +121,7 @@ def test_random_bytes_come_back_from_every_offset(
     tmp_path_factory: pytest.TempPathFactory, pieces: Sequence[bytes], begin: int
 ) -> None:
     store = DirectoryStore(tmp_path_factory.mktemp("store"), durable=False)
-    writer = LogWriter(store, chunk_key)
+    writer = LogWriter(lambda offset, data: store.put(chunk_key(offset), data))
     for piece in pieces:
         writer.write(piece)
     data = b"".join(pieces)

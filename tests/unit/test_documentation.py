@@ -28,6 +28,7 @@ from distci.cli import cli
 from distci.cli.command import Command
 from distci.documents.jobs import job_from_json
 from distci.documents.strict_json import read_json
+from distci.employers.direct import Direct
 from distci.frontend.serving import FrontEnd
 from distci.jobs import Jobs
 from distci.model import BuildId, Json, Trigger
@@ -108,7 +109,12 @@ def served(tmp_path: Path) -> Iterator[DistCI]:
         posts = [Post(("control",), slots=2), Post(KINDS, slots=4)]
         scratch = tmp_path / "scratch"
         process = WorkerProcess(
-            system.lifecycle, system.store, open_isolation(), scratch, posts, search_path=os.defpath, name="build-7"
+            Direct(system.lifecycle, system.store),
+            open_isolation(),
+            scratch,
+            posts,
+            search_path=os.defpath,
+            name="build-7",
         )
         with process:
             yield system

@@ -96,6 +96,18 @@ class TestPrecedence:
         assert {name: getattr(settings, name) for name in told} == told
         assert {*told, "origins", "receivers"} == {item.name for item in fields(Settings)}
 
+    def test_several_front_ends_may_be_named_each_as_safe_as_one(self) -> None:
+        settings = load(None, {"DISTCI_URL": "https://a https://b:8420/ci"}, {})
+
+        assert (settings.urls, settings.url_hosts) == (["https://a", "https://b:8420/ci"], ["a", "b"])
+        for wrong, said in (
+            ("https://a http://b", "between here and b"),
+            ("https://a b", "must be a URL"),
+            (" ", "must be"),
+        ):
+            with pytest.raises(InvalidSettings, match=said):
+                load(None, {}, {"url": wrong})
+
     def test_the_back_ends_are_in_the_data_folder_unless_they_are_named(self) -> None:
         settings = load(None, {}, {"data": "/with space/and#?%41"})
 

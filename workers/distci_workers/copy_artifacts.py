@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from distci.errors import Damaged, NoSuchArtifact, NoSuchBuild
-from distci.model import BuildId, Outcome, Result, Task
+from distci.errors import Damaged, NoSuchArtifact
+from distci.model import Outcome, Task
 from distci.work import TaskContext
-
-LAST_PASSED = "last-passed"
-UPSTREAM = "upstream"
 
 
 class CopyArtifactsWorker:
@@ -22,9 +19,9 @@ class CopyArtifactsWorker:
     def perform(self, task: Task, context: TaskContext) -> Outcome:
         directory = context.inside(task.arguments.get("directory", ""))
         paths = task.arguments.get("paths", ())
-        build = context.patiently(lambda: _source(task, context))
+        build = context.source()
         try:
-            copied = context.patiently(lambda: context.artifacts.download(build, directory, paths))
+            copied = context.download(build, directory, paths)
         except Damaged as error:
             return Outcome.failed(f"{build}: {error}", build=str(build))
         if not copied:
@@ -32,30 +29,3 @@ class CopyArtifactsWorker:
         for path in copied:
             context.say(f"distci: copied {path.relative_to(directory)} of {build}")
         return Outcome.passed(build=str(build), files=len(copied))
-
-
-def _source(task: Task, context: TaskContext) -> BuildId:
-    job: str = task.arguments["job"]
-    which: int | str = task.arguments.get("build", LAST_PASSED)
-    if which == LAST_PASSED:
-        return _last_passed(job, context)
-    if which == UPSTREAM:
-        return _upstream(job, context)
-    return BuildId.parse(f"{job}#{which}")
-
-
-def _last_passed(job: str, context: TaskContext) -> BuildId:
-    for view in context.builds.list(job):
-        # What a stranger wrote must not get into builds that have secrets.
-        if view.result is Result.PASSED and (context.plan.trigger.is_untrusted or not view.trigger.is_untrusted):
-            return view.id
-    raise NoSuchBuild(f"no build of {job} has passed")
-
-
-def _upstream(job: str, context: TaskContext) -> BuildId:
-    build = context.plan.trigger.upstream
-    while build is not None and build.job != job:
-        build = context.builds.get(build).trigger.upstream
-    if build is None:
-        raise NoSuchBuild(f"{context.build} does not follow on a build of {job}")
-    return build

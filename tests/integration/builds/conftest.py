@@ -12,6 +12,7 @@ import pytest
 from integration.builds.playing import KINDS, Gate
 
 from distci.app import DistCI, connect
+from distci.employers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.lifecycle import Lifecycle
 from distci.process import Post, WorkerProcess
@@ -46,7 +47,13 @@ def employ(tmp_path: Path) -> Callable[..., WorkerProcess]:
         posts = [Post(kinds, slots=4)]
         scratch = tmp_path / "scratch"
         return WorkerProcess(
-            lifecycle, lifecycle.store, HostIsolation(), scratch, posts, search_path=os.defpath, name=name, **options
+            Direct(lifecycle, lifecycle.store),
+            HostIsolation(),
+            scratch,
+            posts,
+            search_path=os.defpath,
+            name=name,
+            **options,
         )
 
     return make

@@ -10,6 +10,7 @@ import pytest
 
 from distci.app import DistCI
 from distci.coordination.port import Coordination
+from distci.employers.direct import Direct
 from distci.errors import StoreUnavailable
 from distci.isolation.host import HostIsolation
 from distci.process import Post, WorkerProcess
@@ -52,8 +53,7 @@ def test_o11_an_event_whose_teller_failed_right_behind_it_is_there_once(tmp_path
 
     ci = DistCI(Settings(data=str(tmp_path / "data")), around)
     worker = WorkerProcess(
-        ci.lifecycle,
-        ci.store,
+        Direct(ci.lifecycle, ci.store),
         HostIsolation(),
         tmp_path / "scratch",
         [Post(("control", "shell"), slots=2)],

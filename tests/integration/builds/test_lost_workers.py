@@ -30,6 +30,7 @@ from waiting import wait_until
 
 from distci.app import DistCI
 from distci.coordination.port import Delete
+from distci.employers.direct import Direct
 from distci.errors import ClaimLost, NoSuchBuild, StoreUnavailable
 from distci.isolation.host import HostIsolation
 from distci.model import Outcome, Result, TaskState
@@ -201,14 +202,14 @@ class TestLostWorkers:
         monkeypatch.setattr(DirectoryStore, "put", refuse)
         ci.jobs.put(job_of(shell("say", script)))
         ci.builds.trigger("team/job")
-        site = Site(ci.lifecycle, ci.store, HostIsolation(), tmp_path / "attempts", os.defpath, {})
+        site = Site(HostIsolation(), tmp_path / "attempts", os.defpath, {})
         with (
             employ(ci.lifecycle, kinds=["control"]),
             by_hand(ci.tickets, "shell") as claim,
             ThreadPoolExecutor() as pool,
         ):
             lost = claim()
-            serving = pool.submit(Tasks(ShellWorker(), site).serve, lost)
+            serving = pool.submit(Tasks(ShellWorker(), site, Direct(ci.lifecycle, ci.store)).serve, lost)
             is_away.wait()
 
             # When the claim is lost
@@ -228,7 +229,7 @@ class TestLostWorkers:
         # Given a worker whose disk takes nothing, and that begins first
         monkeypatch.setattr(members, "REST_MIN_S", 600.0)
         (tmp_path / "disk").touch()
-        broken = Site(ci.lifecycle, ci.store, HostIsolation(), tmp_path / "disk", os.defpath, {})
+        broken = Site(HostIsolation(), tmp_path / "disk", os.defpath, {})
         ci.jobs.put(job_of(shell("say", attempts=2)))
         build = ci.builds.trigger("team/job")
         with (
@@ -236,7 +237,7 @@ class TestLostWorkers:
             Member(ci.tickets, Offer(["shell"]), "broken", slots=2) as member,
             ThreadPoolExecutor() as pool,
         ):
-            serving = pool.submit(serve, member, Tasks(ShellWorker(), broken).serve)
+            serving = pool.submit(serve, member, Tasks(ShellWorker(), broken, Direct(ci.lifecycle, ci.store)).serve)
             try:
                 wait_until(lambda: any(token.endswith(".2") for _, token in live_tickets(ci)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from program import Home
+from program import PROGRAM, Home
 
 WORKER = Path(__file__).parents[3] / "docs" / "examples" / "worker.sh"
 RUN_TIME_MAX_S = 280
@@ -33,8 +33,9 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.mark.timeout(RUN_TIME_MAX_S)
-def test_the_worker_of_the_documentation_is_one(home: Home) -> None:
-    ran = home.run("conformance", "--json", "--", str(WORKER), timeout=RUN_TIME_MAX_S)
+@pytest.mark.parametrize("command", [[str(WORKER)], [str(PROGRAM), "worker", "run", "shell"]], ids=["docs", "own"])
+def test_the_worker_of_the_documentation_is_one_and_so_is_our_own(home: Home, command: list[str]) -> None:
+    ran = home.run("conformance", "--json", "--", *command, timeout=RUN_TIME_MAX_S)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count('"is_met": true') == 11
 

@@ -115,8 +115,6 @@ class TestDirectly:
     @pytest.mark.parametrize(
         "command",
         [
-            "worker run shell",
-            "worker check",
             "up",
             "frontend",
             "cluster rebuild",
@@ -137,6 +135,12 @@ class TestDirectly:
         assert asked.stderr.count("\n") == 1
         assert "works on the back ends themselves" in asked.stderr
         assert "DISTCI_URL" in asked.stderr
+
+    def test_a_worker_of_what_is_no_task_does_too(self, remote: Home) -> None:
+        asked = remote.ask("worker", "run", "shell", "control")
+
+        assert asked.exit_code == 2
+        assert "control works on the back ends themselves" in asked.stderr
 
     def test_a_job_that_is_run_here_needs_neither(self, remote: Home) -> None:
         assert remote.ask("run", remote.file(HELLO)).exit_code == 0
