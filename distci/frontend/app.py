@@ -57,7 +57,6 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     logs.ENDPOINTS,
     artifacts.ENDPOINTS,
     why.ENDPOINTS,
-    hooks.ENDPOINTS,
     tickets.ENDPOINTS,
     workers.ENDPOINTS,
     cluster.ENDPOINTS,
@@ -92,6 +91,7 @@ def create(
     endpoints = [endpoint for group in GROUPS for endpoint in group]
     endpoints += streams.endpoints(open_streams)
     endpoints += health.endpoints(Health(system, stopping))
+    endpoints += hooks.endpoints(threads)
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
     endpoints += login.endpoints(login.Login(system, site, threads))
