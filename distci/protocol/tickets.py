@@ -359,10 +359,11 @@ class Tickets:
 
     def _create(self, ticket: Ticket, wakes: Mapping[str, str]) -> Operation:
         worker = wakes.get(ticket.id, "").rpartition("/")[2]
+        left_by = paths.decliner_tag(ticket.declined_by) if ticket.declined_by else ""
         if worker:  # who shall find it where it looks first
-            tag = "" if paths.comes_back(ticket.attempt) else paths.worker_tag(worker)
+            tag = left_by or ("" if paths.comes_back(ticket.attempt) else paths.worker_tag(worker))
             return transactions.post(ticket, paths.front_row(ticket.pool), tag)
-        return transactions.post(ticket, self._folder_for(ticket))
+        return transactions.post(ticket, self._folder_for(ticket), left_by)
 
     def _folder_for(self, ticket: Ticket) -> str:
         """The front row while the ticket's class has not got its share of it, one of the folders behind it after that.
