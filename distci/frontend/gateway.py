@@ -53,7 +53,7 @@ STOP_POLL_S = 0.1
 KEY = Parameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[ -~]+$"},
-    "Another one for each claim. Asked again with the same, after an answer that was lost, it is the same claim.",
+    "Another one for each claim. Asked again with the same, after an answer that was lost, it is the same claim, as long as that stands.",
     place="header",
 )
 
@@ -387,10 +387,10 @@ def endpoints(desk: Desk) -> Sequence[Endpoint]:
             "DELETE",
             ATTEMPT,
             "give_back_claim",
-            "Let another worker have the ticket",
+            "Decline the ticket: let another worker have it",
             desk.give_back,
             Action.WORK,
-            {200: Returns("It waits for its next attempt.", "claim-given-back")},
+            {200: Returns("It waits for another worker, and has lost no attempt.", "claim-given-back")},
             (Parameter("reason", {"type": "string", "default": "", "maxLength": 400}, "Why, for the record."),),
             tag="gateway",
         ),
