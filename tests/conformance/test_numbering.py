@@ -83,6 +83,18 @@ def test_threads_of_a_process_take_turns(start: Callable[[], Process], monkeypat
     assert one.refused == 0
 
 
+def test_a_thread_that_stands_still_keeps_nobody_from_a_number(
+    start: Callable[[], Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numbering, "TURN_S", 0.05)
+    one = start()
+    with one.numbers.taking(JOB) as taking:
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(one.take).result(60) == 1
+        assert not one.tree.commit(taking.operation).committed
+    assert one.take() == 2
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_after_a_lost_answer_the_number_is_asked_for(start: Callable[[], Process], committed: bool) -> None:
     one = start()

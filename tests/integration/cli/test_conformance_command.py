@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 
 import pytest
 from program import Home
+from waiting import wait_until
 
 WORKER = Path(__file__).parents[3] / "docs" / "examples" / "worker.sh"
 RUN_TIME_MAX_S = 280
@@ -39,6 +43,30 @@ def test_the_worker_of_the_documentation_is_one(home: Home) -> None:
     ran = home.run("conformance", "--json", "--", str(WORKER), timeout=RUN_TIME_MAX_S)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count('"is_met": true') == 11
+
+
+def test_the_worker_of_the_documentation_says_what_it_asks_again_for(home: Home) -> None:
+    class Away(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(b"the store is away")
+
+        def log_message(self, format: str, *arguments: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Away) as server, (home.folder / "said").open("wb") as said:
+        Thread(target=server.serve_forever, daemon=True).start()
+        told = {"DISTCI_URL": f"http://127.0.0.1:{server.server_port}", "DISTCI_TOKEN": "distci_x"}
+        worker = subprocess.Popen([WORKER], env=home.environment | told, stderr=said)
+        try:
+            wait_until(lambda: "asked again in 2 s" in (home.folder / "said").read_text())
+        finally:
+            worker.terminate()
+            worker.wait()
+            server.shutdown()
+    assert (
+        (home.folder / "said").read_text().startswith("POST /api/v1/claims: 503  the store is away; asked again in 1 s")
+    )
 
 
 @pytest.mark.timeout(RUN_TIME_MAX_S)
