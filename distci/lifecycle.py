@@ -287,13 +287,15 @@ class Lifecycle:
                 )
                 operations = [taking.operation, Create(live.path, live.to_bytes())]
 
-                def commit(live: LiveBuild = live, operations: Sequence[Operation] = operations) -> Done:
+                def commit(
+                    live: LiveBuild = live,
+                    operations: Sequence[Operation] = operations,
+                    taken: Callable[[], None] = taking.taken,
+                ) -> Done:
                     post = [control_ticket(live.build, "plan"), *_status(live)]
-                    return self.tickets.commit(*operations, *also(live.build), post=post)
+                    return self.tickets.commit(*operations, *also(live.build), post=post, committed=taken)
 
                 settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), self._patience())
-                if isinstance(settled, Done) and settled.committed:
-                    taking.taken()
             if isinstance(settled, Done) and settled.committed:
                 if self.accept(live).nonce != nonce:
                     continue  # the number belongs to a build of before the tree was lost

@@ -7,8 +7,8 @@ their turns; and a process that has been alone with a job goes by what it wrote 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
@@ -47,11 +47,11 @@ class Taking:
         """What takes it: refused when somebody else has taken one meanwhile."""
         self.number = known.number
         self.known = known
-        self.is_taken = False
+        self.when_taken: Callable[[], None] = lambda: None
 
     def taken(self) -> None:
-        """The transaction was committed."""
-        self.is_taken = True
+        """The transaction was committed: it is another thread's turn."""
+        self.when_taken()
 
 
 class Numbers:
@@ -70,17 +70,19 @@ class Numbers:
     @contextmanager
     def taking(self, job: str) -> Iterator[Taking]:
         """The next number of a job, to be taken within the block."""
-        turn = self._turns[hash(job) % TURNS]
-        is_ours = turn.acquire(timeout=TURN_S)
-        try:
+        with ExitStack() as turn:
+            lock = self._turns[hash(job) % TURNS]
+            if lock.acquire(timeout=TURN_S):
+                turn.callback(lock.release)
             known = self._known.pop(job, None)
             taking = self._after(job, known) if known and self._may_go_by(known) else self._next(job, known)
-            yield taking
-            if taking.is_taken:
+
+            def keep() -> None:
                 self._keep(job, taking.known)
-        finally:
-            if is_ours:
-                turn.release()
+                turn.close()
+
+            taking.when_taken = keep
+            yield taking
 
     def _may_go_by(self, known: Known) -> bool:
         return known.is_alone and known.epoch == self._tree.epoch

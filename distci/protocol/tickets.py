@@ -130,21 +130,33 @@ class Tickets:
         settled = outcomes.settle(self.tree, lambda: self.commit(*remember, post=tickets), look, _AT_ONCE)
         return isinstance(settled, Done) and settled.committed
 
-    def commit(self, *operations: Operation, post: Sequence[Ticket] = (), hints: Sequence[Operation] = ()) -> Done:
+    def commit(
+        self,
+        *operations: Operation,
+        post: Sequence[Ticket] = (),
+        hints: Sequence[Operation] = (),
+        committed: Callable[[], None] = lambda: None,
+    ) -> Done:
         """Commit operations together with new tickets, and wake workers for these. For services built on tickets.
 
-        The given operations come first, so a refusal's index refers to them.
+        The given operations come first, so a refusal's index refers to them. ``committed`` is called as soon as it is known that all
+        took effect, before the look for who went idle meanwhile.
         """
         epoch = self.tree.epoch
         try:
-            return self._commit(epoch, operations, [self._stamped(ticket, epoch) for ticket in post], hints)
+            return self._commit(epoch, operations, [self._stamped(ticket, epoch) for ticket in post], hints, committed)
         except CoordinationUnavailable:
             if self.tree.epoch == epoch:
                 raise
-            return self.commit(*operations, post=post, hints=hints)
+            return self.commit(*operations, post=post, hints=hints, committed=committed)
 
     def _commit(
-        self, epoch: int, operations: Sequence[Operation], stamped: Sequence[Ticket], hints: Sequence[Operation]
+        self,
+        epoch: int,
+        operations: Sequence[Operation],
+        stamped: Sequence[Ticket],
+        hints: Sequence[Operation],
+        committed: Callable[[], None],
     ) -> Done:
         for is_first, is_last in ((True, False), (False, False), (False, True)):
             wakes = {} if is_last else self.waking.choose(stamped, afresh=not is_first)
@@ -157,6 +169,8 @@ class Tickets:
             if not any(done.refused_at(first + index) for index in range(len(deletes))):
                 break
             # Somebody else woke that worker first: look again for one that is idle.
+        if done.committed:
+            committed()
         self.waking.afterwards([ticket for ticket in stamped if ticket.id not in wakes], done)
         return done
 

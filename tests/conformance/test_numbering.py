@@ -83,6 +83,18 @@ def test_threads_of_a_process_take_turns(start: Callable[[], Process], monkeypat
     assert one.refused == 0
 
 
+def test_it_is_the_next_threads_turn_as_soon_as_a_number_is_taken(
+    start: Callable[[], Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numbering, "TURN_S", 600)
+    one = start()
+    with one.numbers.taking(JOB) as taking, ThreadPoolExecutor(1) as other:
+        assert one.tree.commit(taking.operation).committed
+        taking.taken()
+        assert other.submit(one.take).result(60) == 2
+    assert (one.take(), one.refused) == (3, 0)
+
+
 def test_a_thread_that_stands_still_keeps_nobody_from_a_number(
     start: Callable[[], Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
