@@ -23,7 +23,7 @@
     /access/used-links/<digest>~<time>        one that somebody has, and who
 
 A *token* is ``<ticket>.<attempt>``. A *name* is ``<priority>-<project tag>-<time>-<token>``, with ``~<worker tag>`` behind it
-when a worker was woken for the ticket, so that a listing of names says all that choosing needs and no node has to be
+when a worker was woken for the ticket, or ``~!<worker tag>`` when that worker has declined it, so that a listing of names says all that choosing needs and no node has to be
 read for it.
 """
 
