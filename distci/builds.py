@@ -6,6 +6,7 @@ looking in that order (and once more in the tree) never misses one.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from distci.documents.strict_json import read_json
 from distci.errors import (
     CoordinationUnavailable,
     IllegalTransition,
+    Invalid,
+    Missing,
     NoSuchBuild,
     NoSuchObject,
     NoSuchTask,
@@ -36,6 +39,12 @@ POLL_S = 0.2
 """How often a follower looks whether there is more; a line of a log is stored within a quarter of a second."""
 
 RETRY_KIND = "retry"
+
+OF_A_SERVICE = re.compile(r"[a-z][a-z0-9.-]* ")
+"""How causes of services begin, those of receivers among them."""
+
+CHOSEN = "Idempotency-Key "
+"""Stands before a cause that somebody chose where it would read like another one; no service's begins so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +147,14 @@ class Builds:
         'docs/hello#1'
         """
         trigger = Trigger("manual", actor or self._actor, parameters or {}, commit=commit, ref=ref)
-        return self._created(job, lambda: _fit(self._jobs.get(job), trigger), trigger, (cause,) if cause else ())
+        return self._created(job, lambda: _fit(self._jobs.get(job), trigger), trigger, _asked_with(cause))
 
     def start(self, version: JobVersion, trigger: Trigger, causes: Sequence[str] = ()) -> BuildId:
         """Start a build of a job's version with any trigger; for services that know what has happened.
 
         Where one of ``causes`` has been served within a day it is the build that was started then. The first is kept
-        even when the tree is lost. Raises as :meth:`trigger` does.
+        even when the tree is lost. Each begins with the name of the service and a space; what people give to :meth:`trigger` never
+        means one of these. Raises as :meth:`trigger` does.
         """
         return self._created(version.job, lambda: _fit(version, trigger), trigger, causes)
 
@@ -226,7 +236,7 @@ class Builds:
             raise IllegalTransition(f"no task of {old.id} failed; run it again as a whole")
         trigger = replace(old.trigger, kind=RETRY_KIND, actor=actor or self._actor, retry_of=old.id, only=only)
         job, config = old.id.job, old.config
-        return self._created(job, lambda: self._jobs.get(job, config), trigger, (cause,) if cause else ())
+        return self._created(job, lambda: self._jobs.get(job, config), trigger, _asked_with(cause))
 
     def log(self, build: BuildId | str, task: str, start: int = 0) -> Iterator[bytes]:
         """The console log of a task's latest attempt from byte ``start`` on, as far as it is stored now.
@@ -255,7 +265,7 @@ class Builds:
         return pieces(lambda: self.get(build), printed, lambda _: stop.wait(POLL_S), tasks)
 
     def _created(self, job: str, version: Callable[[], JobVersion], trigger: Trigger, causes: Sequence[str]) -> BuildId:
-        """``version`` is asked for only where no cause has been served: what was done is told, whatever became of the job since."""
+        """What was done for a cause is told, whatever became of the job since: where ``version`` raises, too."""
         if not causes:
             return self._lifecycle.create(version(), trigger)
         served = [f"{job} {cause}" for cause in causes]
@@ -266,20 +276,30 @@ class Builds:
     ) -> BuildId:
         """Create a build for causes, or find the one that was created for any of them."""
         day = int(self._clock() // DAY_S)
-        coordination = self._tickets.tree.coordination
         for near in (day - 1, day, day + 1):
             self._tickets.tree.folder(paths.once_day(near))
+
+        def steps(build: BuildId) -> Sequence[Operation]:
+            return [step for cause in causes for step in transactions.remember(cause, day, str(build))]
+
+        # Nobody looks first: the transaction proves that no cause was served, and seldom one was.
         while True:
-            for near, cause in product((day - 1, day, day + 1), causes):
-                node = coordination.read(paths.once(near, cause))
-                if node is not None:
-                    return BuildId.parse(node.data.decode())
             try:
-                return create(
-                    lambda build: [step for cause in causes for step in transactions.remember(cause, day, str(build))]
-                )
-            except VersionConflict:
-                coordination.sync()
+                return create(steps)
+            except (VersionConflict, Missing, Invalid) as error:
+                self._tickets.tree.coordination.sync()
+                if (served := self._served((day - 1, day, day + 1), causes)) is not None:
+                    return served
+                if not isinstance(error, VersionConflict):
+                    raise
+
+    def _served(self, days: Sequence[int], causes: Sequence[str]) -> BuildId | None:
+        """The build that was started for any of the causes on these days."""
+        for day, cause in product(days, causes):
+            node = self._tickets.tree.coordination.read(paths.once(day, cause))
+            if node is not None:
+                return BuildId.parse(node.data.decode())
+        return None
 
     def _find(self, build: BuildId) -> BuildView | None:
         for look in (self._live, self._archived, self._live, self._accepted, self._archived):
@@ -425,6 +445,16 @@ def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -
         attempts=attempts,
         since_ms=since_ms,
     )
+
+
+def _asked_with(cause: str) -> Sequence[str]:
+    """What is remembered of a cause that somebody chose: it never reads like that of a service (``github 7d3f...``), whose deliveries it would swallow.
+
+    Others, such as a UUID, are remembered as they are, and so as they always were.
+    """
+    if cause and (OF_A_SERVICE.match(cause) or cause.startswith(CHOSEN)):
+        return (f"{CHOSEN}{cause}",)
+    return (cause,) if cause else ()
 
 
 def _fit(version: JobVersion, trigger: Trigger) -> JobVersion:

@@ -4,7 +4,7 @@
 
     ask ----> claimed --renew, log, artifacts, workspace--> completed
                  |  \\
-                 |   give back: the ticket waits again, attempt + 1
+                 |   give back: the ticket waits again, for others first
                  +-- not renewed for the lease: taken away, attempt + 1
 
 Nothing is remembered between two calls: the claim, its lease and the key that it was asked for with are in the tree (:mod:`distci.protocol.leases`), all
@@ -365,8 +365,8 @@ class Attempt:
         self._lifecycle.settle(self._standing.claim(self._gateway.tickets), self.name, outcome, record)
 
     def give_back(self, reason: str) -> None:
-        """Let another worker have the ticket, which uses up this attempt."""
-        self._standing.claim(self._gateway.tickets).give_back(reason)
+        """Let another worker have the ticket, which uses up no attempt: nothing was done to it."""
+        self._standing.claim(self._gateway.tickets).give_back(reason, is_declined=True)
 
 
 def is_of(ticket: Ticket, project: str) -> bool:

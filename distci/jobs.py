@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from distci import repositories
 from distci.documents.jobs import job_from_json
@@ -19,14 +20,17 @@ from distci.documents.strict_json import read_json
 from distci.errors import Invalid, InvalidDocument, InvalidJob, NoSuchJob, NoSuchObject, VersionConflict
 from distci.model import HookTrigger, Job, Json, check_job_id
 from distci.store import keys
-from distci.store.port import Store, objects
+from distci.store.port import ObjectInfo, Store, objects
 
 FORMAT = 1
 UPSTREAM_DEPTH_MAX = 32
 """How long a chain of jobs that start each other may be."""
 
+VERSIONS_KEPT = 256
+"""Versions in force that a process remembers: they never change, and to read a document and hold it to its schema is most of a trigger's work."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class JobVersion:
     """One version of a job's document: what it says, and who changed it when and why."""
 
@@ -41,6 +45,10 @@ class JobVersion:
 
     def definition(self) -> Job:
         """The document as a :class:`~distci.model.Job`; InvalidJob when this version of DistCI cannot read it."""
+        return self._definition
+
+    @cached_property
+    def _definition(self) -> Job:
         return job_from_json(self.document)
 
 
@@ -50,6 +58,7 @@ class Jobs:
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
+        self._known: dict[ObjectInfo, JobVersion] = {}
 
     def put(
         self, document: Mapping[str, Json], *, expected: int | None = None, actor: str = "", reason: str = ""
@@ -205,9 +214,16 @@ class Jobs:
         return change
 
     def _latest(self, job: str) -> JobVersion | None:
-        versions = (keys.version_of(info.key) for info in objects(self._store, keys.job_versions(job)))
-        version = max(versions, default=0)
-        return self._read(job, version) if version else None
+        infos = objects(self._store, keys.job_versions(job))
+        newest = max(infos, key=lambda info: keys.version_of(info.key), default=None)
+        if newest is None:
+            return None
+        known = self._known.get(newest)
+        if known is None and (known := self._read(job, keys.version_of(newest.key))):
+            if len(self._known) >= VERSIONS_KEPT:
+                self._known.clear()
+            self._known[newest] = known
+        return known
 
     def _read(self, job: str, version: int) -> JobVersion | None:
         key = keys.job_version(job, version)

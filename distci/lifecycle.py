@@ -58,6 +58,7 @@ from distci.model import (
     Trigger,
     Verdict,
 )
+from distci.numbering import Numbers
 from distci.plan import Event as PlanEvent
 from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
@@ -68,7 +69,6 @@ from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
 from distci.statuses import Statuses
 from distci.store import keys
-from distci.store.numbers import last_number
 from distci.store.port import Store, objects
 
 log = logging.getLogger(__name__)
@@ -214,6 +214,7 @@ class Lifecycle:
         self._statuses = statuses
         self._plans: dict[str, Plan] = {}
         self._outcomes: dict[str, Mapping[str, Json]] = {}
+        self._numbers = Numbers(tickets.tree, store)
         self._told: set[str] = set()
         """Control tokens that an event was appended under, or may have been."""
         tickets.abandoned = self._abandoned
@@ -280,15 +281,21 @@ class Lifecycle:
         """
         nonce = self.tickets.new_nonce()
         while True:
-            number, raise_number = self._next_number(job.job)
-            live = LiveBuild(BuildId(job.job, number), nonce, job.version, trigger, self.now_ms(), cause=cause)
-            operations = [raise_number, Create(live.path, live.to_bytes())]
+            with self._numbers.taking(job.job) as taking:
+                live = LiveBuild(
+                    BuildId(job.job, taking.number), nonce, job.version, trigger, self.now_ms(), cause=cause
+                )
+                operations = [taking.operation, Create(live.path, live.to_bytes())]
 
-            def commit(live: LiveBuild = live, operations: Sequence[Operation] = operations) -> Done:
-                post = [control_ticket(live.build, "plan"), *_status(live)]
-                return self.tickets.commit(*operations, *also(live.build), post=post)
+                def commit(
+                    live: LiveBuild = live,
+                    operations: Sequence[Operation] = operations,
+                    taken: Callable[[], None] = taking.taken,
+                ) -> Done:
+                    post = [control_ticket(live.build, "plan"), *_status(live)]
+                    return self.tickets.commit(*operations, *also(live.build), post=post, committed=taken)
 
-            settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), self._patience())
+                settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), self._patience())
             if isinstance(settled, Done) and settled.committed:
                 if self.accept(live).nonce != nonce:
                     continue  # the number belongs to a build of before the tree was lost
@@ -763,16 +770,6 @@ class Lifecycle:
             token = document.get("after", "")
         return found[::-1]
 
-    def _next_number(self, job: str) -> tuple[int, Operation]:
-        """The next build number of a job, and the operation that takes it."""
-        path = paths.job(job)
-        node = self.tickets.tree.coordination.read(path)
-        if node is None:
-            number = self._last_in_store(job) + 1
-            return number, Create(path, to_bytes({"f": FORMAT, "last": number}))
-        number = int(from_bytes(node.data, path)["last"]) + 1
-        return number, Write(path, to_bytes({"f": FORMAT, "last": number}), node.version)
-
     def pin(self, live: LiveBuild, name: str, find: Callable[[], str]) -> str:
         """What the whole build goes by for ``name``: as the first who asked found it, or the build that this one runs again."""
         found = self.pinned(live, name) or find()
@@ -799,21 +796,7 @@ class Lifecycle:
 
     def last_number(self, job: str) -> int:
         """The number of a job's newest build; 0 when it never had one."""
-        return self._next_number(job)[0] - 1
-
-    def _last_in_store(self, job: str) -> int:
-        """The highest number that left anything in the store."""
-        accepted = (keys.accepted_build(info.key).number for info in objects(self.store, keys.accepted_builds(job)))
-        return max([self._last_begun(job), *accepted])
-
-    def _last_begun(self, job: str) -> int:
-        """The highest number of a build that was planned."""
-
-        def is_beyond(number: int) -> bool:
-            after = keys.past_build(BuildId(job, number)) if number else ""
-            return bool(self.store.list(keys.builds(job), after, 1))
-
-        return last_number(is_beyond)
+        return self._numbers.last(job)
 
     def _live(self, build: BuildId) -> LiveBuild:
         live = self.read(build)

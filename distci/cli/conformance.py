@@ -14,7 +14,7 @@ import click
 
 from distci.cli.chaos import LAUNCHER
 from distci.cli.command import Invocation, LocalCommand, json_option
-from distci.cli.output import print_json, print_line, print_records
+from distci.cli.output import print_json, print_line
 
 
 @click.command(
@@ -49,39 +49,36 @@ def conformance(
     The program is started for each case, with DISTCI_URL, DISTCI_TOKEN and DISTCI_KIND in its environment, and ended by SIGTERM. Exits with 0 when
     it did all that is expected of a worker, with 1 otherwise.
     """
+    from distci.conformance.cases import CASES
     from distci.conformance.run import run
     from distci.conformance.stage import Options
 
     # Whoever ends us, what we have started is to end with us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(mkdtemp(prefix="distci-conformance-"))
-    verdicts = []
+    width = max(len(case.name) for case in CASES)
+    is_worker, is_kept = True, keep
     try:
         for verdict in run(Options(command, kind, folder, LAUNCHER, os.environ, patience), cases, _tell):
-            verdicts.append(verdict)
+            is_worker &= verdict.is_met
+            is_kept |= not verdict.is_met
+            _tell("")
             if invocation.is_json:
                 print_json(verdict)
+                continue
+            print_line(f"{verdict.case:{width}}  {'passed' if verdict.is_met else 'FAILED'}  {verdict.seen}")
+            if not verdict.is_met:
+                print_line(f"{'':{width}}  expected: {verdict.expected}")
     finally:
         _tell("")
-        is_kept = keep or not all(verdict.is_met for verdict in verdicts)
         if is_kept:
             click.echo(f"kept in {folder}; what the program said is in worker.log", err=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    if not invocation.is_json:
-        print_records(
-            verdicts,
-            ("CASE", "", "SEEN"),
-            lambda verdict: (verdict.case, "passed" if verdict.is_met else "FAILED", verdict.seen),
-            is_json=False,
-        )
-        for verdict in verdicts:
-            if not verdict.is_met:
-                print_line(f"{verdict.case}: expected: {verdict.expected}")
-    return 0 if all(verdict.is_met for verdict in verdicts) else 1
+    return 0 if is_worker else 1
 
 
-def _tell(case: str) -> None:
-    """Which case is being played, on a terminal."""
+def _tell(what: str) -> None:
+    """What is being done, on a terminal; a line that the next one takes the place of."""
     if sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{case}", nl=False, err=True)
+        click.echo(f"\r\x1b[K{what}", nl=False, err=True)

@@ -189,7 +189,10 @@ def _lasting(stage: Stage, mark: str) -> dict[str, object]:
 
 def _begun(stage: Stage, build: BuildId, mark: str) -> None:
     try:
-        wait_until(lambda: (stage.marks / mark).exists() and bool(stage.claimed(build)), stage.options.time_max_s)
+        wait_until(
+            lambda: stage.has_ended or ((stage.marks / mark).exists() and bool(stage.claimed(build))),
+            stage.options.time_max_s,
+        )
     except TimeoutError:
         raise Unmet(
             f"after {stage.options.time_max_s:g} s its script does not run: {_told(stage.view(build))}"
@@ -198,6 +201,8 @@ def _begun(stage: Stage, build: BuildId, mark: str) -> None:
 
 def _ended(stage: Stage, build: BuildId) -> BuildView:
     view = stage.end(build, stage.options.time_max_s)
+    if view.result is None and stage.has_ended:
+        raise Unmet(_told(view))
     if view.result is None:
         raise Unmet(f"not over after {stage.options.time_max_s:g} s: {_told(view)}")
     return view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,13 +24,23 @@ class Verdict:
 
 
 def run(options: Options, names: Sequence[str], tell: Callable[[str], None]) -> Iterator[Verdict]:
-    """Try the worker in these cases (all, where none is named). Invalid for one that there is not."""
+    """Try the worker in these cases (all, where none is named), each verdict as its case ends. Invalid for a case or a program that there is not.
+
+    ``tell`` is told what begins.
+    """
     known = {case.name: case for case in CASES}
     if unknown := [name for name in names if name not in known]:
         raise Invalid(f"there is no case {unknown[0]!r}; there are: {', '.join(known)}")
+    program = options.command[0]
+    if shutil.which(program, path=options.environment.get("PATH")) is None:
+        raise Invalid(
+            f"{program!r} is no program that can be executed here; look at its path, and at its mode (chmod +x)"
+        )
+    wanted = [known[name] for name in names] or CASES
+    tell("a system is started")
     with Stage(options) as stage:
-        for case in [known[name] for name in names] or CASES:
-            tell(case.name)
+        for number, case in enumerate(wanted, 1):
+            tell(f"{case.name}, {number} of {len(wanted)}")
             yield _tried(stage, case)
 
 

@@ -28,6 +28,9 @@ from distci.settings import Settings
 
 FRONT_ENDS = 2
 END_TIME_MAX_S = 5.0
+LOOK_S = 1.0
+"""How often it is looked whether the program has ended."""
+
 JOB = "conformance/case"
 
 
@@ -55,6 +58,7 @@ class Stage:
         self.relay = Relay([("127.0.0.1", port) for port in self.ports])
         self.marks = options.folder / "marks"
         self._stack = ExitStack()
+        self._ended: Future[Ended] | None = None
         self._fronts: dict[int, Daemon] = {}
 
     def __enter__(self) -> Self:
@@ -109,7 +113,7 @@ class Stage:
             def note(data: bytes) -> None:
                 log.write(data)
 
-            ended = thread.submit(open_isolation().run, command, note, stop)
+            ended = self._ended = thread.submit(open_isolation().run, command, note, stop)
             try:
                 yield ended
             finally:
@@ -126,9 +130,19 @@ class Stage:
     def view(self, build: BuildId) -> BuildView:
         return self.ci.builds.get(build)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the program has ended by itself: then there is nothing to wait for."""
+        return self._ended is not None and self._ended.done()
+
     def end(self, build: BuildId, time_max_s: float) -> BuildView:
-        """The build when it is over, or as it is when the time is up."""
-        return self.ci.builds.wait(build, time_max_s)
+        """The build when it is over, or as it is when the time is up or the program has ended."""
+        end = monotonic() + time_max_s
+        while True:
+            had_ended = self.has_ended
+            view = self.ci.builds.wait(build, max(0.0, min(LOOK_S, end - monotonic())))
+            if view.is_archived or had_ended or monotonic() >= end:
+                return view
 
     def log(self, build: BuildId, task: str = "work") -> bytes:
         return b"".join(self.ci.builds.log(build, task))

@@ -57,7 +57,6 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     logs.ENDPOINTS,
     artifacts.ENDPOINTS,
     why.ENDPOINTS,
-    hooks.ENDPOINTS,
     tickets.ENDPOINTS,
     workers.ENDPOINTS,
     cluster.ENDPOINTS,
@@ -93,6 +92,7 @@ def create(
     endpoints += artifacts.endpoints(artifacts.Intake(system, threads))
     endpoints += streams.endpoints(open_streams)
     endpoints += health.endpoints(Health(system, stopping))
+    endpoints += hooks.endpoints(threads)
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
     endpoints += login.endpoints(login.Login(system, site, threads))

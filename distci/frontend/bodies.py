@@ -27,13 +27,11 @@ SPOOL_BYTES = 1024 * 1024
 """Of a long body stays in memory; the rest waits in a file."""
 
 
-async def read(request: Request, endpoint: Endpoint) -> Json | bytes:
-    """What an endpoint's function gets of a request's body: a JSON value, None where there is none and need be none, or the bytes.
+async def read(request: Request, endpoint: Endpoint) -> Json:
+    """What an endpoint's function gets of a request's body: a JSON value, or None where there is none and need be none.
 
     BadRequest for anything else.
     """
-    if endpoint.body_bytes_max:
-        return await read_bytes(request, endpoint.body_bytes_max)
     data = await read_bytes(request, BODY_BYTES_MAX if endpoint.body else 0)
     if not data:
         if endpoint.body and not endpoint.is_body_optional:

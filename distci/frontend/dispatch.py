@@ -88,10 +88,14 @@ class Dispatcher:
             body=None if endpoint.takes else await bodies.read(request, endpoint),
         )
         with acting(principal.name, origin_of(request)):
-            if inspect.iscoroutinefunction(endpoint.handle):
-                return await cast(Callable[[Call], Awaitable[Response]], endpoint.handle)(call)
             # A thread gets a copy of the context, and so knows who acts.
-            answer = await self._threads.run(cast(Callable[[Call], Answer | Content], endpoint.handle), call)
+            answer = (
+                await cast(Callable[[Call], Awaitable[Answer | Response]], endpoint.handle)(call)
+                if inspect.iscoroutinefunction(endpoint.handle)
+                else await self._threads.run(cast(Callable[[Call], Answer | Content], endpoint.handle), call)
+            )
+        if isinstance(answer, Response):
+            return answer
         if isinstance(answer, Content):
             return await content.respond(answer, request, self._threads)
         return _answered(answer, request)

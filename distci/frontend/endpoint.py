@@ -104,8 +104,8 @@ class Call:
         return self.access.may(self.principal, action, job)
 
 
-Handler = Callable[[Call], Answer | Content] | Callable[[Call], Awaitable["Response"]]
-"""A function, which is called in a thread, or a coroutine function, which makes its response by itself."""
+Handler = Callable[[Call], Answer | Content] | Callable[[Call], Awaitable["Answer | Response"]]
+"""A function, which is called in a thread, or a coroutine function, which may make its response by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +127,9 @@ class Endpoint:
     """The name of the schema of its JSON body; empty for none."""
     is_body_optional: bool = False
     takes: str = ""
-    """The media type of a body that is no JSON: then the function, a coroutine, reads it."""
+    """The media type of a body that comes as it is: then the function, a coroutine function, reads it (:mod:`distci.frontend.bodies`)."""
     is_for_workers: bool = False
     """Whether it is for workers alone, whatever project they are of."""
-    body_bytes_max: int = 0
-    """Of a body that the function gets as it came, whatever its type; 0 where a body is JSON, or none is wanted."""
     is_public: bool = False
     """Whether it is for those, too, of whom nobody knows who they are."""
     is_filtered: bool = False

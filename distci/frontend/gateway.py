@@ -12,7 +12,6 @@ import math
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO, TypeVar
@@ -29,9 +28,10 @@ from distci.frontend import bodies, etags
 from distci.frontend.access import origin_of
 from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
 from distci.frontend.artifacts import artifact_content
+from distci.frontend.bell import Bell, Wake
 from distci.frontend.builds import BUILD, address
 from distci.frontend.content import PIECE_BYTES, until_gone
-from distci.frontend.endpoint import CURSOR, JSON, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns, limit
+from distci.frontend.endpoint import CURSOR, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import page
 from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
@@ -41,7 +41,6 @@ from distci.protocol.claiming import LEFT_TO_OTHERS_S
 from distci.protocol.leases import LEASE_S
 from distci.protocol.records import Offer
 from distci.store.sources import stream_of
-from distci.views import to_bytes
 
 ATTEMPT = f"{BUILD}/tasks/{{task}}/attempts/{{claim}}"
 BYTES, TEXT, TAR = "application/octet-stream", "text/plain; charset=utf-8", "application/x-tar"
@@ -55,7 +54,7 @@ STOP_POLL_S = 0.1
 KEY = Parameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[ -~]+$"},
-    "Another one for each claim. Asked again with the same, after an answer that was lost, it is the same claim.",
+    "Another one for each claim. Asked again with the same, after an answer that was lost, it is the same claim, as long as that stands.",
     place="header",
 )
 
@@ -68,45 +67,25 @@ SOURCE = Parameter(
 Result = TypeVar("Result")
 
 
-class Woken(Event):
-    """An event that threads set and a coroutine waits for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._loop = asyncio.get_running_loop()
-        self._seen = asyncio.Event()
-
-    def set(self) -> None:
-        super().set()
-        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
-            self._loop.call_soon_threadsafe(self._seen.set)
-
-    def begin(self) -> None:
-        """From now on it is waited for."""
-        self._seen.clear()
-
-    async def until_set(self, time_max_s: float) -> None:
-        with anyio.move_on_after(time_max_s):
-            await self._seen.wait()
-
-
 class Desk:
     """Where workers ask for work, and hand it in."""
 
     def __init__(self, system: DistCI, threads: Threads, stopping: Event) -> None:
         """Once ``stopping`` is set, whoever waits is told to ask another front end."""
         self._stopping = stopping
-        self._waiting: set[Woken] = set()
+        self._bell: Bell | None = None
+        self._waiting: set[Wake] = set()
         self._watch: asyncio.Task[None] | None = None
         self._gateway = system.gateway
         self._published = system.artifacts
         self._store = system.store
         self._threads = threads
 
-    async def claim(self, call: Call) -> Response:
+    async def claim(self, call: Call) -> Answer | Response:
         """A claim, as soon as there is one. Waiting for it costs no thread."""
         wanted = call.body
-        woken = Woken()
+        self._bell = self._bell or Bell()
+        woken = Wake(self._bell)
         asking = self._asking(call, woken)
         found: list[Attempt | None] = []
         raised: list[Exception] = []
@@ -134,19 +113,19 @@ class Desk:
         if not found or found[0] is None:
             return Response(None, 204)
         document = await self._threads.run(_document, found[0])
-        return Response(to_bytes(document), 201, {"Location": document["url"]}, JSON)
+        return Answer(document, 201, {"Location": document["url"]})
 
-    async def write_log(self, call: Call) -> Response:
+    async def write_log(self, call: Call) -> Answer:
         data = await bodies.read_bytes(call.request, CHUNK_BYTES_MAX)
         end = await self._threads.run(lambda: self._attempt(call).write_log(call.query["offset"], data))
-        return Response(to_bytes({"next": end}), media_type=JSON)
+        return Answer({"next": end})
 
-    async def put_artifact(self, call: Call) -> Response:
+    async def put_artifact(self, call: Call) -> Answer:
         await self._threads.run(self._attempt, call)
         async with bodies.spooled(call.request, self._threads, call.system.settings.artifact_bytes_max) as file:
             # Its time may have come while the body did.
             artifact = await self._threads.run(lambda: self._attempt(call).put_artifact(call.path["artifact"], file))
-        return Response(to_bytes(artifact), media_type=JSON)
+        return Answer(artifact)
 
     def list_artifacts(self, call: Call) -> Answer:
         after = call.query["cursor"] or ""
@@ -174,12 +153,12 @@ class Desk:
             }
         )
 
-    async def put_workspace(self, call: Call) -> Response:
+    async def put_workspace(self, call: Call) -> Answer:
         await self._threads.run(self._attempt, call)
         async with bodies.spooled(call.request, self._threads) as file:
             folder = Path(tempfile.gettempdir())
             files = await self._threads.run(lambda: self._attempt(call).put_workspace(file, folder))
-        return Response(to_bytes({"files": files}), media_type=JSON)
+        return Answer({"files": files})
 
     def read_workspace(self, call: Call) -> Content:
         snapshot = self._attempt(call).workspace()
@@ -229,7 +208,7 @@ class Desk:
         caller = Caller(worker.id, name, origin, wanted.get("slots", 1), wanted.get("version", ""))
         return self._gateway.ask(caller, offer, key, worker.project, woken)
 
-    async def _wait(self, asking: Asking, woken: Woken, wait_s: float) -> Attempt | None:
+    async def _wait(self, asking: Asking, woken: Wake, wait_s: float) -> Attempt | None:
         began = anyio.current_time()
         attempt = await self._look(asking.begin)
         while attempt is None:
@@ -488,10 +467,10 @@ def endpoints(desk: Desk) -> Sequence[Endpoint]:
             "DELETE",
             ATTEMPT,
             "give_back_claim",
-            "Let another worker have the ticket",
+            "Decline the ticket: let another worker have it",
             desk.give_back,
             Action.WORK,
-            {200: Returns("It waits for its next attempt.", "claim-given-back")},
+            {200: Returns("It waits for another worker, and has lost no attempt.", "claim-given-back")},
             (Parameter("reason", {"type": "string", "default": "", "maxLength": 400}, "Why, for the record."),),
             tag="gateway",
         ),

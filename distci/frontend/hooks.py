@@ -9,10 +9,12 @@ from dataclasses import replace
 
 from distci.access import Action
 from distci.errors import Forbidden
-from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
+from distci.frontend import bodies
+from distci.frontend.endpoint import CURSOR, JSON, Answer, Call, Endpoint, Returns, limit
 from distci.frontend.paging import page
 from distci.frontend.problems import BadRequest
 from distci.frontend.rates import DELIVERIES
+from distci.frontend.threads import Threads
 from distci.hooks import Answer as Delivered
 from distci.hooks import Held, InvalidDelivery, no_such_change
 from distci.receivers.port import BODY_BYTES_MAX
@@ -23,13 +25,6 @@ SYSTEM = ""
 
 def list_receivers(call: Call) -> Answer:
     return Answer({"items": [*call.system.hooks.list()], "next": None})
-
-
-def deliver(call: Call) -> Answer:
-    try:
-        return _became(call.system.hooks.deliver(call.path["receiver"], call.request.headers, call.body))
-    except InvalidDelivery as error:
-        raise BadRequest(str(error), status=422) from error
 
 
 def list_held(call: Call) -> Answer:
@@ -76,78 +71,92 @@ def _decider(call: Call) -> Callable[[Held], None]:
     return check
 
 
-ENDPOINTS: Sequence[Endpoint] = (
-    Endpoint(
-        "GET",
-        "/hooks",
-        "list_receivers",
-        "List the receivers that are installed",
-        list_receivers,
-        Action.READ,
-        {200: Returns("All of them, by name.", "receiver-page", headers=("ETag",))},
-    ),
-    Endpoint(
-        "POST",
-        "/hooks/{receiver}",
-        "deliver",
-        "Tell of a change, as a forge does",
-        deliver,
-        None,
-        {
-            202: Returns(
-                "It has started these builds, now or when it came before; or it waits for an approval.", "delivered"
-            ),
-            200: Returns("It starts nothing, for this reason.", "delivered"),
-            401: Returns("The sender does not know a secret of the receiver, or none is set.", "problem"),
-            429: Returns("There were too many; the header `Retry-After` says when to send it again.", "problem"),
-            503: Returns(
-                "Tree or store is away: send it again. What it has started by then it does not start twice.", "problem"
-            ),
-        },
-        body_bytes_max=BODY_BYTES_MAX,
-        is_public=True,
-        rate=DELIVERIES,
-        description="The body is the sender's, byte for byte, under the sender's own headers; the sender proves by them that it knows a secret of the receiver.",
-    ),
-    Endpoint(
-        "GET",
-        "/held",
-        "list_held",
-        "List the changes by people without rights to their repository, which wait for an approval",
-        list_held,
-        None,
-        {
-            200: Returns(
-                "A page of changes, by id: those of which you may read a job.", "held-page", headers=("ETag", "Link")
-            )
-        },
-        (limit(100), CURSOR),
-        is_filtered=True,
-        tag="hooks",
-    ),
-    Endpoint(
-        "POST",
-        "/held/{change}/approve",
-        "approve_change",
-        "Build a change that was held",
-        approve_change,
-        None,
-        {
-            202: Returns("It has started these builds.", "delivered"),
-            200: Returns("It starts nothing any more, for this reason.", "delivered"),
-        },
-        tag="hooks",
-        description="For those who may start builds of every job that it concerns. Its builds get no secrets all the same.",
-    ),
-    Endpoint(
-        "POST",
-        "/held/{change}/refuse",
-        "refuse_change",
-        "Let a change that was held wait no longer",
-        refuse_change,
-        None,
-        {200: Returns("It is forgotten.", "refused")},
-        tag="hooks",
-        description="For those who may start builds of every job that it concerns.",
-    ),
-)
+def endpoints(threads: Threads) -> Sequence[Endpoint]:
+    """The endpoints for those who tell of changes, and for those who decide of them."""
+
+    async def deliver(call: Call) -> Answer:
+        body = await bodies.read_bytes(call.request, BODY_BYTES_MAX)
+        try:
+            told = await threads.run(call.system.hooks.deliver, call.path["receiver"], call.request.headers, body)
+        except InvalidDelivery as error:
+            raise BadRequest(str(error), status=422) from error
+        return _became(told)
+
+    return (
+        Endpoint(
+            "GET",
+            "/hooks",
+            "list_receivers",
+            "List the receivers that are installed",
+            list_receivers,
+            Action.READ,
+            {200: Returns("All of them, by name.", "receiver-page", headers=("ETag",))},
+        ),
+        Endpoint(
+            "POST",
+            "/hooks/{receiver}",
+            "deliver",
+            "Tell of a change, as a forge does",
+            deliver,
+            None,
+            {
+                202: Returns(
+                    "It has started these builds, now or when it came before; or it waits for an approval.", "delivered"
+                ),
+                200: Returns("It starts nothing, for this reason.", "delivered"),
+                401: Returns("The sender does not know a secret of the receiver, or none is set.", "problem"),
+                429: Returns("There were too many; the header `Retry-After` says when to send it again.", "problem"),
+                503: Returns(
+                    "Tree or store is away: send it again. What it has started by then it does not start twice.",
+                    "problem",
+                ),
+            },
+            takes=JSON,
+            is_public=True,
+            rate=DELIVERIES,
+            description="The body is the sender's, byte for byte, under the sender's own headers; the sender proves by them that it knows a secret of the receiver.",
+        ),
+        Endpoint(
+            "GET",
+            "/held",
+            "list_held",
+            "List the changes by people without rights to their repository, which wait for an approval",
+            list_held,
+            None,
+            {
+                200: Returns(
+                    "A page of changes, by id: those of which you may read a job.",
+                    "held-page",
+                    headers=("ETag", "Link"),
+                )
+            },
+            (limit(100), CURSOR),
+            is_filtered=True,
+            tag="hooks",
+        ),
+        Endpoint(
+            "POST",
+            "/held/{change}/approve",
+            "approve_change",
+            "Build a change that was held",
+            approve_change,
+            None,
+            {
+                202: Returns("It has started these builds.", "delivered"),
+                200: Returns("It starts nothing any more, for this reason.", "delivered"),
+            },
+            tag="hooks",
+            description="For those who may start builds of every job that it concerns. Its builds get no secrets all the same.",
+        ),
+        Endpoint(
+            "POST",
+            "/held/{change}/refuse",
+            "refuse_change",
+            "Let a change that was held wait no longer",
+            refuse_change,
+            None,
+            {200: Returns("It is forgotten.", "refused")},
+            tag="hooks",
+            description="For those who may start builds of every job that it concerns.",
+        ),
+    )

@@ -86,8 +86,6 @@ def _operation(endpoint: Endpoint) -> dict[str, Json]:
         told["requestBody"] = {"required": not endpoint.is_body_optional, "content": {JSON: {"schema": schema}}}
     if endpoint.takes:
         told["requestBody"] = {"required": True, "content": {endpoint.takes: {}}}
-    if endpoint.body_bytes_max:
-        told["requestBody"] = {"required": True, "content": {JSON: {"schema": {"type": "object"}}}}
     if endpoint.is_public or endpoint.is_filtered:
         told["security"] = [] if endpoint.is_public else [{}, *({name: []} for name in SECURITY)]
     if endpoint.action is not None:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -24,6 +23,7 @@ from distci.errors import DistCIError, Unavailable
 from distci.following.told import Follower
 from distci.frontend import admission, problems
 from distci.frontend.admission import Admitted
+from distci.frontend.bell import Bell, Wake
 from distci.frontend.builds import BUILD
 from distci.frontend.content import until_gone
 from distci.frontend.endpoint import Call, Endpoint, Parameter, Returns
@@ -79,9 +79,9 @@ class Streams:
         """End all streams now; their clients go on elsewhere."""
         self.is_ending = True
         for stream in [*self._open]:
-            stream.wake()
+            stream.wake.set()
 
-    async def follow(self, call: Call, make: Callable[[Wake, str], Follower]) -> Response:
+    async def follow(self, call: Call, make: Callable[[Callable[[], None], str], Follower]) -> Response:
         """The stream of a follower that goes on from where the client is, once it is known that there is something to follow."""
         position = call.headers.get("last-event-id") or call.query["after"]
         if position == OVER:
@@ -91,7 +91,7 @@ class Streams:
         grants = await self._threads.run(call.access.grants)
         self._bell = self._bell or Bell()
         wake = Wake(self._bell)
-        stream = Stream(self, make(wake, position), wake, Admitted(call, grants, wake))
+        stream = Stream(self, make(wake.set, position), wake, Admitted(call, grants, wake.set))
         self._open.add(stream)
         try:
             await stream.prepare()
@@ -118,50 +118,6 @@ class Streams:
                 await self._threads.run(admission.confirm, [stream.admitted for stream in self._open])
 
 
-class Bell:
-    """Sets events of one loop, from any thread: a crowd of them by one call into the loop, since each call costs a write to a pipe."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._rung: deque[asyncio.Event] = deque()
-        self._is_called = False
-
-    def ring(self, event: asyncio.Event) -> None:
-        # In this order: whoever finds that the loop has been called was here before it looks.
-        self._rung.append(event)
-        if not self._is_called:
-            self._is_called = True
-            # The loop may have been closed, and then there is nobody to be woken.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._set_all)
-
-    def _set_all(self) -> None:
-        self._is_called = False
-        while self._rung:
-            self._rung.popleft().set()
-
-
-class Wake:
-    """Wakes a coroutine, from any thread."""
-
-    def __init__(self, bell: Bell) -> None:
-        self._bell = bell
-        self._event = asyncio.Event()
-
-    def __call__(self) -> None:
-        if not self._event.is_set():
-            self._bell.ring(self._event)
-
-    def clear(self) -> None:
-        self._event.clear()
-
-    async def wait(self, time_max_s: float) -> bool:
-        """Wait until it is woken; False when the time ran out first."""
-        with anyio.move_on_after(time_max_s):
-            await self._event.wait()
-        return self._event.is_set()
-
-
 class Stream(Response):
     """What one follower is told, as server-sent events."""
 
@@ -180,9 +136,9 @@ class Stream(Response):
             while not self.follower.is_ready:
                 if self.follower.trouble:
                     raise Unavailable(self.follower.trouble)
-                self.wake.clear()
+                self.wake.begin()
                 if not self.follower.is_ready:
-                    await self.wake.wait(math.inf)
+                    await self.wake.until_set(math.inf)
         if not self.follower.is_ready:
             raise Unavailable("the tree or the store does not answer in time; try again")
         self.follower.check()
@@ -214,7 +170,7 @@ class Stream(Response):
         while not self._streams.is_ending:
             if self.admitted.is_over:
                 return b""
-            self.wake.clear()
+            self.wake.begin()
             if await self._tell_what_there_is(send):
                 continue
             if self.follower.is_over:
@@ -230,7 +186,7 @@ class Stream(Response):
                 await self._write(send, _comment(trouble or "going on"))
             # Not all at once: those who came together would be heard together for ever.
             heartbeat_s = self._streams.heartbeat_s * random.uniform(0.8, 1.0)
-            if not await self.wake.wait(TROUBLE_S if cannot_fetch else heartbeat_s):
+            if not await self.wake.until_set(TROUBLE_S if cannot_fetch else heartbeat_s):
                 await self._write(send, _comment(trouble))
         return b"retry: %d\n\n" % random.randint(RETRY_MS_MIN, RETRY_MS)
 

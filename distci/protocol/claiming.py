@@ -56,6 +56,10 @@ class Claimant(Holder, Protocol):
     def name(self) -> str: ...
 
     @property
+    def worker(self) -> str:
+        """The worker that it is, where one claims under several names."""
+
+    @property
     def offer(self) -> Offer: ...
 
     @property
@@ -103,6 +107,7 @@ class Claimer:
         self._known_control: tuple[int, Control] | None = None
         self._turns = turns or choosing.Turns()
         self._tag = paths.worker_tag(member.name)
+        self._declined = paths.decliner_tag(member.worker)
         self._seen: dict[paths.Name, float] = {}
         self._not_ours: set[paths.Name] = set()
         self._left_to_others_s = LEFT_TO_OTHERS_S
@@ -283,11 +288,19 @@ class Claimer:
         return found
 
     def _free(self, waiting: Iterable[paths.Name]) -> Sequence[paths.Name]:
-        """The tickets that nobody was woken for, or not recently: as long as this worker has seen them, by its own clock."""
+        """The tickets that are not left to others: to who was woken for them, or to all others once this worker has given them back.
+
+        For a moment, as long as it has seen them, by its own clock.
+        """
         now = time.monotonic()
-        reserved = [name for name in waiting if name.reserved and name.reserved != self._tag]
-        self._seen = {name: self._seen.get(name, now) for name in reserved}
-        return [name for name in waiting if not name.reserved or now - self._seen.get(name, now) >= LEFT_TO_OTHERS_S]
+        left = [name for name in waiting if self._leaves(name)]
+        self._seen = {name: self._seen.get(name, now) for name in left}
+        return [name for name in waiting if name not in self._seen or now - self._seen[name] >= LEFT_TO_OTHERS_S]
+
+    def _leaves(self, name: paths.Name) -> bool:
+        if name.reserved.startswith("!"):
+            return name.reserved == self._declined
+        return name.reserved not in ("", self._tag)
 
     def _weight(self, tag: str) -> float:
         control = self._control

@@ -17,6 +17,9 @@ from distci.protocol.records import Running, Ticket
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
 
+DECLINED_MAX = 100
+"""Claims of a ticket after which to decline it uses up an attempt all the same."""
+
 
 class Holder(Protocol):
     """What a claim asks of whoever holds it: a member, or somebody who speaks for a worker that has no session."""
@@ -134,16 +137,24 @@ class Claim:
             if coordination.exists(path) is None and not self._is_over:
                 self.lost.set()
 
-    def give_back(self, reason: str) -> None:
-        """Put the ticket back into the queue for its next attempt, or set it aside when it was the last one allowed."""
+    def give_back(self, reason: str, *, is_declined: bool = False) -> None:
+        """Put the ticket back into the queue for its next attempt, or set it aside when it was the last one allowed.
+
+        One that ``is_declined`` was refused by its worker: that uses up no attempt, and the worker leaves it to others for a moment.
+        """
+        ticket = self.ticket.spared(DECLINED_MAX) if is_declined else self.ticket
         while True:
             try:
                 # What follows may be for the store or the tree to say, and either may be away just now.
-                step = outcomes.persist(lambda: self._member.tickets.next_attempt(self.ticket, reason), self.lost)
+                step = outcomes.persist(lambda: self._member.tickets.next_attempt(ticket, reason), self.lost)
             except Unavailable as error:
                 raise self._superseded() from error
-            if self._end(*step.operations, post=step.post) is None:
+            post = [self._declined(follow) if is_declined else follow for follow in step.post]
+            if self._end(*step.operations, post=post) is None:
                 return
+
+    def _declined(self, follow: Ticket) -> Ticket:
+        return replace(follow, declined_by=self.running.worker) if follow.id == self.ticket.id else follow
 
     def park_until(self, due_ms: int, *, uses_attempt: bool = True) -> None:
         """Let the ticket wait until a time and be claimed again.

@@ -81,7 +81,7 @@ class Request(Spokesman):
         self.takes = takes
         self.wakes = not is_choosy
         self.is_willing = True
-        self._worker = worker
+        self.worker = worker
         self._host = host
         self._slots = slots
         self._version = version
@@ -93,7 +93,7 @@ class Request(Spokesman):
         return self._held is not None
 
     def hold(self, ticket: Ticket, slots: Sequence[tuple[str, int]]) -> Claim:
-        self._held = Claim(self, Running(ticket, self._worker, self._key, slots, LEASE_S))
+        self._held = Claim(self, Running(ticket, self.worker, self._key, slots, LEASE_S))
         return self._held
 
     def forget(self, claim: Claim, is_stray: bool = False) -> None:
@@ -103,7 +103,7 @@ class Request(Spokesman):
 
     def join(self) -> None:
         """Stand among the live workers for a lease. Forbidden when it was told to take nothing more, for as long as it goes on asking."""
-        tree, path = self.tickets.tree, paths.worker(self._worker)
+        tree, path = self.tickets.tree, paths.worker(self.worker)
         document = describe(self.offer, self._slots, self._host, self._version, tree.speaks) | {"lease_s": LEASE_S}
         node = tree.coordination.read(path)
         is_drained = node is not None and bool(from_bytes(node.data, path).get("drain"))
@@ -113,13 +113,13 @@ class Request(Spokesman):
         elif node.data != data or not _is_young(tree, node.stat):
             tree.commit(Write(path, data, node.version))
         if is_drained:
-            raise Forbidden(f"worker {self._worker} shall take nothing more, and may end")
+            raise Forbidden(f"worker {self.worker} shall take nothing more, and may end")
 
     def served(self) -> str | None:
         """The token of the claim that this request was given, by whomever; None as yet, and when that is over."""
         coordination = self.tickets.tree.coordination
         coordination.sync()
-        node = coordination.read(paths.claim_key(self._worker, self._key))
+        node = coordination.read(paths.claim_key(self.worker, self._key))
         return node.data.decode() if node else None
 
 

@@ -172,6 +172,10 @@ class Member:
 
     # What claims and the claimer ask of their member
 
+    @property
+    def worker(self) -> str:
+        return self.name
+
     wakes = True
     """Whether it can be woken, and so waits for that."""
 

@@ -23,7 +23,7 @@
     /access/used-links/<digest>~<time>        one that somebody has, and who
 
 A *token* is ``<ticket>.<attempt>``. A *name* is ``<priority>-<project tag>-<time>-<token>``, with ``~<worker tag>`` behind it
-when a worker was woken for the ticket, so that a listing of names says all that choosing needs and no node has to be
+when a worker was woken for the ticket, or ``~!<worker tag>`` when that worker has declined it, so that a listing of names says all that choosing needs and no node has to be
 read for it.
 """
 
@@ -253,7 +253,8 @@ class Name:
     ticket: str
     attempt: int
     reserved: str = ""
-    """Stands for the worker that was woken for it, which goes first for a moment; empty: anybody may."""
+    """Stands for the worker that was woken for it, which goes first for a moment; behind a ``!`` for one that has given it back, which
+    goes last for a moment; empty: anybody may."""
 
     def __str__(self) -> str:
         mark = f"~{self.reserved}" if self.reserved else ""
@@ -271,6 +272,11 @@ class Name:
             return cls(int(priority), project, _from_base32(time), ticket, int(attempt), reserved)
         except ValueError as error:
             raise Invalid(f"{text!r} is not the name of a waiting ticket") from error
+
+
+def decliner_tag(worker_name: str) -> str:
+    """Stands for a worker that leaves a ticket to others."""
+    return f"!{worker_tag(worker_name)}"
 
 
 def worker_tag(worker_name: str) -> str:

@@ -75,6 +75,8 @@ class Ticket:
     """When it was first posted, by the clock of who posted it; kept when it is claimed again."""
     traceparent: str = ""
     """The trace that it is part of (:mod:`distci.tracing`); by default that of whoever posts it."""
+    declined_by: str = ""
+    """The worker that has just given it back unworked, and so leaves it to others for a moment; empty for none."""
 
     def __post_init__(self) -> None:
         if not TICKET_ID.fullmatch(self.id):
@@ -100,7 +102,7 @@ class Ticket:
         return paths.token(self.id, self.attempt)
 
     def name(self, reserved: str = "") -> str:
-        """Its node's name in the queue; ``reserved`` is the tag of the worker that is woken for it."""
+        """Its node's name in the queue; ``reserved`` says whose it is for a moment, or whose it is not (:class:`~distci.protocol.paths.Name`)."""
         tag = paths.project_tag(self.project)
         return str(paths.Name(self.priority, tag, self.posted_ms, self.id, self.attempt, reserved))
 
@@ -110,7 +112,11 @@ class Ticket:
 
     def again(self) -> Ticket:
         """The same ticket for its next attempt."""
-        return replace(self, attempt=self.attempt + 1)
+        return replace(self, attempt=self.attempt + 1, declined_by="")
+
+    def spared(self, claims_max: int) -> Ticket:
+        """The same ticket with one attempt more, in place of the present one; as it is once it has been claimed that often, lest it go round for ever."""
+        return replace(self, attempts=self.attempts + 1) if self.tries < claims_max else self
 
     @property
     def tries(self) -> int:
@@ -138,6 +144,7 @@ class Ticket:
             "permits": [[permit.name, permit.limit] for permit in self.permits],
             "limit_s": self.limit_s,
             "traceparent": self.traceparent,
+            "declined_by": self.declined_by,
         }
         document.update({key: value for key, value in optional.items() if value})
         if self.priority != 5:
@@ -182,6 +189,7 @@ class Ticket:
                 attempt=int(document["attempt"]),
                 posted_ms=int(document["posted_ms"]),
                 traceparent=_text(document.get("traceparent", "")),
+                declined_by=_text(document.get("declined_by", "")),
             )
         except (KeyError, TypeError, ValueError, Invalid) as error:
             raise InvalidDocument(f"{where}: not a ticket: {error}") from error

@@ -38,6 +38,9 @@ TURN_S = 0.25
 OVERDUE_GRACE_S = 30.0
 """How long a claim whose limit has passed is left alone: time for its worker to renew it when the tree has been away."""
 
+UNHEARD_MAX = 4
+"""Claims of a ticket after which one without a session that was never renewed uses up an attempt all the same: its worker may have died of it at once."""
+
 ONCE_DAYS = 2
 """For how many days causes are remembered at least."""
 
@@ -211,7 +214,10 @@ class Sweeper:
             self._tickets.set_aside(paths.running(token), token, str(error))
             return True
         reason = why.format(running.worker)
-        step = self._tickets.next_attempt(running.ticket, reason)
+        # Nobody may ever have known of it: the request had come twice, or the answer was lost.
+        is_unheard = bool(running.lease_s) and node.version == 0
+        ticket = running.ticket.spared(UNHEARD_MAX) if is_unheard else running.ticket
+        step = self._tickets.next_attempt(ticket, reason)
         passed_on = permits.pass_on(self._tickets.tree, [name for name, _ in running.slots])
         done = self._tickets.commit(
             *transactions.end(running, has_owner, node.version),

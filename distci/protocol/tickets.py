@@ -143,21 +143,33 @@ class Tickets:
         settled = outcomes.settle(self.tree, lambda: self.commit(*remember, post=tickets), look, _AT_ONCE)
         return isinstance(settled, Done) and settled.committed
 
-    def commit(self, *operations: Operation, post: Sequence[Ticket] = (), hints: Sequence[Operation] = ()) -> Done:
+    def commit(
+        self,
+        *operations: Operation,
+        post: Sequence[Ticket] = (),
+        hints: Sequence[Operation] = (),
+        committed: Callable[[], None] = lambda: None,
+    ) -> Done:
         """Commit operations together with new tickets, and wake workers for these. For services built on tickets.
 
-        The given operations come first, so a refusal's index refers to them.
+        The given operations come first, so a refusal's index refers to them. ``committed`` is called as soon as it is known that all
+        took effect, before the look for who went idle meanwhile.
         """
         epoch = self.tree.epoch
         try:
-            return self._commit(epoch, operations, [self._stamped(ticket, epoch) for ticket in post], hints)
+            return self._commit(epoch, operations, [self._stamped(ticket, epoch) for ticket in post], hints, committed)
         except CoordinationUnavailable:
             if self.tree.epoch == epoch:
                 raise
-            return self.commit(*operations, post=post, hints=hints)
+            return self.commit(*operations, post=post, hints=hints, committed=committed)
 
     def _commit(
-        self, epoch: int, operations: Sequence[Operation], stamped: Sequence[Ticket], hints: Sequence[Operation]
+        self,
+        epoch: int,
+        operations: Sequence[Operation],
+        stamped: Sequence[Ticket],
+        hints: Sequence[Operation],
+        committed: Callable[[], None],
     ) -> Done:
         for is_first, is_last in ((True, False), (False, False), (False, True)):
             wakes = {} if is_last else self.waking.choose(stamped, afresh=not is_first)
@@ -170,6 +182,8 @@ class Tickets:
             if not any(done.refused_at(first + index) for index in range(len(deletes))):
                 break
             # Somebody else woke that worker first: look again for one that is idle.
+        if done.committed:
+            committed()
         self.waking.afterwards([ticket for ticket in stamped if ticket.id not in wakes], done)
         return done
 
@@ -393,10 +407,11 @@ class Tickets:
 
     def _create(self, ticket: Ticket, wakes: Mapping[str, str]) -> Operation:
         worker = wakes.get(ticket.id, "").rpartition("/")[2]
+        left_by = paths.decliner_tag(ticket.declined_by) if ticket.declined_by else ""
         if worker:  # who shall find it where it looks first
-            tag = "" if paths.comes_back(ticket.attempt) else paths.worker_tag(worker)
+            tag = left_by or ("" if paths.comes_back(ticket.attempt) else paths.worker_tag(worker))
             return transactions.post(ticket, paths.front_row(ticket.pool), tag)
-        return transactions.post(ticket, self._folder_for(ticket))
+        return transactions.post(ticket, self._folder_for(ticket), left_by)
 
     def _folder_for(self, ticket: Ticket) -> str:
         """The front row while the ticket's class has not got its share of it, one of the folders behind it after that.

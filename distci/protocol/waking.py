@@ -12,6 +12,7 @@ may have been lost with that worker, and be idle only for as long as its session
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
@@ -29,6 +30,9 @@ IDLE_MANY = 32
 KNOWN_AGE_S = 1.0
 """How long that is."""
 
+POSTS_MANY, POSTS_MANY_S = 8, 0.1
+"""Who posts so often within so long goes by what it saw within that time before a post, however few are idle. After it, it looks afresh."""
+
 WAKE_TRIES = 3
 """How often somebody is woken when the answer is lost. Waking twice is harmless; who is never woken looks by itself in a minute."""
 
@@ -41,14 +45,16 @@ class Waking:
         self._random = random
         self._lock = Lock()
         self._known: dict[str, tuple[float, set[str]]] = {}
+        self._fresh_looks: deque[float] = deque(maxlen=POSTS_MANY)
 
     def choose(
         self, tickets: Sequence[Ticket], afresh: bool = False, besides: Collection[str] = ()
     ) -> Mapping[str, str]:
         """For each ticket that somebody idle can do, by its id, the idle node to delete; every worker at most once, ``besides`` not at all.
 
-        Where many are idle it goes by what it read within the last second, unless it shall read ``afresh``. Who is chosen may
-        then be idle no more, and the transaction that wakes is refused; but only a fresh look finds nobody.
+        Where many are idle, or much is posted, it goes by what it read a moment ago, unless it shall read ``afresh``. Who is chosen may
+        then be idle no more, and the transaction that wakes is refused; that nobody is idle is believed of a fresh look alone
+        (:meth:`afterwards`).
         """
         if not tickets:
             return {}
@@ -60,7 +66,7 @@ class Waking:
                 for offer, workers in idle
                 if offer.accepts(ticket.kind, ticket.labels)
                 for path in workers
-                if path not in chosen.values() and path not in besides
+                if path not in chosen.values() and path not in besides and not _has_declined(path, ticket)
             ]
             if candidates:
                 chosen[ticket.id] = self._random.choice(candidates)
@@ -93,29 +99,41 @@ class Waking:
 
     def _idle(self, tickets: Sequence[Ticket], afresh: bool) -> list[tuple[Offer, Sequence[str]]]:
         """The offers that suit any of the tickets, each with idle nodes below it."""
+        if afresh:
+            self._fresh_looks.append(time.monotonic())
         found: list[tuple[Offer, Sequence[str]]] = []
-        for folder in self._tree.coordination.children(paths.IDLE):
-            offer = _offer(folder)
+        for path in self._below(paths.IDLE, afresh):
+            offer = _offer(path.rpartition("/")[2])
             if offer and any(offer.accepts(ticket.kind, ticket.labels) for ticket in tickets):
-                found.append((offer, self._below(f"{paths.IDLE}/{folder}", afresh)))
+                found.append((offer, self._below(path, afresh)))
         return found
 
     def _below(self, folder: str, afresh: bool) -> Sequence[str]:
         now = time.monotonic()
         with self._lock:
-            read_at, known = self._known.get(folder, (0.0, ()))
-            if known and not afresh and now - read_at < KNOWN_AGE_S:
+            read_at, known = self._known.get(folder, (-KNOWN_AGE_S, set()))
+            if not afresh and now - read_at < self._age_s(len(known)):
                 return list(known)
-        paths_below = [f"{folder}/{worker}" for worker in self._tree.coordination.children(folder)]
+        paths_below = [f"{folder}/{name}" for name in self._tree.coordination.children(folder)]
         with self._lock:
-            self._known[folder] = (now, set(paths_below) if len(paths_below) >= IDLE_MANY else set())
+            self._known[folder] = (now, set(paths_below))
         return paths_below
+
+    def _age_s(self, idle: int) -> float:
+        """How old may be what is gone by."""
+        posts_many = len(self._fresh_looks) == POSTS_MANY and time.monotonic() - self._fresh_looks[0] < POSTS_MANY_S
+        return KNOWN_AGE_S if idle >= IDLE_MANY else POSTS_MANY_S if posts_many else 0
 
     def _forget(self, woken: Iterable[str]) -> None:
         with self._lock:
             for path in woken:
                 _, known = self._known.get(path.rpartition("/")[0], (0.0, set()))
                 known.discard(path)
+
+
+def _has_declined(idle: str, ticket: Ticket) -> bool:
+    """Whether an idle node is that of the worker that has just given the ticket back; what comes behind ``~`` tells its requests apart."""
+    return bool(ticket.declined_by) and idle.rpartition("/")[2].partition("~")[0] == ticket.declined_by
 
 
 def _offer(folder: str) -> Offer | None:

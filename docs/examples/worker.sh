@@ -4,8 +4,10 @@ work=$(mktemp -d) && cd "$work" && trap 'kill -KILL -- -$! 2> /dev/null; rm -rf 
 (umask 077; echo "Authorization: Bearer $DISTCI_TOKEN" > token) && unset DISTCI_TOKEN
 
 call() { # METHOD PATH [OPTION...]: asks until there is an answer; fails when that is a refusal. Every call may be repeated.
-    local told; until told=$(curl -sS -m 120 -X "$1" -H @token -o answer -w '%{http_code} %header{location}' "$DISTCI_URL$2" "${@:3}") &&
-        [[ $told != 5* ]]; do sleep 1; done
+    local told pause=1
+    until told=$(curl -sS -m 120 -X "$1" -H @token -o answer -w '%{http_code} %header{location}' "$DISTCI_URL$2" "${@:3}") && [[ $told != 5* ]]; do
+        echo "$1 $2: ${told/#000*/no answer} $(cut -c -300 answer); asked again in $pause s" >&2; sleep $pause; pause=$((pause < 8 ? 2 * pause : 8))
+    done
     location=${told#* }; [[ $told == 2* ]] || { echo "$1 $2: $told $(< answer)" >&2; false; }
 }
 send_log() { # whatever it has grown by; the answer says where the next bytes belong

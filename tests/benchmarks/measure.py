@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,13 +31,18 @@ from waiting import wait_until
 import distci
 from distci import bench
 from distci.access import Action
-from distci.app import open_coordination
-from distci.bench.measuring import raw_pairs_per_s
+from distci.app import open_coordination, open_store
+from distci.bench.measuring import sure
+from distci.coordination.port import Check, Create, Write
 from distci.jobs import Jobs
-from distci.model import Result
+from distci.lifecycle import LiveBuild, control_ticket
+from distci.model import BuildId, Result, Trigger
+from distci.protocol import Tickets, paths, transactions
 from distci.protocol.members import workers
+from distci.protocol.tickets import DAY_S
 from distci.settings import Settings
 from distci.store import keys
+from distci.store.directory import DirectoryStore
 from distci.store.s3 import S3Store
 
 PROGRAM = str(Path(sys.executable).with_name("distci"))
@@ -313,7 +319,7 @@ def _resident_mib(process: subprocess.Popen[bytes], which: str = "VmRSS") -> flo
 
 
 def frontend(folder: Path) -> None:
-    """Triggers through one front end beside raw transactions on the same server, in turns."""
+    """Triggers through one front end beside what each is made of at least, on the same server in the same store, in turns."""
     servers = ZooKeeperServers(_made(folder / "servers"))
     with ExitStack() as stack:
         stack.callback(servers.stop)
@@ -322,21 +328,89 @@ def frontend(folder: Path) -> None:
         )
         ci = stack.enter_context(distci.DistCI(settings))
         flags = ["--coordination", settings.coordination, "--store", settings.store, "--data", str(folder)]
-        _, url = _front_end(stack, flags, folder)
+        process, url = _front_end(stack, flags, folder)
         for number in range(CLIENTS):
             ci.jobs.put({"job": f"team/of-{number}", "tasks": [{"name": "t", "type": "shell", "script": "true"}]})
         token = ci.access.create_token("benchmark", [Action.TRIGGER]).text
         for what, job_of in (("a job each", lambda client: client), ("one job", lambda client: 0)):
-            rates, raw = [], []
-            for _ in range(3):
-                raw.append(2 * raw_pairs_per_s(lambda: open_coordination(settings), TRIGGERS // 2, CLIENTS))
-                rates.append(_triggers_per_s(url, token, job_of))
-            per_s, raw_per_s = statistics.median(rates), statistics.median(raw)
+            rounds = [_trigger_round(settings, process, url, token, job_of) for _ in range(3)]
+            per_s, cpu_ms, raw_per_s, share = (statistics.median(figures) for figures in zip(*rounds, strict=True))
             show(
                 f"triggers through a front end, {CLIENTS} clients, {what}",
                 f"{per_s:.0f}/s",
-                f"no limit; {per_s / raw_per_s:.2f} of {raw_per_s:.0f} raw transactions/s",
+                f"no limit; {per_s / raw_per_s:.2f} of {raw_per_s:.0f} raw transactions, each with a durable write to the store/s",
             )
+            show("... processor time of the front end", f"{cpu_ms:.1f} ms each", "no limit")
+            show("... share of the durable write in the raw ones' time", f"{share:.0%}", "no limit")
+
+
+def _trigger_round(
+    settings: Settings, process: subprocess.Popen[bytes], url: str, token: str, job_of: Callable[[int], int]
+) -> tuple[float, float, float, float]:
+    """Triggers a second, and milliseconds of the front end's processor time for each; then as :func:`_raw_triggers`."""
+    before = _processor_s(process)
+    per_s = _triggers_per_s(url, token, job_of)
+    cpu_ms = 1000 * (_processor_s(process) - before) / TRIGGERS
+    return per_s, cpu_ms, *_raw_triggers(settings)
+
+
+def _raw_triggers(settings: Settings) -> tuple[float, float]:
+    """A second, of what a trigger with a key is made of at least; and the share of the write to the store in its time.
+
+    A transaction as large, over one session as a front end has it, and a file as large, from as many threads as there are clients.
+    """
+    coordination, store = open_coordination(settings), open_store(settings)
+    assert isinstance(store, DirectoryStore)
+    write, _ = store.bare()
+    tree, run = Tickets(coordination).tree, uuid.uuid4().hex[:8]
+    folder, day, queue = f"/raw/{run}", int(time.time() // DAY_S), f"{paths.pool('raw', ())}/0"
+    epoch = Check(paths.epoch(tree.epoch))
+    for wanted in (folder, queue, *(paths.once_day(day + beside) for beside in (-1, 0, 1))):
+        tree.folder(wanted)
+
+    written_s: list[float] = []
+
+    def trigger(client: int) -> None:
+        counter = f"{folder}/{client}"
+        sure(coordination.commit(Create(counter)))
+        for number in range(TRIGGERS // CLIENTS):
+            name = f"{run}-{client}-{number}"
+            build = LiveBuild(
+                BuildId(f"team/{name}", 1), uuid.uuid4().hex, 1, Trigger("manual", "benchmark"), 1
+            ).to_bytes()
+            ticket = replace(control_ticket(BuildId(f"team/{name}", 1), "plan"), kind="raw", posted_ms=1)
+            sure(
+                coordination.commit(
+                    Write(counter, b'{"f":1,"last":1}'),
+                    Create(f"{folder}/{name}", build),
+                    *transactions.remember(name, day, name),
+                    transactions.post(ticket, queue),
+                    epoch,
+                )
+            )
+            began = time.perf_counter()
+            write(f"raw/{run}/{client}/{number}", build)
+            written_s.append(time.perf_counter() - began)
+
+    try:
+        seconds = _seconds_of_all(trigger)
+    finally:
+        coordination.close()
+    return TRIGGERS / seconds, sum(written_s) / (seconds * CLIENTS)
+
+
+def _seconds_of_all(run: Callable[[int], None]) -> float:
+    """How long as many threads take as there are clients."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(run, range(CLIENTS)))
+    return time.perf_counter() - started
+
+
+def _processor_s(process: subprocess.Popen[bytes]) -> float:
+    """Processor time that a process has used so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _triggers_per_s(url: str, token: str, job_of: Callable[[int], int]) -> float:
@@ -351,10 +425,7 @@ def _triggers_per_s(url: str, token: str, job_of: Callable[[int], int]) -> float
                 if answer.status_code != 201:
                     raise SystemExit(f"a trigger came to {answer.status_code}: {answer.text}")
 
-    started = time.perf_counter()
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(run, range(CLIENTS)))
-    return TRIGGERS / (time.perf_counter() - started)
+    return TRIGGERS / _seconds_of_all(run)
 
 
 def download(folder: Path) -> None:

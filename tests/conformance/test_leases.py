@@ -11,7 +11,7 @@ from waiting import wait_until
 
 from distci.coordination.port import Check, Coordination, Operation
 from distci.errors import ClaimLost, CoordinationUnavailable
-from distci.protocol import Offer, Permit, Sweeper, Ticket, Tickets, leases, paths
+from distci.protocol import Offer, Permit, Sweeper, Ticket, Tickets, claims, leases, paths, sweeps
 from distci.protocol.claiming import Claimer
 from distci.protocol.claims import Claim
 from distci.protocol.leases import Request, Standing, standing
@@ -70,7 +70,7 @@ def places(front: Front) -> Sequence[tuple[str, str]]:
     return sorted((view.place, view.token) for view in front.tickets.list())
 
 
-def claims(operations: Sequence[Operation]) -> bool:
+def is_claim(operations: Sequence[Operation]) -> bool:
     return isinstance(operations[0], Check) and operations[0].path == paths.CONTROL
 
 
@@ -131,7 +131,7 @@ def test_a_claim_whose_answer_was_lost_is_found_by_its_key(connect: Connect, com
     one.tickets.post(Ticket("a", "x"))
 
     def cut(operations: Sequence[Operation]) -> bool:
-        one.line.is_cut = claims(operations)
+        one.line.is_cut = is_claim(operations)
         return one.line.is_cut
 
     one.line.lose_answer(committed=committed, when=cut)
@@ -184,3 +184,93 @@ def test_who_may_not_have_a_ticket_leaves_it_to_others(connect: Connect) -> None
     nothing = Request(front.tickets, "lab@1", Offer(("x",)), "l", takes=lambda ticket: False, is_choosy=True)
     assert Claimer(nothing, Event(), patience=Deadline(0)).look()[0] is None
     assert front.tickets.waking.offers() == []
+
+
+def test_a_late_duplicate_of_a_request_costs_the_ticket_that_it_is_given_no_attempt(connect: Connect) -> None:
+    """Its claim is over, and so nobody knows of its key; nobody is told of the second claim, and no heartbeat follows."""
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x"))
+    first = front.claim("k")
+    assert first
+    first.finish()
+    front.tickets.post(Ticket("b", "x", attempts=1))
+    assert front.claim("k")
+    wait_until(lambda: sweep(front) > 0)
+    assert places(front) == [("waiting", "b.2")]
+    again = front.claim("l")
+    assert again
+    again.finish()
+    assert places(front) == []
+
+
+def test_a_claim_that_was_renewed_once_uses_up_its_attempt(connect: Connect) -> None:
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x", attempts=1))
+    assert front.claim("k")
+
+    def is_renewed() -> bool:
+        assert front.standing("a.1").renew(front.tickets)
+        return front.standing("a.1").stat.version > 0
+
+    wait_until(is_renewed)
+    wait_until(lambda: sweep(front) > 0)
+    assert places(front) == [("dead", "a.1")]
+
+
+def test_a_ticket_whose_workers_are_never_heard_of_is_set_aside_in_the_end(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "UNHEARD_MAX", 2)
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x", attempts=1))
+    for number in (1, 2):
+        assert front.claim(f"k{number}")
+        wait_until(lambda: sweep(front) > 0)
+    assert places(front) == [("dead", "a.2")]
+
+
+def test_a_ticket_that_is_declined_uses_up_no_attempt_and_is_for_others_first(connect: Connect) -> None:
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x", attempts=1))
+    declined = front.claim("k")
+    assert declined
+    declined.give_back("no room", is_declined=True)
+    assert front.claim("l") is None
+    other = front.claim("m", "lab@2")
+    assert other
+    assert other.token == "a.2"
+    other.finish()
+    assert places(front) == []
+
+
+def test_who_is_alone_is_given_what_it_declined_after_a_moment(connect: Connect) -> None:
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x", attempts=1))
+    declined = front.claim("k")
+    assert declined
+    declined.give_back("no room", is_declined=True)
+    _, claimer = front.claimer("l")
+    assert claimer.look()[0] is None
+    wait_until(lambda: claimer.look()[0] is not None)
+    assert places(front) == [("running", "a.2")]
+
+
+def test_who_declined_a_ticket_is_not_woken_for_it(connect: Connect) -> None:
+    front = Front(connect())
+    for worker in ("lab@1", "lab@2"):
+        assert front.claimer("k", worker)[1].look()[0] is None
+    declined = Ticket("a", "x", declined_by="lab@1")
+    woken = {front.tickets.waking.choose([declined], afresh=True)["a"].rpartition("/")[2] for _ in range(30)}
+    assert [name.partition("~")[0] for name in woken] == ["lab@2"]
+
+
+def test_a_ticket_that_all_decline_is_set_aside_in_the_end(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "DECLINED_MAX", 3)
+    front = Front(connect())
+    front.tickets.post(Ticket("a", "x", attempts=1))
+    for number in range(1, 4):
+        assert front.tickets.show("a").token == f"a.{number}"
+        claim = front.claim(f"k{number}", f"lab@{number}")
+        assert claim
+        claim.give_back("no room", is_declined=True)
+    assert places(front) == [("dead", "a.3")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from threading import Thread
 
-from distci.frontend.streams import Bell, Wake
+from distci.frontend.bell import Bell, Wake
 
 ROUNDS = 20
 
@@ -19,16 +19,16 @@ def test_nobody_sleeps_on_who_was_rung_for_from_several_threads() -> None:
         async def count(wake: Wake) -> None:
             nonlocal woken
             for _ in range(ROUNDS):
-                wake.clear()
+                wake.begin()
                 asked.append(wake)
-                assert await wake.wait(20)
+                assert await wake.until_set(20)
                 woken += 1
 
         def ring() -> None:
             while woken < ROUNDS * len(wakes):
                 while asked:
                     try:
-                        asked.pop()()
+                        asked.pop().set()
                     except IndexError:
                         break
 

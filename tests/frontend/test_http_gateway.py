@@ -251,9 +251,9 @@ class TestKeeping:
         hand.complete("timed-out", reason="not done after 1 s")
         assert stage.end(build).task("say").state is TaskState.TIMED_OUT
 
-    def test_a_claim_that_is_given_back_is_for_the_next(self, stage: Stage) -> None:
+    def test_a_claim_that_is_given_back_is_for_the_next_and_has_lost_no_attempt(self, stage: Stage) -> None:
         lab = Lab(stage)
-        lab.start(shell("true"))
+        lab.start(shell("true", attempts=1))
         hand = lab.claimed()
         assert hand.call("DELETE", params={"reason": "machine goes down"}).json()["is_given_back"]
         problem(hand.heartbeat(), 409, "ClaimLost")

@@ -14,7 +14,7 @@ from waiting import wait_until
 from distci.app import DistCI
 from distci.coordination.port import Delete
 from distci.errors import InvalidJob, NoSuchJob
-from distci.model import BuildId, Result
+from distci.model import BuildId, Result, Trigger
 from distci.process import WorkerProcess
 from distci.protocol import paths
 from distci.store import keys
@@ -142,6 +142,23 @@ class TestTriggering:
         assert ci.builds.trigger("team/job", given, cause="delivery 7") == build
         with pytest.raises(NoSuchJob):
             ci.builds.trigger("team/job", cause="delivery 8")
+
+    def test_a_cause_that_somebody_chose_never_stands_for_what_a_service_tells(self, ci: DistCI) -> None:
+        """Whoever may start builds could swallow a delivery to come otherwise, by a key that reads like it."""
+        version = ci.jobs.put(job_of(shell("a")))
+        delivery = "github 7d3f"
+        by_key = [ci.builds.trigger("team/job", cause=cause) for cause in (delivery, f"Idempotency-Key {delivery}")]
+        told = ci.builds.start(version, Trigger("github"), [delivery])
+        assert len({*by_key, told}) == 3
+        assert ci.builds.start(version, Trigger("github"), [delivery]) == told
+        assert ci.builds.trigger("team/job", cause=delivery) == by_key[0]
+
+    @pytest.mark.parametrize("key", ["9b2e6f0c-8a6c-4b4e-9d54-0a8b6c1f2e3d", "Release 7", "r7"])
+    def test_a_key_that_reads_like_no_services_is_remembered_as_it_always_was(self, ci: DistCI, key: str) -> None:
+        """A request that a front end of the version before has served is the same one here."""
+        version = ci.jobs.put(job_of(shell("a")))
+        served = ci.builds.start(version, Trigger("manual"), [key])
+        assert ci.builds.trigger("team/job", cause=key) == served
 
     def test_a_cause_starts_a_build_of_each_job_that_it_is_given_for(self, ci: DistCI) -> None:
         for job in ("team/a", "team/b"):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from time import monotonic
 
 import pytest
 from program import PROGRAM, Home
+from waiting import wait_until
 
 WORKER = Path(__file__).parents[3] / "docs" / "examples" / "worker.sh"
 RUN_TIME_MAX_S = 280
@@ -19,7 +25,7 @@ DEFECTS = {
         "any-bytes",
         "differs from byte 0",
     ),
-    "claims anew when an answer is lost": ("do sleep 1; done", "do break; done", "lost-answers", "the build is"),
+    "claims anew when an answer is lost": ("sleep $pause;", "break;", "lost-answers", "the build is"),
 }
 """What to change in the worker, the case that must find it, and what it says."""
 
@@ -40,6 +46,30 @@ def test_the_worker_of_the_documentation_is_one_and_so_is_our_own(home: Home, co
     assert ran.stdout.count('"is_met": true') == 11
 
 
+def test_the_worker_of_the_documentation_says_what_it_asks_again_for(home: Home) -> None:
+    class Away(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(b"the store is away")
+
+        def log_message(self, format: str, *arguments: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Away) as server, (home.folder / "said").open("wb") as said:
+        Thread(target=server.serve_forever, daemon=True).start()
+        told = {"DISTCI_URL": f"http://127.0.0.1:{server.server_port}", "DISTCI_TOKEN": "distci_x"}
+        worker = subprocess.Popen([WORKER], env=home.environment | told, stderr=said)
+        try:
+            wait_until(lambda: "asked again in 2 s" in (home.folder / "said").read_text())
+        finally:
+            worker.terminate()
+            worker.wait()
+            server.shutdown()
+    assert (
+        (home.folder / "said").read_text().startswith("POST /api/v1/claims: 503  the store is away; asked again in 1 s")
+    )
+
+
 @pytest.mark.timeout(RUN_TIME_MAX_S)
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_worker_with_a_defect_is_found_out(home: Home, defect: str) -> None:
@@ -49,14 +79,14 @@ def test_a_worker_with_a_defect_is_found_out(home: Home, defect: str) -> None:
     broken = home.folder / "broken.sh"
     broken.write_text(text.replace(old, new))
     broken.chmod(0o755)
-    patience = ("--patience", "20")
-    passing = home.run("conformance", *patience, "--case", "passes", "--", str(broken), timeout=RUN_TIME_MAX_S)
-    ran = home.run("conformance", *patience, "--case", case, "--", str(broken), timeout=RUN_TIME_MAX_S)
+    cases = ("--case", "passes", "--case", case)
+    ran = home.run("conformance", "--patience", "20", *cases, "--", str(broken), timeout=RUN_TIME_MAX_S)
     assert ran.returncode == 1, ran.stdout
-    assert "FAILED" in ran.stdout
-    assert told in ran.stdout
-    assert "expected" in ran.stdout
-    assert passing.returncode == 0, passing.stdout
+    passing, failing, expected = ran.stdout.splitlines()
+    assert passing.split()[:2] == ["passes", "passed"]
+    assert failing.split()[:2] == [case, "FAILED"]
+    assert told in failing
+    assert "expected" in expected
 
 
 def test_a_program_that_is_no_worker_is_told_what_was_expected(home: Home) -> None:
@@ -64,8 +94,35 @@ def test_a_program_that_is_no_worker_is_told_what_was_expected(home: Home) -> No
     assert ran.returncode == 1
     assert "not over after 2 s" in ran.stdout
     assert "worker.log" in ran.stderr
-    ran = home.run("conformance", "--patience", "2", "--case", "passes", "--", "./no-such-program")
-    assert "the program has ended: exit status 127" in ran.stdout
+
+
+def test_a_program_that_ends_is_not_waited_for(home: Home) -> None:
+    began_s = monotonic()
+    ran = home.run("conformance", "--patience", "500", "--case", "passes", "--", "sh", "-c", "exit 3", timeout=250)
+    assert ran.returncode == 1
+    assert "the program has ended: exit status 3" in ran.stdout
+    assert monotonic() - began_s < 250
+
+
+def test_a_program_that_there_is_not_is_told_before_anything_is_started(home: Home) -> None:
+    (home.folder / "not-executable.sh").write_text("#!/bin/sh\n")
+    for program in ("./no-such-program", str(home.folder / "not-executable.sh")):
+        ran = home.run("conformance", "--", program)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert f"{program!r} is no program that can be executed here" in ran.stderr
+        assert "kept" not in ran.stderr
+
+
+def test_a_verdict_is_printed_as_its_case_ends(home: Home) -> None:
+    program = home.folder / "ends-once.sh"
+    program.write_text("#!/bin/sh\n[ -e ended ] && exec sleep 600\ntouch ended\n")
+    program.chmod(0o755)
+    cases = ("--case", "passes", "--case", "fails")
+    with home.running("conformance", "--patience", "500", *cases, "--", str(program), until="expected") as process:
+        assert process.stdout.split()[:2] == ["passes", "FAILED"]
+        assert not process.has_ended
+        process.signal(signal.SIGTERM)
+        process.wait()
 
 
 def test_a_case_that_there_is_not_is_named(home: Home) -> None:
