@@ -62,6 +62,7 @@ def of_build(known: Known) -> Iterator[Reason]:
         because = view.reason or (f"{', '.join(bad)} went wrong" if bad else "all that had to passed")
         yield Reason(str(view.id), view.state, because)
         yield from _unreadable_downstream(view)
+        yield from (Reason(job, "not started", why) for job, why in view.refused_downstream.items())
     for task in view.tasks:
         if task.state is not TaskState.PASSED or len(task.attempts) > 1:
             yield of_task(known, task)

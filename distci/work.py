@@ -289,6 +289,10 @@ class TaskContext:
         """This and all other builds."""
         return Builds(self._site.lifecycle, self._site.lifecycle.jobs)
 
+    def check_use(self, job: str) -> None:
+        """To be called before anything is read of builds of a job that the task names. NoSuchJob when this build may not use those."""
+        self.patiently(lambda: self._site.lifecycle.check_use(self.build.job, job))
+
     @property
     def artifacts(self) -> Published:
         """The files that builds have published."""

@@ -22,6 +22,7 @@ class CopyArtifactsWorker:
     def perform(self, task: Task, context: TaskContext) -> Outcome:
         directory = context.inside(task.arguments.get("directory", ""))
         paths = task.arguments.get("paths", ())
+        context.check_use(task.arguments["job"])
         build = context.patiently(lambda: _source(task, context))
         try:
             copied = context.patiently(lambda: context.artifacts.download(build, directory, paths))
