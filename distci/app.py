@@ -78,6 +78,7 @@ class DistCI:
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
         from distci.access.audited import AuditedBuilds, AuditedHooks, AuditedJobs, AuditedPublished, AuditedTickets
         from distci.access.rights import rules
+        from distci.access.sharing import Sharing
         from distci.following import Following
         from distci.gateway import Gateway
         from distci.lifecycle import Lifecycle
@@ -101,11 +102,17 @@ class DistCI:
             raise
         self.audit = self.tickets.audit = Audit(self.store, Acting(settings.actor, gethostname()))
         self.jobs = AuditedJobs(self.store, self.audit)
-        self.lifecycle = Lifecycle(self.tickets, self.store, self.jobs, statuses=Statuses(self.store, settings))
+        self.access = Access(self.store, self.tickets.tree, self.audit, rules(settings.oidc_roles))
+        self.lifecycle = Lifecycle(
+            self.tickets,
+            self.store,
+            self.jobs,
+            statuses=Statuses(self.store, settings),
+            may_use=Sharing(self.access, self.jobs).may_use,
+        )
         self.events = self.lifecycle.events
         self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)
         self.artifacts = AuditedPublished(self.builds, self.store, self.audit)
-        self.access = Access(self.store, self.tickets.tree, self.audit, rules(settings.oidc_roles))
         self.signing = Signing(self.tickets.tree)
         self.sessions = Sessions(self.tickets.tree, self.signing)
         self.login_links = LoginLinks(self.tickets.tree)

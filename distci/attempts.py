@@ -73,15 +73,17 @@ def variables(plan: Plan, task: Task, ticket: Ticket, commit: str, build_url: st
     }
 
 
-def source(builds: Builds, plan: Plan, task: Task) -> BuildId:
+def source(builds: Builds, lifecycle: Lifecycle, plan: Plan, task: Task) -> BuildId:
     """The build that a task's ``job`` and ``build`` mean, as seen from the build that it is in. NoSuchBuild when there is none.
 
     ``build`` is a number, ``last-passed`` (of what is trusted, unless this build is not), or ``upstream``: the build of ``job`` that this
-    one follows on, however many others lie between them. Invalid for a task that names no ``job``.
+    one follows on, however many others lie between them. Invalid for a task that names no ``job``, NoSuchJob for one whose builds this one
+    may not use.
     """
     job = task.arguments.get("job")
     if not isinstance(job, str):
         raise Invalid(f"task {task.name} names no job to have files of")
+    lifecycle.check_use(plan.build.job, job)
     which: int | str = task.arguments.get("build", LAST_PASSED)
     if which == LAST_PASSED:
         return _last_passed(builds, plan, job)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from threading import Event
 from typing import NoReturn
@@ -93,6 +93,8 @@ class BuildView:
     """Jobs that could not be read when the build ended, so that nobody knew whether they follow on it; by id, why."""
     tasks: Sequence[TaskView]
     is_archived: bool
+    refused_downstream: Mapping[str, str] = field(default_factory=dict)
+    """Jobs that would have followed on it and may not; by id, why."""
 
     def task(self, name: str) -> TaskView:
         """The task of that name; NoSuchTask when there is none."""
@@ -411,6 +413,7 @@ def _view(
         finished_ms=record["finished_ms"],
         downstream=tuple(record["downstream"]),
         unreadable_downstream=record.get("unreadable_downstream", {}),
+        refused_downstream=record.get("refused_downstream", {}),
         tasks=tasks,
         is_archived=is_archived,
     )

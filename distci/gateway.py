@@ -313,7 +313,7 @@ class Attempt:
     def source(self, project: str) -> BuildId:
         """The build that the task's ``job`` and ``build`` mean. Forbidden when that job is outside of the project (of none where that is empty)."""
         self._check_job(str(self.task.arguments.get("job", "")), project)
-        return attempts.source(self._gateway.builds, self.plan, self.task)
+        return attempts.source(self._gateway.builds, self._lifecycle, self.plan, self.task)
 
     def artifacts(self, build: BuildId, project: str) -> Sequence[Artifact]:
         """What this build has published so far, or one of the job that the task names. Forbidden for any other, and for one outside of the project."""
@@ -328,6 +328,7 @@ class Attempt:
             if build.job != self.task.arguments.get("job"):
                 raise Forbidden(f"task {self.name} does not name {build.job} as the job that it has files of")
             self._check_job(build.job, project)
+            self._lifecycle.check_use(self.build.job, build.job)
         return build
 
     def _check_job(self, job: str, project: str) -> None:

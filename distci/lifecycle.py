@@ -37,6 +37,7 @@ from distci.errors import (
     InvalidDocument,
     InvalidJob,
     NoSuchBuild,
+    NoSuchJob,
     NoSuchObject,
     VersionConflict,
 )
@@ -203,8 +204,9 @@ class Lifecycle:
         clock: Callable[[], float] = time.time,
         patience_s: float = PATIENCE_S,
         statuses: Statuses | None = None,
+        may_use: Callable[[str, str], bool] | None = None,
     ) -> None:
-        """``statuses`` are what those who serve tickets of that kind go by; without any, nobody can. ``patience_s`` is for how long :meth:`create` and :meth:`cancel` find out what became of a request whose answer was lost."""
+        """``may_use`` says whether builds of one job may use those of another; by default those of their own project alone. ``statuses`` are what those who serve tickets of that kind go by; without any, nobody can. ``patience_s`` is for how long :meth:`create` and :meth:`cancel` find out what became of a request whose answer was lost."""
         self.tickets = tickets
         self.store = store
         self.jobs = jobs
@@ -212,6 +214,7 @@ class Lifecycle:
         self._clock = clock
         self._patience_s = patience_s
         self._statuses = statuses
+        self._may_use = may_use or (lambda user, used: project_of(user) == project_of(used))
         self._plans: dict[str, Plan] = {}
         self._outcomes: dict[str, Mapping[str, Json]] = {}
         self._numbers = Numbers(tickets.tree, store)
@@ -225,6 +228,17 @@ class Lifecycle:
         if self._statuses is None:
             raise Invalid("this process has no settings by which statuses could be told")
         return self._statuses
+
+    def check_use(self, user: str, used: str) -> None:
+        """Return if builds of the job ``user`` may use those of the job ``used`` now.
+
+        NoSuchJob otherwise, in the same words whether there is such a job or not; StoreUnavailable when it cannot be found out.
+        """
+        if not self._may_use(user, used):
+            raise NoSuchJob(
+                f"builds of {user} may not use those of {used}, or there is no such job: its own definition may share it"
+                f' ("shared_with": ["{project_of(user) or user}"]), or its project be shown to all who log in'
+            )
 
     # Reading
 
@@ -407,9 +421,15 @@ class Lifecycle:
             log.error("whether %s follows on %s is not known, since it cannot be read: %s", job, build, error)
             unreadable[job] = str(error)
 
+        refused: dict[str, Json] = {}
         for job in self.jobs.downstream(build.job, note):
-            live = self._start_downstream(live, job)
+            try:
+                live = self._start_downstream(live, job)
+            except NoSuchJob as error:
+                log.warning("%s does not follow on %s: %s", job.job, build, error)
+                refused[job.job] = str(error)
         noted: dict[str, Json] = {"unreadable_downstream": unreadable} if unreadable else {}
+        noted |= {"refused_downstream": refused} if refused else {}
         self.store.put(keys.build_record(build), to_bytes(self.record(live) | noted))
         self._tell(claim, live, events.ENDED, result=live.result, finished_ms=live.finished_ms)
         self.store.delete(keys.accepted(build))
@@ -718,10 +738,12 @@ class Lifecycle:
         """Start a build of a job that waits for this end, unless that has been done; the node as it then is.
 
         The new build and the note of it here are one transaction: however often this is tried, it happens once.
+        NoSuchJob when it may not follow on this build.
         """
         trigger = _trigger_between(live, job)
         if trigger is None or any(BuildId.parse(started).job == job.job for started in live.downstream):
             return live
+        self.check_use(job.job, live.build.job)
 
         def note(started: BuildId) -> Sequence[Operation]:
             return [replace(live, downstream=(*live.downstream, str(started))).write()]

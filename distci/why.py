@@ -18,6 +18,9 @@ from distci.protocol import waits
 from distci.protocol.tickets import Tickets, TicketView
 from distci.protocol.waits import Situation, Wait
 
+NOT_STARTED = "not started"
+"""The state of a job of which no build was started where one might have been."""
+
 BUILDS_LOOKED_AT = 10
 """How many of a job's last builds tell how long its tasks usually take."""
 
@@ -62,6 +65,7 @@ def of_build(known: Known) -> Iterator[Reason]:
         because = view.reason or (f"{', '.join(bad)} went wrong" if bad else "all that had to passed")
         yield Reason(str(view.id), view.state, because)
         yield from _unreadable_downstream(view)
+        yield from (Reason(job, NOT_STARTED, why) for job, why in view.refused_downstream.items())
     for task in view.tasks:
         if task.state is not TaskState.PASSED or len(task.attempts) > 1:
             yield of_task(known, task)
@@ -129,7 +133,7 @@ def _unreadable_downstream(view: BuildView) -> Iterator[Reason]:
     for job, error in view.unreadable_downstream.items():
         yield Reason(
             job,
-            "not started",
+            NOT_STARTED,
             f"it may have had to follow on {view.id}, and could not be read then: {error}",
             f"save a version that can be read where control workers run, then distci build trigger {quote(job)}",
         )

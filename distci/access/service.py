@@ -12,8 +12,8 @@ from time import time as wall_clock
 
 from distci.access import state as changes
 from distci.access.audit import Audit
-from distci.access.decisions import Allowed, Decision, Denied, decide
-from distci.access.principals import Nobody, Person, Principal
+from distci.access.decisions import Decision, decide
+from distci.access.principals import Person, Principal
 from distci.access.register import Recorded, Register
 from distci.access.rights import (
     SYSTEM,
@@ -29,7 +29,7 @@ from distci.access.rights import (
 from distci.access.state import Change, State, TokenRecord
 from distci.access.texts import Sort, digest_of, new_text, sort_of
 from distci.access.used import LastUses
-from distci.errors import Conflict, Forbidden, Invalid, Missing, NoSuchToken, NotAuthenticated
+from distci.errors import Conflict, Invalid, NoSuchToken, NotAuthenticated
 from distci.protocol.records import KIND
 from distci.protocol.tree import Tree
 from distci.store.port import Store
@@ -106,25 +106,17 @@ class Access:
         """Whether they may do that in a project, which may be a job's id; see :func:`~distci.access.decisions.decide`."""
         return decide(principal, self.grants(), action, project)
 
-    def require(self, principal: Principal, action: Action, project: str, hidden: Missing) -> None:
-        """Return if they may.
-
-        Raises ``hidden``, which is what they would be told if there were no such thing; NotAuthenticated when somebody who says who they
-        are may be allowed; Forbidden otherwise.
-        """
-        match self.decide(principal, action, project):
-            case Allowed():
-                return
-            case Denied(reason):
-                raise (NotAuthenticated if isinstance(principal, Nobody) else Forbidden)(reason)
-        raise hidden
-
     def grants(self) -> Grants:
         """All roles and visibilities in force; decide with them on many projects at once."""
         grants = self._register.current().grants
         for grant in self._configured:
             grants = grants.with_more(grant)
         return grants
+
+    def has_token(self, scope: Action, project: str) -> bool:
+        """Whether there is, or was of late, a token with that scope for just that project."""
+        records = self._register.current().tokens.values()
+        return any(record.project == project and scope in record.scopes for record in records)
 
     def create_token(
         self,

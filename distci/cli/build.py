@@ -125,7 +125,7 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
             "ended": moment(view.finished_ms),
             "time": _took(view) or age(view.created_ms),
             "started builds": ", ".join(view.downstream),
-            "not started": ", ".join(view.unreadable_downstream),
+            "not started": ", ".join([*view.unreadable_downstream, *view.refused_downstream]),
         }
     )
     click.echo()

@@ -153,7 +153,7 @@ class DirectAssignment:
         return self._lifecycle.pin(self._live, name, find)
 
     def source(self) -> BuildId:
-        return attempts.source(self._builds, self.plan, self.task)
+        return attempts.source(self._builds, self._lifecycle, self.plan, self.task)
 
     def download(self, build: BuildId, directory: Path, names: Sequence[str], checkpoint: Checkpoint) -> Sequence[Path]:
         return Published(self._builds, AttendedStore(self._store, checkpoint)).download(build, directory, names)

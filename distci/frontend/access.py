@@ -5,7 +5,8 @@ Nothing is allowed unless something allows it, wherever a request comes from: ot
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import cache
 
 from starlette.requests import HTTPConnection
 
@@ -76,6 +77,11 @@ class Access:
             raise Forbidden(
                 f"{principal.name} may not give {what} in {project or 'the whole system'}; its owners may, as far as they may do that themselves"
             )
+
+    def reader(self, principal: Principal) -> Callable[[str], bool]:
+        """Whether they may read a job or a project, to be asked of many; what is in force is looked up once, when it is asked first."""
+        grants = cache(self.grants)
+        return cache(lambda job: isinstance(decide(principal, grants(), Action.READ, job), Allowed))
 
     def require(self, principal: Principal, action: Action, job: str, missing: Missing) -> None:
         """Return if they may.

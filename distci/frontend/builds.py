@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from distci.access import Action
 from distci.builds import BuildView
 from distci.frontend.endpoint import CURSOR, ROOT, Answer, Call, Endpoint, Parameter, Returns, limit
-from distci.frontend.paging import number_of, page, page_of
+from distci.frontend.hiding import hidden
+from distci.frontend.paging import number_of, page, page_through
 from distci.model import BuildId
 
 LISTED = 20
@@ -50,17 +51,15 @@ def list_builds(call: Call) -> Answer:
 
 def _holding(call: Call, builds: Iterator[BuildView], text: str) -> Answer:
     """A page of the builds that hold a text; it may be empty and have a next one."""
-    found: list[BuildView] = []
-    last = ""
-    for looked, view in enumerate(builds):
-        if looked == LOOKED_THROUGH_MAX or len(found) == call.query["limit"]:
-            return page_of(call, found, last)
-        last = str(view.id.number)
+    may_read = call.may_read
+
+    def holds(view: BuildView) -> bool:
         told = view.trigger
-        words = (f"#{last}", view.state, view.reason, told.kind, told.actor, told.ref, told.commit)
-        if text in "\n".join(words).lower():
-            found.append(view)
-    return page_of(call, found, None)
+        words = (f"#{view.id.number}", view.state, view.reason, told.kind, told.actor, told.ref, told.commit)
+        # Else whoever searches would find out what they are not shown.
+        return text in "\n".join(hidden(words, may_read)).lower()
+
+    return page_through(call, builds, lambda view: str(view.id.number), holds, LOOKED_THROUGH_MAX)
 
 
 def get_build(call: Call) -> Answer:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from distci.access import Action
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
+from distci.frontend.hiding import is_shown
 from distci.frontend.paging import page
 from distci.views import to_json
 
@@ -17,8 +18,10 @@ def get_cluster(call: Call) -> Answer:
 
 
 def list_queue(call: Call) -> Answer:
+    may_read = call.may_read
     waiting = call.system.status.queue(call.query["cursor"] or "")
-    return page(call, waiting, lambda item: item[0], lambda item: {"where": item[0], **to_json(item[1])})
+    shown = (item for item in waiting if is_shown(item[1].ticket, may_read))
+    return page(call, shown, lambda item: item[0], lambda item: {"where": item[0], **to_json(item[1])})
 
 
 def list_kinds(call: Call) -> Answer:

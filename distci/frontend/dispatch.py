@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,7 @@ from distci.errors import CoordinationUnavailable, Missing, NoSuchBuild, NoSuchJ
 from distci.frontend import bodies, content, etags, problems
 from distci.frontend.access import Access, origin_of
 from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
+from distci.frontend.hiding import hidden
 from distci.frontend.metrics import Metrics
 from distci.frontend.problems import BadRequest
 from distci.frontend.rates import Rates
@@ -92,7 +94,7 @@ class Dispatcher:
             answer = (
                 await cast(Callable[[Call], Awaitable[Answer | Response]], endpoint.handle)(call)
                 if inspect.iscoroutinefunction(endpoint.handle)
-                else await self._threads.run(cast(Callable[[Call], Answer | Content], endpoint.handle), call)
+                else await self._threads.run(_handled, endpoint, call)
             )
         if isinstance(answer, Response):
             return answer
@@ -113,6 +115,13 @@ class Dispatcher:
         else:
             self._access.require_somebody(principal)
         return principal
+
+
+def _handled(endpoint: Endpoint, call: Call) -> Answer | Content:
+    answer = cast(Callable[[Call], Answer | Content], endpoint.handle)(call)
+    if isinstance(answer, Content) or endpoint.is_verbatim:
+        return answer
+    return replace(answer, body=hidden(answer.body, call.may_read))
 
 
 def _missing(path: Mapping[str, str]) -> Missing:

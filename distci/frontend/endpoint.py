@@ -100,6 +100,11 @@ class Call:
     def build(self) -> BuildId:
         return BuildId(self.job, int(self.path["number"]))
 
+    @property
+    def may_read(self) -> Callable[[str], bool]:
+        """Whether the caller may read a job or a project; to be asked of many."""
+        return self.access.reader(self.principal)
+
     def may(self, action: Action, job: str) -> bool:
         return self.access.may(self.principal, action, job)
 
@@ -134,6 +139,8 @@ class Endpoint:
     """Whether it is for those, too, of whom nobody knows who they are."""
     is_filtered: bool = False
     """Whether it shows just what they may read: then it is for those, too, as long as there is anything that everybody may."""
+    is_verbatim: bool = False
+    """Whether it shows what people wrote or programs printed, word for word; else names of jobs that the caller may not read are left out."""
     takes_any_query: bool = False
     """Whether others than we say what is in its query."""
     rate: str = REQUESTS

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from distci.access import Action
 from distci.events import UNREADABLE, Event, Events
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
-from distci.frontend.paging import number_of, page_of
-from distci.model import Json
+from distci.frontend.paging import number_of, page_through
 
 LISTED, LISTED_MAX = 50, 200
 LOOKED_THROUGH_MAX = 2000
@@ -22,15 +20,15 @@ AFTER = Parameter(
 
 
 def list_events(call: Call) -> Answer:
-    found: list[Json] = []
-    last = 0
-    for looked, event in enumerate(_wanted(call)):
-        if looked == LOOKED_THROUGH_MAX or len(found) == call.query["limit"]:
-            return page_of(call, found, str(last))
-        last = event.number
-        if event.kind != UNREADABLE and call.may(Action.READ, event.job):
-            found.append(event.to_json())
-    return page_of(call, found, None)
+    may_read = call.may_read
+    return page_through(
+        call,
+        _wanted(call),
+        lambda event: str(event.number),
+        lambda event: event.kind != UNREADABLE and may_read(event.job),
+        LOOKED_THROUGH_MAX,
+        lambda event: event.to_json(),
+    )
 
 
 def _wanted(call: Call) -> Iterator[Event]:

@@ -117,6 +117,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         {200: Returns("The version that is in force, or the one asked for.", "job-version", headers=("ETag",))},
         (Parameter("version", VERSION, "An earlier version."),),
         needs_tree=False,
+        is_verbatim=True,
     ),
     Endpoint(
         "PUT",
@@ -133,6 +134,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         body="job",
         description="Saving what is in force already changes nothing.",
         needs_tree=False,
+        is_verbatim=True,
     ),
     Endpoint(
         "DELETE",
@@ -155,6 +157,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         {200: Returns("A page of versions.", "job-version-page", headers=("ETag", "Link"))},
         (limit(VERSIONS_LISTED), CURSOR),
         needs_tree=False,
+        is_verbatim=True,
     ),
     Endpoint(
         "GET",
@@ -169,6 +172,7 @@ ENDPOINTS: Sequence[Endpoint] = (
             Parameter("new", VERSION, "The version to compare it with; the latest by default."),
         ),
         needs_tree=False,
+        is_verbatim=True,
     ),
     Endpoint(
         "POST",
@@ -180,6 +184,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         {200: Returns("What is in force now.", "job-version", headers=("ETag",))},
         body="rollback",
         needs_tree=False,
+        is_verbatim=True,
     ),
     Endpoint(
         "POST",

@@ -117,6 +117,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         Action.READ,
         {200: Returns("A page of lines.", "line-page", headers=("ETag", "Link"))},
         (ATTEMPT, Parameter("first", LINE_NUMBER, "The number of the first line wanted."), limit(LINES_LISTED), CURSOR),
+        is_verbatim=True,
     ),
     Endpoint(
         "GET",
@@ -139,5 +140,6 @@ ENDPOINTS: Sequence[Endpoint] = (
             limit(100),
             CURSOR,
         ),
+        is_verbatim=True,
     ),
 )

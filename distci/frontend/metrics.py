@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event, Lock
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,6 +23,7 @@ from distci.coordination.passing import PassingCoordination
 from distci.coordination.port import CommitResult, Coordination, Node, Operation, Stat, Unknown
 from distci.errors import Missing, Unavailable
 from distci.frontend.endpoint import Call, Endpoint, Returns
+from distci.frontend.hiding import lines
 from distci.frontend.threads import Threads
 from distci.model import BuildId
 from distci.protocol import waits
@@ -162,8 +163,9 @@ class TimedStore(PassingStore):
 class Standing:
     """What stands in the tree, as figures: a collector."""
 
-    def __init__(self, tickets: Tickets) -> None:
+    def __init__(self, tickets: Tickets, may_read: Callable[[str], bool]) -> None:
         self._tickets = tickets
+        self._may_read = may_read
 
     def collect(self) -> Iterator[Metric]:
         """Unavailable when the tree is."""
@@ -178,7 +180,7 @@ class Standing:
             oldest_ms[queued.kind] = min(queued.name.time_ms, oldest_ms.get(queued.kind, situation.now_ms))
         ages_s = {kind: (situation.now_ms - posted_ms) / 1000 for kind, posted_ms in oldest_ms.items()}
         serving = Counter(kind for worker in situation.workers for kind in worker.offer.kinds)
-        parked = {name: len(line.waiting) for name, line in situation.lines.items()}
+        parked = lines({name: len(line.waiting) for name, line in situation.lines.items()}, self._may_read)
         yield _gauge("distci_tickets_waiting", "Tickets that wait to be claimed.", "kind", waiting)
         yield _gauge("distci_tickets_oldest_seconds", "How long the oldest of them has waited.", "kind", ages_s)
         yield _gauge("distci_tickets_running", "Tickets that are claimed.", "kind", running)
@@ -243,18 +245,19 @@ class Exposition:
         self._metrics = metrics
         self._threads = threads
         self._endings = Endings(system, metrics.builds_s)
-        self._standing = CollectorRegistry()
-        self._standing.register(Standing(system.tickets))
+        self._tickets = system.tickets
 
     async def get(self, call: Call) -> Response:
-        text = await self._threads.run(self._text)
+        text = await self._threads.run(self._text, call.may_read)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
-    def _text(self) -> bytes:
+    def _text(self, may_read: Callable[[str], bool]) -> bytes:
         """What this process has seen is told also while the tree is away; that it is, is to be seen there."""
         try:
             self._endings.look()
-            standing, up = generate_latest(self._standing), 1
+            registry = CollectorRegistry()
+            registry.register(Standing(self._tickets, may_read))
+            standing, up = generate_latest(registry), 1
         except Unavailable:
             standing, up = b"", 0
         told = b"# HELP distci_up Whether tree and store answer.\n# TYPE distci_up gauge\ndistci_up %d\n" % up

@@ -6,12 +6,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 
-from distci.access import Action
 from distci.app import DistCI
 from distci.builds import BuildView
 from distci.errors import Missing
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
-from distci.frontend.paging import page_of
+from distci.frontend.paging import page_through
 from distci.model import BuildId, Json
 
 LISTED, LISTED_MAX = 50, 200
@@ -54,9 +53,15 @@ class Overview:
         self._endings = endings or Endings()
 
     def list(self, call: Call) -> Answer:
-        jobs, cursor = _wanted(call)
-        builds = call.query["builds"]
-        return page_of(call, [{"job": job, "builds": [*self._last(call.system, job, builds)]} for job in jobs], cursor)
+        text, builds, may_read = call.query["text"].lower(), call.query["builds"], call.may_read
+        return page_through(
+            call,
+            call.system.jobs.list(call.query["prefix"], call.query["cursor"] or ""),
+            lambda job: job,
+            lambda job: text in job.lower() and may_read(job),
+            LOOKED_THROUGH_MAX,
+            lambda job: {"job": job, "builds": [*self._last(call.system, job, builds)]},
+        )
 
     def _last(self, system: DistCI, job: str, count: int) -> Iterator[Json]:
         """The last builds of a job, the newest first."""
@@ -66,20 +71,6 @@ class Overview:
                 yield self._endings.summary(BuildId(job, number), system.builds.get)
             except Missing:
                 continue
-
-
-def _wanted(call: Call) -> tuple[Sequence[str], str | None]:
-    """The ids asked for, and the one that the next page begins behind."""
-    text = call.query["text"].lower()
-    found: list[str] = []
-    last = ""
-    for looked, job in enumerate(call.system.jobs.list(call.query["prefix"], call.query["cursor"] or "")):
-        if looked == LOOKED_THROUGH_MAX or len(found) == call.query["limit"]:
-            return found, last
-        last = job
-        if text in job.lower() and call.may(Action.READ, job):
-            found.append(job)
-    return found, None
 
 
 def _summary(view: BuildView) -> Mapping[str, Json]:

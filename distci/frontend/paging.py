@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -23,6 +23,26 @@ def page(
     found = list(islice(items, limit + 1))
     cursor = cursor_of(found[limit - 1]) if len(found) > limit else None
     return page_of(call, [shown(item) for item in found[:limit]], cursor)
+
+
+def page_through(
+    call: Call,
+    items: Iterable[Item],
+    cursor_of: Callable[[Item], str],
+    is_wanted: Callable[[Item], bool],
+    looked_through_max: int,
+    shown: Callable[[Item], Json] = to_json,
+) -> Answer:
+    """The same with those items alone that are wanted, of so many that are looked through: it may have few or none and a next page."""
+    found: list[Json] = []
+    last = ""
+    for looked, item in enumerate(items):
+        if looked == looked_through_max or len(found) == call.query["limit"]:
+            return page_of(call, found, last)
+        last = cursor_of(item)
+        if is_wanted(item):
+            found.append(shown(item))
+    return page_of(call, found, None)
 
 
 def page_of(call: Call, items: Sequence[object], cursor: str | None) -> Answer:

@@ -27,6 +27,7 @@ from distci.frontend.bell import Bell, Wake
 from distci.frontend.builds import BUILD
 from distci.frontend.content import until_gone
 from distci.frontend.endpoint import Call, Endpoint, Parameter, Returns
+from distci.frontend.hiding import hidden_document
 from distci.frontend.threads import Threads
 
 MEDIA_TYPE = "text/event-stream"
@@ -198,7 +199,8 @@ class Stream(Response):
             is_anything = True
             if told.job is not None and not self.admitted.may_read(told.job):
                 continue
-            waiting += _event(told.name, told.position, told.document)
+            document = told.document if told.piece else hidden_document(told.document, self.admitted.may_read)
+            waiting += _event(told.name, told.position, document)
             if len(waiting) >= WRITE_BYTES:
                 await self._write(send, bytes(waiting))
                 waiting.clear()

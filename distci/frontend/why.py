@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from distci.access import Action
 from distci.frontend.builds import BUILD
 from distci.frontend.endpoint import Answer, Call, Endpoint, Returns
+from distci.frontend.tickets import shown_ticket
 
 
 def explain_build(call: Call) -> Answer:
@@ -18,7 +19,7 @@ def explain_task(call: Call) -> Answer:
 
 
 def explain_ticket(call: Call) -> Answer:
-    return Answer(call.system.why.ticket(call.path["ticket"]))
+    return Answer(call.system.why.ticket(shown_ticket(call).token))
 
 
 ENDPOINTS: Sequence[Endpoint] = (

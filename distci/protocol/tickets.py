@@ -242,7 +242,7 @@ class Tickets:
         for view in self.list():
             if ticket in (view.token, paths.ticket_of(view.token)):
                 return view
-        raise NoSuchTicket(f"no live ticket {ticket!r}; `distci ticket list` shows all there are")
+        raise no_such_ticket(ticket)
 
     def requeue(self, ticket: str) -> Ticket:
         """Put a ticket that was set aside back into the queue, its attempts counted anew.
@@ -517,3 +517,8 @@ def _ticket_in(content: Json) -> Ticket | None:
         return Ticket.from_bytes(to_bytes(content), "ticket") if isinstance(content, dict) else None
     except InvalidDocument:
         return None
+
+
+def no_such_ticket(ticket: str) -> NoSuchTicket:
+    """What somebody is told of a ticket that is nowhere."""
+    return NoSuchTicket(f"no live ticket {ticket!r}; `distci ticket list` shows all there are")

@@ -19,7 +19,6 @@ from wiping import wipe
 
 from distci import backup
 from distci.access import (
-    NOBODY,
     Access,
     Acting,
     Action,
@@ -44,10 +43,8 @@ from distci.coordination.port import Coordination, Operation
 from distci.errors import (
     AlreadyExists,
     Conflict,
-    Forbidden,
     Invalid,
     InvalidDocument,
-    NoSuchJob,
     NoSuchToken,
     NotAuthenticated,
     StoreUnavailable,
@@ -236,21 +233,6 @@ def test_a_token_that_acts_for_somebody_loses_what_they_lose(site: Site) -> None
     assert isinstance(other.access.decide(token, Action.WRITE, "team/a"), Allowed)
     one.access.revoke_role(ADA, "team")
     wait_until(lambda: isinstance(other.access.decide(token, Action.WRITE, "team/a"), Hidden))
-
-
-def test_j2_who_may_not_see_a_job_is_told_that_there_is_none(site: Site) -> None:
-    access = site.front_end().access
-    hidden = NoSuchJob("there is no job 'team/a'")
-    with pytest.raises(NoSuchJob):
-        access.require(NOBODY, Action.READ, "team/a", hidden)
-    with pytest.raises(NoSuchJob):
-        access.require(Person(ADA), Action.READ, "team/a", hidden)
-    access.set_visibility("team", Visibility.PUBLIC)
-    access.require(NOBODY, Action.READ, "team/a", hidden)
-    with pytest.raises(NotAuthenticated):
-        access.require(NOBODY, Action.WRITE, "team/a", hidden)
-    with pytest.raises(Forbidden):
-        access.require(Person(ADA), Action.WRITE, "team/a", hidden)
 
 
 @pytest.mark.parametrize("text", ["", "distci_x", "distci_" + "0" * 49])

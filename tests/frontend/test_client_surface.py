@@ -55,7 +55,7 @@ ABSENT: Mapping[str, str] = {
     "artifacts.taken": "what a front end asks before it reads a body",
     "access.authenticate": OF_A_FRONT_END,
     "access.decide": OF_A_FRONT_END,
-    "access.require": OF_A_FRONT_END,
+    "access.has_token": "what workers decide by whose builds may be used",
     "access.grants": OF_A_FRONT_END,
     "audit.change": "what is done through a front end, that puts down",
     "audit.note": "what is done through a front end, that puts down",

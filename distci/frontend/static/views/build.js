@@ -37,7 +37,7 @@ function Whole({ build, place }) {
         <${Artifacts} build=${build} />
         <${Graph} build=${build} now_ms=${now_ms} chosen=${task?.name} />
         ${build.tasks.length ? html`<div class="beside"><${Tasks} build=${build} now_ms=${now_ms} chosen=${task?.name} /><${Printed} build=${build} task=${task} isChosen=${Boolean(wanted)} /></div>` : null}</div>
-        ${build.downstream.length ? html`<section><h2>Started by its end</h2><ul>${build.downstream.map((id) => html`<li><a href=${addresses.build(id)}>${id}</a></li>`)}</ul></section>` : null}
+        ${build.downstream.length ? html`<section><h2>Started by its end</h2><ul>${build.downstream.map((id) => html`<li>${id.includes("#") ? html`<a href=${addresses.build(id)}>${id}</a>` : id}</li>`)}</ul></section>` : null}
         <section><h2>Do it again by hand</h2><${Command} label="As a build" text=${again(build).asBuild} /><${Command} label="On your own machine" text=${again(build).here} /></section>`;
 }
 

@@ -1,0 +1,50 @@
+"""Which jobs' builds the builds of another job may use: copy what they published, and follow on their end.
+
+A build asks for nobody, so it may use what everybody may read who can say what it does: jobs of its own project; besides, jobs that everybody
+who has logged in sees, and jobs whose own definition shares them with it. Looked at when it happens, since the name of a job may be
+a parameter, and what was allowed when a job was saved may be so no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from distci.access.rights import Action, Visibility, is_within
+from distci.access.service import Access
+from distci.errors import Invalid, Missing
+from distci.jobs import Jobs
+from distci.lifecycle import project_of
+
+
+class Sharing:
+    """Decides it for the jobs of one system. Any thread may use it."""
+
+    def __init__(self, access: Access, jobs: Jobs) -> None:
+        self._access = access
+        self._jobs = jobs
+
+    def may_use(self, user: str, used: str) -> bool:
+        """Whether builds of the job ``user`` may use those of the job ``used``, whether that exists or not.
+
+        StoreUnavailable when it cannot be found out.
+        """
+        if user == used:
+            return True
+        grants = self._access.grants()
+        if grants.visibility(used) is not Visibility.PRIVATE:
+            return True
+        return is_within(used, self._reach(user)) or any(is_within(user, project) for project in self._shared(used))
+
+    def _reach(self, job: str) -> str:
+        """The project of a job; the job by itself where somebody may change it who has no right to its project."""
+        grants = self._access.grants()
+        may_write = any(Action.WRITE in role.actions for role in grants.roles.get(job, {}).values())
+        return job if may_write or self._access.has_token(Action.WRITE, job) else project_of(job)
+
+    def _shared(self, job: str) -> Iterable[str]:
+        """The projects that a job is shared with, also where its tasks are of types that are not installed here."""
+        try:
+            shared = self._jobs.get(job).document.get("shared_with", ())
+        except (Invalid, Missing):
+            return ()
+        return [project for project in shared if isinstance(project, str)] if isinstance(shared, list) else ()
