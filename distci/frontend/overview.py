@@ -11,6 +11,7 @@ from distci.app import DistCI
 from distci.builds import BuildView
 from distci.errors import Missing
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
+from distci.frontend.jobs import OF_TAG
 from distci.frontend.paging import page_of
 from distci.model import BuildId, Json
 
@@ -73,7 +74,9 @@ def _wanted(call: Call) -> tuple[Sequence[str], str | None]:
     text = call.query["text"].lower()
     found: list[str] = []
     last = ""
-    for looked, job in enumerate(call.system.jobs.list(call.query["prefix"], call.query["cursor"] or "")):
+    for looked, job in enumerate(
+        call.system.jobs.list(call.query["prefix"], call.query["cursor"] or "", tag=call.query["tag"])
+    ):
         if looked == LOOKED_THROUGH_MAX or len(found) == call.query["limit"]:
             return found, last
         last = job
@@ -114,6 +117,7 @@ def endpoints(overview: Overview) -> Sequence[Endpoint]:
                 Parameter(
                     "text", {"type": "string", "default": "", "maxLength": 128}, "Only those whose id holds this."
                 ),
+                OF_TAG,
                 Parameter(
                     "builds",
                     {"type": "integer", "minimum": 0, "maximum": BUILDS_MAX, "default": BUILDS},
