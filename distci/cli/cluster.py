@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distci.cli.command import Group, Invocation, json_option
+from distci.cli.command import Group, Invocation, json_option, pasteable
 from distci.cli.output import duration, moment, print_facts, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def cluster() -> None:
 @click.pass_obj
 def status(invocation: Invocation) -> None:
     """Show what waits and runs, of which kind, and who is there to do it."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         seen = system.status.cluster()
     if invocation.is_json:
         print_json(seen)
@@ -47,7 +47,7 @@ def status(invocation: Invocation) -> None:
         }
     )
     for kind in sorted(seen.waiting.keys() - seen.workers.keys()):
-        print_line(f"no live worker serves {kind}; start one: distci worker run {kind}")
+        print_line(pasteable(f"no live worker serves {kind}; start one: distci worker run {kind}"))
 
 
 @cluster.command(
@@ -61,7 +61,7 @@ def history(invocation: Invocation, hours: int) -> None:
 
     A minute has no sample in which nothing waited, or no control worker was there to look.
     """
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         samples = system.status.queue_history(hours)
     if invocation.is_json:
         for sample in samples:

@@ -75,7 +75,11 @@ BUILD = "team/hello#1"
 ROWS: Mapping[str, Row] = {
     "jobs.put": lambda ci, own: ci.jobs.put(job(f"{own}/put"), reason="new"),
     "jobs.get": lambda ci, own: (ci.jobs.get("team/hello"), ci.jobs.get("team/hello", 1)),
-    "jobs.list": lambda ci, own: ([*ci.jobs.list("team/")], [*ci.jobs.list("team/", "team/fall", 1)]),
+    "jobs.list": lambda ci, own: (
+        [*ci.jobs.list("team/")],
+        [*ci.jobs.list("team/", "team/fall", 1)],
+        [*ci.jobs.list(tag="x", text="a")],
+    ),
     "jobs.history": lambda ci, own: ([*ci.jobs.history("team/hello")], [*ci.jobs.history("team/hello", 2)]),
     "jobs.diff": lambda ci, own: ci.jobs.diff("team/hello", 1, 2),
     "jobs.rollback": lambda ci, own: ci.jobs.rollback(saved(ci, own, "back", 2), 1),
