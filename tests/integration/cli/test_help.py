@@ -155,3 +155,8 @@ def test_commands_that_are_told_are_about_the_same_system(home: Home) -> None:
     assert f"`distci --data '{data}' why team/hello#1`" in shown.stderr
     assert f"distci --data '{data}' worker run control" in why.stdout
     assert f"`distci --data '{data}' job list`" in missing.stderr
+
+
+def test_what_may_be_secret_is_not_told_again() -> None:
+    invocation = Invocation(flags={"store": "s3://builds?secret_key=hidden"})
+    assert invocation.pasteable("see `distci job list`") == "see `distci --store 's3://builds?...' job list`"
