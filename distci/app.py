@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from distci.errors import CoordinationUnavailable, InvalidSettings
-from distci.settings import CREDENTIALS, PREFIX, Settings, find_file, load
+from distci.settings import CREDENTIALS, PREFIX, Settings, argument_of_connect, find_file, load
 
 if TYPE_CHECKING:
     from distci.access.oidc import OidcLogin
@@ -59,9 +59,11 @@ def connect(
         }
         if any((data, coordination, store)):
             taken = ("HOME", "XDG_DATA_HOME", *(f"{PREFIX}{name.upper()}" for name in CREDENTIALS))
-            settings = load(None, {name: os.environ[name] for name in taken if name in os.environ}, flags)
+            settings = load(
+                None, {name: os.environ[name] for name in taken if name in os.environ}, flags, argument_of_connect
+            )
         else:
-            settings = load(find_file(os.environ), os.environ, flags)
+            settings = load(find_file(os.environ), os.environ, flags, argument_of_connect)
     if settings.url:
         raise InvalidSettings(
             "these settings name a front end, not back ends:",

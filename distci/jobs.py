@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from distci import repositories
 from distci.documents.jobs import job_from_json
@@ -99,16 +100,21 @@ class Jobs:
             raise NoSuchJob(f"{what}; `distci job history {job}` shows all versions")
         return found
 
-    def list(self, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
+    def list(
+        self, prefix: str = "", after: str = "", limit: int | None = None, *, tag: str = "", text: str = ""
+    ) -> Iterator[str]:
         """Ids of the jobs that start with ``prefix`` and come after the id ``after``: ``limit`` of them at most.
+
+        ``tag``: only those that have it; ``text``: only those whose id holds it, in letters of any case.
 
         >>> list(ci.jobs.list("docs/"))
         ['docs/hello']
         """
-        position = keys.job_marker(after) if after else ""
-        start = f"{keys.JOBS}{prefix.replace('/', ':')}"
-        for info in objects(self._store, start, position, limit):
-            yield keys.job_of_marker(info.key)
+        if not tag and not text:
+            yield from self._named(prefix, after, limit)
+            return
+        names = self._tagged(tag, prefix, after) if tag else self._named(prefix, after)
+        yield from islice((name for name in names if text.lower() in name.lower()), limit)
 
     def history(self, job: str, before: int | None = None) -> Iterator[JobVersion]:
         """Every version of a job, the newest first, or those below ``before``; NoSuchJob when there has never been one.
@@ -189,9 +195,25 @@ class Jobs:
             if found and mine:
                 yield found, mine
 
+    def _named(self, prefix: str, after: str, limit: int | None = None) -> Iterator[str]:
+        position = keys.job_marker(after) if after else ""
+        start = f"{keys.JOBS}{prefix.replace('/', ':')}"
+        for info in objects(self._store, start, position, limit):
+            yield keys.job_of_marker(info.key)
+
+    def _tagged(self, tag: str, prefix: str, after: str) -> Iterator[str]:
+        """The jobs that have a tag: those are read that have ever had it."""
+        for info in objects(self._store, keys.tagged(tag), keys.job_of_tag(tag, after) if after else ""):
+            name = keys.tagged_job(info.key)
+            found = self._latest(name) if name.startswith(prefix) else None
+            if found and not found.is_deleted and tag in found.document.get("tags", ()):
+                yield name
+
     def _index(self, definition: Job) -> None:
         """Leave the marks that listings go by, before the version itself: a mark without a version is overlooked."""
         self._store.put(keys.job_marker(definition.id), b"")
+        for tag in definition.tags:
+            self._store.put(keys.job_of_tag(tag, definition.id), b"")
         for trigger in definition.triggers:
             self._store.put(keys.downstream(trigger.job, definition.id), b"")
         for hook in definition.hooks:

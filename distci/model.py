@@ -298,6 +298,8 @@ class Job:
     hooks: Sequence[HookTrigger] = ()
     """Triggers by what receivers are told. Other types of trigger stay in the document for the parts that serve them."""
     concurrency: Concurrency | None = None
+    tags: Sequence[str] = ()
+    """Words to find it by, with others of their kind."""
 
 
 @dataclass(frozen=True, slots=True)

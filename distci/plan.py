@@ -185,10 +185,12 @@ def result(plan: Plan, state: BuildState) -> Result:
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """``; did you mean 'script'?`` when something known resembles the word, else what is known."""
-    close = get_close_matches(word, sorted(known), 1, 0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are: {', '.join(sorted(known))}" if known else ""
+    return resembling(word, known) or (f"; known are: {', '.join(sorted(known))}" if known else "")
+
+
+def resembling(word: str, known: Collection[str]) -> str:
+    """``; did you mean 'script'?`` when something known resembles the word: for where all that is known is told anyway."""
+    return "".join(f"; did you mean {close!r}?" for close in get_close_matches(word, sorted(known), 1, 0.6))
 
 
 # Walking the plan

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -299,8 +299,13 @@ class Settings:
         return self.origins.get(name, name)
 
 
-def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str | None]) -> Settings:
-    """Settings from a TOML file (if given), the environment and flags (None: not given).
+def load(
+    file: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, str | None],
+    called: Callable[[str], str] = lambda name: f"--{name.replace('_', '-')}",
+) -> Settings:
+    """Settings from a TOML file (if given), the environment and flags (None: not given). ``called`` tells what a flag is to whoever gave it.
 
     The data folder is ``$XDG_DATA_HOME/distci`` or ``~/.local/share/distci`` unless one of these says otherwise.
 
@@ -329,7 +334,7 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
             values[name], origins[name] = environment[variable], variable
         flag = flags.get(name)
         if flag is not None:
-            values[name], origins[name] = flag, f"--{name.replace('_', '-')}"
+            values[name], origins[name] = flag, called(name)
     for variable, name, key in _receiver_variables(environment):
         value = environment[variable]
         given: dict[str, Any] = {key: tuple(value.split()) if key == "secrets" else value}
@@ -340,6 +345,11 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     if problems:
         raise InvalidSettings("these settings cannot be used:", problems)
     return settings
+
+
+def argument_of_connect(name: str) -> str:
+    """What a flag is to whoever calls a function ``connect``."""
+    return f"connect({name}=...)"
 
 
 def token_of(settings: Settings) -> str:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from distci.protocol import members, waits
+from distci.protocol import depths, members, waits
+from distci.protocol.depths import HOURS_KEPT, Sample
 from distci.protocol.members import WorkerView
 from distci.protocol.tickets import Tickets, TicketView
 from distci.protocol.waits import Situation
@@ -123,6 +124,16 @@ class Status:
             for where, view in self._tickets.walk(after, place):
                 situation = situation or waits.read(self._tickets)
                 yield where, Waiting(view, of_ticket(view, situation))
+
+    def queue_history(self, hours: int = HOURS_KEPT) -> Sequence[Sample]:
+        """How many tickets of each kind waited in the last hours, 12 at most, and for how long: a sample a minute, the oldest first.
+
+        A minute has none in which nothing waited, or no control worker was there to look.
+
+        >>> len(ci.status.queue_history(hours=1)) <= 61
+        True
+        """
+        return depths.read(self._tickets.tree, int(self._tickets.clock() * 1000), hours)
 
 
 def _serving(view: WorkerView, holds: Sequence[str]) -> Serving:

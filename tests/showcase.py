@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import deliveries
 from looking import BUILD_TIME_MAX_S, Site, set_aside, shell
 from waiting import wait_until
 
 from distci.access import Action
+from distci.app import DistCI
+from distci.protocol import depths
+
+FORK, FORKED = "gitea/pull-request-event", "example/example"
 
 COLOURS = r"printf '\033[1mBuilding\033[0m\n\033[32mok\033[0m   parser (12 tests)\n\033[31mFAIL\033[0m printer: expected 3, got 4\n\033[33mwarning:\033[0m 2 tests were skipped\n'"
 SHELL = "make dist\nmkdir -p dist/docs && echo wheel > dist/hello-1.0.whl && echo page > dist/docs/index.html"
+
+
+def fill_history(ci: DistCI) -> None:
+    """What waited in the last hours: a crowd that came at once and was worked off, and a queue that came and went."""
+    now_ms = int(time.time() * 1000)
+    for minute in range(300, 5, -1):
+        kinds = {}
+        if 150 <= minute < 190:
+            kinds["shell"] = depths.Depth(minute - 149, (190 - minute) * 38)
+        if minute % 70 < 12:
+            kinds["git-checkout"] = depths.Depth(1 + minute % 5, 20 + minute % 50)
+        depths.record(ci.tickets.tree, depths.Sample(now_ms - minute * depths.MINUTE_MS, kinds))
 
 
 @contextmanager
@@ -40,7 +58,11 @@ def filled(site: Site, gate: Path) -> Iterator[None]:
     ci.jobs.put({"job": "team/lib", "tasks": [shell("true")]}, actor="ada")
     ci.jobs.put({"job": "team/slow", "tasks": [shell(f"echo working; while [ ! -e {gate} ]; do sleep 0.05; done")]})
     ci.jobs.put({"job": "team/gpu", "tasks": [shell("true", "train", labels=["gpu=*"])]})
-    ci.jobs.put({"job": "sites/blog", "tasks": [shell("true")]})
+    of_forge = {"type": "gitea", "repository": FORKED, "events": ["pull_request"]}
+    ci.jobs.put({"job": "sites/blog", "tags": ["docs"], "tasks": [shell("true")], "triggers": [of_forge]})
+    forked = deliveries.recorded(FORK)
+    ci.hooks.play("gitea", deliveries.headers(FORK, forked), forked)
+    fill_history(ci)
     set_aside(ci, "resize-cat", "the picture is no picture")
     ci.access.create_token("nightly", [Action.READ, Action.TRIGGER], project="team", actor="ada")
     ci.access.create_worker_token("lab-7", ["shell", "git-checkout"], ["os=linux", "gpu=*"], actor="grace")

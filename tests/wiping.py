@@ -15,7 +15,9 @@ def wipe(coordination: Coordination, but: Sequence[str] = ()) -> None:
 
     def is_gone() -> bool:
         coordination.sync()
-        tops = [top for top in (*paths.FOLDERS, paths.ACCESS, paths.CONTROL, paths.FORMAT) if top not in but]
+        tops = [
+            top for top in (*paths.FOLDERS, paths.ACCESS, paths.DEPTHS, paths.CONTROL, paths.FORMAT) if top not in but
+        ]
         every = [path for top in tops if coordination.exists(top) for path in leaves_first(coordination, top)]
         return isinstance(coordination.commit(*map(Delete, every)), Committed)
 

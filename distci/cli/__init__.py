@@ -144,7 +144,7 @@ def _say(error: Exception, message: str, code: int, invocation: Invocation) -> i
         document = {"error": type(error).__name__, "message": message, "problems": [*problems], "exit_code": code}
         message = json.dumps(document)
     else:
-        message = f"distci: {message}"
+        message = f"distci: {invocation.pasteable(message)}"
     click.echo(message, err=True)
     return code
 

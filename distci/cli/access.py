@@ -81,7 +81,7 @@ def revoke(invocation: Invocation, subject: str, project: str, reason: str) -> N
 @click.pass_obj
 def list_(invocation: Invocation) -> None:
     """List all roles, then what was said of who sees projects."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         roles = system.access.roles()
         visibilities = system.access.visibilities()
     if invocation.is_json:

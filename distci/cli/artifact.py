@@ -23,7 +23,7 @@ def artifact() -> None:
 @click.pass_obj
 def list_(invocation: Invocation, wanted: BuildId) -> None:
     """List the artifacts of a build, by name."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         found = system.artifacts.list(wanted)
     print_records(
         found,
@@ -67,6 +67,6 @@ def put(invocation: Invocation, wanted: BuildId, file: Path, name: str | None) -
 @click.pass_obj
 def get(invocation: Invocation, wanted: BuildId, names: tuple[str, ...], directory: str) -> None:
     """Fetch artifacts of a build, checked against their digests: all, or those of these names or patterns."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         for path in system.artifacts.download(wanted, Path(directory), names):
             print_json({"path": str(path)}) if invocation.is_json else print_line(str(path))

@@ -43,7 +43,7 @@ def list_(invocation: Invocation, since: str, who: str, what: str) -> None:
     How something ended is unknown while it is under way, and for ever when the process that did it died in the middle.
     """
     begin_ms = since_ms(since)
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         entries = [entry for entry in system.audit.list(begin_ms) if who in entry.who and entry.what.startswith(what)]
     print_records(
         entries,

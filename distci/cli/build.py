@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distci.cli import following
-from distci.cli.command import Group, Invocation, json_option, parameter_option
+from distci.cli.command import Group, Invocation, json_option, parameter_option, pasteable
 from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
 from distci.errors import Denied, Unavailable
 from distci.model import BuildId, Trigger
@@ -82,13 +82,15 @@ def trigger(
 @click.pass_obj
 def list_(invocation: Invocation, job: str, limit: int, before: int | None) -> None:
     """List a job's builds, the newest first."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         views, is_cut = cut(system.builds.list(job, before=before), limit)
         if not views:
             # A job that there never was is an error, one that was not built yet is not.
             next(system.jobs.history(job))
             if not invocation.is_json and before is None:
-                click.echo(f"distci: {job} has no builds yet; `distci build trigger {job}` starts one", err=True)
+                click.echo(
+                    pasteable(f"distci: {job} has no builds yet; `distci build trigger {job}` starts one"), err=True
+                )
     print_records(
         views,
         ("BUILD", "STATE", "STARTED", "TIME", "CAUSE", "REASON"),
@@ -96,7 +98,7 @@ def list_(invocation: Invocation, job: str, limit: int, before: int | None) -> N
         is_json=invocation.is_json,
     )
     if is_cut and not invocation.is_json:
-        click.echo(f"distci: older: distci build list {quote(job)} --before {views[-1].id.number}", err=True)
+        click.echo(pasteable(f"distci: older: distci build list {quote(job)} --before {views[-1].id.number}"), err=True)
 
 
 @build.command(examples=("distci build show team/hello#12", "distci build show team/hello#12 --json | jq .state"))
@@ -105,8 +107,9 @@ def list_(invocation: Invocation, job: str, limit: int, before: int | None) -> N
 @click.pass_obj
 def show(invocation: Invocation, wanted: BuildId) -> None:
     """Show a build and its tasks as they stand."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         view = system.builds.get(wanted)
+        why = None if invocation.is_json or view.result else system.why.build(wanted)[0]
     if invocation.is_json:
         print_json(view)
         return
@@ -115,6 +118,8 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
             "build": view.id,
             "state": view.state,
             "reason": view.reason,
+            "why": why.because if why else "",
+            "what helps": pasteable(why.remedy) if why else "",
             "cause": _cause(view),
             "parameters": ", ".join(f"{name}={value}" for name, value in view.trigger.parameters.items()),
             "commit": view.trigger.commit,
@@ -130,6 +135,8 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
     )
     click.echo()
     following.print_tasks(view)
+    if why:
+        click.echo(pasteable(f"distci: `distci why {wanted}` says of each task what it waits for"), err=True)
 
 
 @build.command(
@@ -146,7 +153,7 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
 @click.pass_obj
 def log(invocation: Invocation, wanted: BuildId, task: str | None, follow: bool) -> None:
     """Print what the tasks of a build printed; of one TASK, byte for byte."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         view = system.builds.get(wanted)
         if task is not None and view.tasks:
             view.task(task)
@@ -200,7 +207,7 @@ def wait_(invocation: Invocation, wanted: BuildId, timeout: str | None) -> int:
     from distci.documents.jobs import seconds
 
     timeout_s = None if timeout is None else seconds(timeout)
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         return following.wait(system, wanted, timeout_s=timeout_s, is_json=invocation.is_json)
 
 
@@ -222,7 +229,7 @@ def _warn_if_nobody_serves(system: System) -> None:
         # Who may start builds of a project need not be allowed to look at the whole system; and what was started is told whatever is away by now.
         return
     if not is_served:
-        click.echo("distci: no worker is live; `distci up` or `distci worker run KIND` starts one", err=True)
+        click.echo(pasteable("distci: no worker is live; `distci up` or `distci worker run KIND` starts one"), err=True)
 
 
 def _delivery(trigger: Trigger) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distci.cli.command import Command, Invocation, json_option
+from distci.cli.command import Command, Invocation, json_option, pasteable
 from distci.cli.output import print_json, print_line, print_table
 from distci.errors import DistCIError, Invalid, InvalidSettings, Unavailable
 
@@ -57,7 +57,7 @@ def check(invocation: Invocation) -> int:
     else:
         print_table(("WHAT", "STATE", "DETAIL"), [(item.subject, item.state, item.detail) for item in findings])
         for remedy in dict.fromkeys(f"{item.subject}: {item.remedy}" for item in findings if item.remedy):
-            print_line(remedy)
+            print_line(pasteable(remedy))
     codes = {finding.exit_code for finding in findings}
     return Unavailable.exit_code if Unavailable.exit_code in codes else max(codes)
 

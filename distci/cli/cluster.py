@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from distci.cli.command import Group, Invocation, json_option
-from distci.cli.output import print_facts, print_json, print_line
+from distci.cli.command import Group, Invocation, json_option, pasteable
+from distci.cli.output import duration, moment, print_facts, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from distci.protocol.depths import Sample
+
+LINE_LETTERS = 48
+HEIGHTS = "·▁▂▃▄▅▆▇█"
+"""What stands for none, and for few to most."""
 
 
 @click.group(cls=Group, examples=("distci cluster status", "distci cluster pause shell"))
@@ -20,7 +29,7 @@ def cluster() -> None:
 @click.pass_obj
 def status(invocation: Invocation) -> None:
     """Show what waits and runs, of which kind, and who is there to do it."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         seen = system.status.cluster()
     if invocation.is_json:
         print_json(seen)
@@ -39,7 +48,33 @@ def status(invocation: Invocation) -> None:
         }
     )
     for kind in sorted(seen.waiting.keys() - seen.workers.keys()):
-        print_line(f"no live worker serves {kind}; start one: distci worker run {kind}")
+        print_line(pasteable(f"no live worker serves {kind}; start one: distci worker run {kind}"))
+
+
+@cluster.command(
+    examples=("distci cluster history", "distci cluster history --hours 2", "distci cluster history --json | tail -n 5")
+)
+@click.option("--hours", type=click.IntRange(1, 12), default=12, show_default=True, help="How far back.")
+@json_option
+@click.pass_obj
+def history(invocation: Invocation, hours: int) -> None:
+    """Show how many tickets of each kind waited in the last hours, and for how long; with --json, a sample a minute.
+
+    A minute has no sample in which nothing waited, or no control worker was there to look.
+    """
+    with invocation.look_at() as system:
+        samples = system.status.queue_history(hours)
+    if invocation.is_json:
+        for sample in samples:
+            print_json(sample)
+        return
+    kinds = sorted({kind for sample in samples for kind in sample.kinds})
+    if not kinds:
+        print_line(f"in the last {hours} h nobody saw anything wait")
+    print_table(
+        ("KIND", "MOST WAITED", "AT", "LONGEST", f"LAST {hours} H"),
+        [_through_time(kind, samples, hours) for kind in kinds],
+    )
 
 
 @cluster.command(examples=("distci cluster pause shell git-checkout", "distci cluster pause '*'"))
@@ -119,6 +154,19 @@ def upgrade(invocation: Invocation) -> None:
             put_in_force(system.tickets)
         in_force = system.tickets.tree.format
     print_json({"format": in_force}) if invocation.is_json else print_line(f"format {in_force} is in force")
+
+
+def _through_time(kind: str, samples: Sequence[Sample], hours: int) -> Sequence[object]:
+    """When most tickets of a kind waited, for how long the oldest ever did, and a line of how many did from then till now."""
+    seen = [(sample.at_ms, sample.kinds[kind]) for sample in samples if kind in sample.kinds]
+    most_ms, most = max(seen, key=lambda item: item[1].waiting)
+    since_ms = time.time() * 1000 - hours * 3_600_000
+    deepest = [0] * LINE_LETTERS
+    for at_ms, depth in seen:
+        column = min(LINE_LETTERS - 1, max(0, int((at_ms - since_ms) * LINE_LETTERS / (hours * 3_600_000))))
+        deepest[column] = max(deepest[column], depth.waiting)
+    line = "".join(HEIGHTS[-(-count * (len(HEIGHTS) - 1) // most.waiting)] for count in deepest)
+    return kind, most.waiting, moment(most_ms), duration(max(depth.oldest_s for _, depth in seen) * 1000), line
 
 
 def _warn_of_unknown(kind: str, known: Collection[str]) -> None:

@@ -6,10 +6,12 @@ A command's function may return the exit code; None is 0. What it raises is repo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from getpass import getuser
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 BACK_ENDS_FLAGS = ("coordination", "store", "data")
+
+COMMAND = re.compile(
+    r"\bdistci (?=(?:up|job|build|hook|artifact|frontend|worker|ticket|events|why|cluster|login|access|token|audit|check)\b)"
+    r"(?![^`;]* --data )"
+)
+"""Where a text says what to type, of what works on a system, and does not say on which."""
+
+SECRET_PART = re.compile(r"[?].*", re.DOTALL)
 
 SENTENCE_MAX = 200
 """Most letters of a command's first sentence beside its name; a longer one is cut."""
@@ -50,6 +60,26 @@ class Invocation:
 
         return Client(settings)
 
+    def look_at(self) -> System:
+        """The same for commands that only look: a folder that somebody names is not made into a new, empty system. Missing where there is none."""
+        from distci.errors import Missing
+
+        settings = self._load()
+        if not settings.url and "data" in settings.origins and not (settings.coordination or settings.store):
+            folder = settings.data_folder
+            if not Path(settings.coordination_address.path).exists():
+                raise Missing(
+                    f"{settings.origin('data')}: there is no system in {folder}; `distci up --data {quote(str(folder))}` makes one there and runs it"
+                )
+        return self.connect()
+
+    def pasteable(self, text: str) -> str:
+        """A text whose ``distci ...`` commands are about the system that this call was told of, and so work when they are pasted."""
+        told = [*self.flags.items(), ("config", self.config)]
+        # What stands behind a question mark may be secret: whoever pastes it fills it in.
+        flags = "".join(f" --{name} {quote(SECRET_PART.sub('?...', value))}" for name, value in told if value)
+        return COMMAND.sub(lambda found: f"distci{flags} ", text)
+
     def connect_directly(self, around: Around | None = None) -> DistCI:
         """The system on its back ends, with something in front of its tree and store if need be; Invalid where a front end is named."""
         from distci.app import DistCI
@@ -62,7 +92,7 @@ class Invocation:
 
         loaded = self.any_settings()
         if loaded.url:
-            command = click.get_current_context().command_path
+            command = click.get_current_context().command_path.removeprefix("distci ")
             raise Invalid(
                 f"`{command}` works on the back ends themselves, not through a front end; leave out {loaded.origin('url')}, or name them: "
                 "--coordination, --store, --data"
@@ -230,6 +260,18 @@ parameter_option = click.option(
     callback=lambda ctx, param, values: dict(map(pair, values)),
     help="A parameter of the job; may be repeated.",
 )
+
+
+def pasting() -> Callable[[str], str]:
+    """:meth:`Invocation.pasteable` of the call that this thread serves, for other threads of it; nothing is changed where it serves none."""
+    context = click.get_current_context(silent=True)
+    invocation = context.find_object(Invocation) if context else None
+    return invocation.pasteable if invocation else str
+
+
+def pasteable(text: str) -> str:
+    """A text with its commands as they work when they are pasted."""
+    return pasting()(text)
 
 
 def _user() -> str:

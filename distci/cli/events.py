@@ -40,7 +40,7 @@ def events(invocation: Invocation, limit: int, after: int | None, follow: bool) 
 
     Each has a number, dense from 1 on: whoever knows one can go on behind it.
     """
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         number = _before_last(system.events, limit) if after is None else after
         for event in _behind(system.events, number, follow):
             if invocation.is_json:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
+from distci.cli.command import pasteable, pasting
 from distci.cli.output import age, duration, print_bytes, print_json, print_line, print_table, printable
 from distci.errors import DistCIError
 from distci.model import BuildId, Result
@@ -47,7 +48,7 @@ def wait(
         with Quiet(system, build, is_told=not is_json):
             view = system.builds.wait(build, timeout_s)
     except KeyboardInterrupt:
-        click.echo(f"\ndistci: {build} goes on; `distci build cancel {build}` ends it", err=True)
+        click.echo(pasteable(f"\ndistci: {build} goes on; `distci build cancel {build}` ends it"), err=True)
         raise
     if view.result is None:
         click.echo(f"distci: {build} is still {view.state}", err=True)
@@ -64,7 +65,8 @@ def print_failures(view: BuildView) -> None:
         if task.attempts and not task.state.is_good:
             reason = f": {task.reason}" if task.reason else ""
             allowed = ", as it is allowed to" if task.allow_failure else ""
-            print_line(f"{task.name} {task.state}{reason}{allowed}; distci build log {view.id} {quote(task.name)}")
+            read_on = pasteable(f"distci build log {view.id} {quote(task.name)}")
+            print_line(f"{task.name} {task.state}{reason}{allowed}; {read_on}")
 
 
 def print_end(view: BuildView, is_json: bool) -> None:
@@ -124,6 +126,7 @@ class Quiet:
         self._over = Event()
         self._heard_s = time.monotonic()
         self._status: Status | None = None
+        self._pasteable = pasting()
 
     def __enter__(self) -> Self:
         if self._is_told:
@@ -174,7 +177,7 @@ class Quiet:
                     continue
                 for reason in held_up:
                     remedy = f"; {reason.remedy}" if reason.remedy else ""
-                    click.echo(printable(f"distci: {told(reason)}{remedy}"), err=True)
+                    click.echo(printable(f"distci: {told(reason)}{self._pasteable(remedy)}"), err=True)
                 return
 
     def _reasons(self) -> Sequence[Reason]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distci.cli.command import Group, Invocation, json_option
+from distci.cli.command import Group, Invocation, json_option, pasteable
 from distci.cli.output import print_json, print_line, print_records
 from distci.errors import Invalid, NoSuchReceiver
 from distci.model import BuildId
@@ -50,7 +50,7 @@ def hook() -> None:
 @click.pass_obj
 def list_(invocation: Invocation) -> None:
     """List the receivers that are installed, and how many secrets each goes by."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         views = [*system.hooks.list()]
     print_records(
         views,
@@ -128,7 +128,7 @@ def collect(invocation: Invocation, folder: Path, receiver: str) -> int:
 @click.pass_obj
 def held(invocation: Invocation) -> None:
     """List the changes by people without rights to their repository, which wait until somebody approves them."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         waiting = [*system.hooks.held()]
     print_records(
         waiting,
@@ -174,7 +174,7 @@ def _print_answer(answer: Answer, is_json: bool) -> None:
     if answer.reason:
         print_line(f"{answer.event} {answer.delivery}: nothing is built: {answer.reason}")
     for job in answer.jobs:
-        print_line(_line(job.job, job.build, job.reason))
+        print_line(pasteable(_line(job.job, job.build, job.reason)))
 
 
 def _line(job: str, build: BuildId | None, reason: str) -> str:

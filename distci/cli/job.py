@@ -8,7 +8,7 @@ from shlex import quote
 
 import click
 
-from distci.cli.command import Group, Invocation, LocalCommand, json_option
+from distci.cli.command import Group, Invocation, LocalCommand, json_option, pasteable
 from distci.cli.output import cut, moment, print_json, print_line, print_records
 from distci.errors import Invalid
 from distci.model import Json
@@ -47,7 +47,7 @@ def put(invocation: Invocation, file: str, expect: int | None, reason: str) -> N
 @click.pass_obj
 def get(invocation: Invocation, name: str, version: int | None) -> None:
     """Print a job's document; with --json, its version, author and reason around it."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         found = system.jobs.get(name, version)
     if invocation.is_json:
         print_json(found)
@@ -55,21 +55,33 @@ def get(invocation: Invocation, name: str, version: int | None) -> None:
         click.echo(json.dumps(found.document, indent=2, ensure_ascii=False))
 
 
-@job.command("list", examples=("distci job list", "distci job list team/ --limit 100 --after team/hello"))
+@job.command(
+    "list",
+    examples=(
+        "distci job list",
+        "distci job list team/ --limit 100 --after team/hello",
+        "distci job list --tag nightly",
+        "distci job list --search hello",
+    ),
+)
 @click.argument("prefix", default="")
+@click.option("--tag", default="", help="Only those that have this tag.")
+@click.option("--search", default="", metavar="TEXT", help="Only those whose id holds this, in letters of any case.")
 @click.option("--limit", type=click.IntRange(1), help="How many at most.  [all]")
 @click.option("--after", default="", metavar="JOB", help="Only those that come after this one.")
 @json_option
 @click.pass_obj
-def list_(invocation: Invocation, prefix: str, limit: int | None, after: str) -> None:
+def list_(invocation: Invocation, prefix: str, tag: str, search: str, limit: int | None, after: str) -> None:
     """List the jobs whose id starts with PREFIX."""
-    with invocation.connect() as system:
-        names, is_cut = cut(system.jobs.list(prefix, after, limit and limit + 1), limit)
+    with invocation.look_at() as system:
+        names, is_cut = cut(system.jobs.list(prefix, after, limit and limit + 1, tag=tag, text=search), limit)
     for name in names:
         print_json({"job": name}) if invocation.is_json else print_line(name)
     if is_cut and not invocation.is_json:
-        start = f"{quote(prefix)} " if prefix else ""
-        click.echo(f"distci: more: distci job list {start}--limit {limit} --after {quote(names[-1])}", err=True)
+        given = {"tag": tag, "search": search, "limit": limit, "after": names[-1]}
+        more = "".join(f" --{name} {quote(str(value))}" for name, value in given.items() if value)
+        start = f" {quote(prefix)}" if prefix else ""
+        click.echo(pasteable(f"distci: more: distci job list{start}{more}"), err=True)
 
 
 @job.command(examples=("distci job history team/hello", "distci job history team/hello --json | jq .reason"))
@@ -78,7 +90,7 @@ def list_(invocation: Invocation, prefix: str, limit: int | None, after: str) ->
 @click.pass_obj
 def history(invocation: Invocation, name: str) -> None:
     """List a job's versions, the newest first."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         versions = list(system.jobs.history(name))
     print_records(
         versions,
@@ -101,7 +113,7 @@ def history(invocation: Invocation, name: str) -> None:
 @click.pass_obj
 def diff(invocation: Invocation, name: str, old: int | None, new: int | None) -> None:
     """Show what changed between two versions: the last two, or OLD and NEW (the latest by default)."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         to = new or next(system.jobs.history(name)).version
         since = old or max(1, to - 1)
         text = system.jobs.diff(name, since, to)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from distci.cli.backup import copy, other_store
-from distci.cli.command import Command, Invocation, json_option
+from distci.cli.command import Command, Invocation, json_option, pasteable
 from distci.cli.output import print_line
 
 
@@ -30,4 +30,4 @@ def restore(invocation: Invocation, other: str, force: bool) -> None:
         check_empty(target)
     copy(invocation, other_store(invocation, other), target)
     if not invocation.is_json:
-        print_line("now put back what the coordination tree lacks: distci cluster rebuild")
+        print_line(pasteable("now put back what the coordination tree lacks: distci cluster rebuild"))

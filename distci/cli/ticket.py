@@ -26,7 +26,7 @@ def ticket() -> None:
 def list_(invocation: Invocation, place: str | None, kind: str | None, build: str | None) -> None:
     """List all live tickets. One that cannot be read is of no kind and no build."""
     of_build = None if build is None else str(BuildId.parse(build))
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         views = [
             view
             for view in system.tickets.list()
@@ -56,7 +56,7 @@ def list_(invocation: Invocation, place: str | None, kind: str | None, build: st
 @click.pass_obj
 def show(invocation: Invocation, name: str) -> None:
     """Show one live ticket, by its id or token."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         view = system.tickets.show(name)
     if invocation.is_json:
         print_json(view)

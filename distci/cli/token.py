@@ -114,7 +114,7 @@ def create(
 @click.pass_obj
 def list_(invocation: Invocation) -> None:
     """List the tokens, the newest first, and about when each was last used; those that have ended for 90 days."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         records = system.access.tokens()
         used = system.access.last_uses()
     if invocation.is_json:

@@ -83,7 +83,7 @@ def _welcome(names: Sequence[str]) -> str:
 @click.pass_obj
 def list_(invocation: Invocation) -> None:
     """List the live workers and the tickets that they hold."""
-    with invocation.connect() as system:
+    with invocation.look_at() as system:
         serving_now = system.status.workers()
     print_records(
         serving_now,

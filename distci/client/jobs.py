@@ -49,9 +49,11 @@ class RemoteJobs:
     def get(self, job: str, version: int | None = None) -> JobVersion:
         return from_json(JobVersion, self._get(job, version))
 
-    def list(self, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
-        page = min(limit or PAGE, PAGE)
-        for item in islice(self._link.items("/jobs", prefix=prefix or None, cursor=after or None, limit=page), limit):
+    def list(
+        self, prefix: str = "", after: str = "", limit: int | None = None, *, tag: str = "", text: str = ""
+    ) -> Iterator[str]:
+        wanted = {"prefix": prefix or None, "tag": tag or None, "text": text or None, "cursor": after or None}
+        for item in islice(self._link.items("/jobs", **wanted, limit=min(limit or PAGE, PAGE)), limit):
             yield item["job"]
 
     def history(self, job: str, before: int | None = None) -> Iterator[JobVersion]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from distci.client.link import Link
+from distci.protocol.depths import HOURS_KEPT, Sample
 from distci.status import Cluster, Serving, Waiting
 from distci.views import from_json
 
@@ -32,3 +33,6 @@ class RemoteStatus:
     def queue(self, after: str = "") -> Iterator[tuple[str, Waiting]]:
         for item in self._link.items("/queue", cursor=after or None, limit=PAGE):
             yield item["where"], from_json(Waiting, item)
+
+    def queue_history(self, hours: int = HOURS_KEPT) -> Sequence[Sample]:
+        return [from_json(Sample, item) for item in self._link.get("/queue/history", hours=hours)["items"]]

@@ -21,7 +21,7 @@ from distci.client.status import RemoteStatus
 from distci.client.tickets import RemoteTickets
 from distci.client.why import RemoteWhy
 from distci.errors import InvalidSettings
-from distci.settings import PREFIX, REMOTE, YES, Settings, find_file, load
+from distci.settings import PREFIX, REMOTE, YES, Settings, argument_of_connect, find_file, load
 
 
 def connect(
@@ -56,9 +56,11 @@ def connect(
         }
         if url:
             taken = (f"{PREFIX}{name.upper()}" for name in REMOTE)
-            settings = load(None, {name: os.environ[name] for name in taken if name in os.environ}, flags)
+            settings = load(
+                None, {name: os.environ[name] for name in taken if name in os.environ}, flags, argument_of_connect
+            )
         else:
-            settings = load(find_file(os.environ), os.environ, flags)
+            settings = load(find_file(os.environ), os.environ, flags, argument_of_connect)
     return Client(settings)
 
 

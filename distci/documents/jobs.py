@@ -112,6 +112,7 @@ def _job(document: Mapping[str, Json]) -> Job:
         ),
         hooks=tuple(_hook(item) for item in document.get("triggers", ()) if is_hook(item)),
         tasks=tuple(_definition(item) for item in document["tasks"]),
+        tags=tuple(document.get("tags", ())),
         concurrency=_concurrency(document["job"], document["concurrency"]) if "concurrency" in document else None,
     )
 

@@ -154,7 +154,7 @@ def _explain(error: ValidationError, place: Place) -> Iterator[Problem]:
         yield (*where, "type"), f"there is no type of trigger {kind!r}{plan.did_you_mean(str(kind), _trigger_types())}"
     elif error.validator in ("enum", "const"):
         allowed = [str(item) for item in (wanted if error.validator == "enum" else [wanted])]
-        hint = plan.did_you_mean(str(instance), allowed) if len(allowed) > 1 else ""
+        hint = plan.resembling(str(instance), allowed) if len(allowed) > 1 else ""
         yield where, f"{value} is not one of: {', '.join(allowed)}{hint}"
     elif error.validator == "type":
         yield where, f"{value} is not of type {wanted if isinstance(wanted, str) else ' or '.join(wanted)}{explained}"

@@ -15,6 +15,8 @@ from distci.model import Result
 MEDIA_TYPE = "image/svg+xml"
 LOOKED_AT_MAX = 20
 """So many builds back a result is looked for: those before it have none yet."""
+OF_REF_LOOKED_AT_MAX = 100
+"""So many, where it must be one of a ref."""
 
 GREY, RED, GREEN = "#57606a", "#b3202c", "#17692c"
 """White letters on each have a contrast of 4.5 at least (WCAG AA)."""
@@ -34,7 +36,10 @@ HEADERS = {
 
 def read_badge(call: Call) -> Content:
     job = call.job
-    builds = islice(call.system.builds.list(job), LOOKED_AT_MAX)
+    ref = call.query["ref"]
+    wanted = (ref, f"refs/heads/{ref}", f"refs/tags/{ref}")
+    most = OF_REF_LOOKED_AT_MAX if ref else LOOKED_AT_MAX
+    builds = (build for build in islice(call.system.builds.list(job), most) if not ref or build.trigger.ref in wanted)
     last = next((build.result for build in builds if build.result), None)
     if last is None:
         # A job that there never was is an error, one that was not built yet is not.
@@ -79,6 +84,11 @@ ENDPOINTS: Sequence[Endpoint] = (
                 "label",
                 {"type": "string", "default": "", "maxLength": 100},
                 "What it says before that; the job's id by default.",
+            ),
+            Parameter(
+                "ref",
+                {"type": "string", "default": "", "maxLength": 200},
+                "Only of this branch or tag, as `main` or `refs/heads/main`; of the last 100 builds.",
             ),
         ),
         description="Of a job that is not public, whoever shows nothing is not told even that it is there.",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distci.access import Action
-from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Returns, limit
+from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.hiding import is_shown
 from distci.frontend.paging import page
+from distci.protocol.depths import HOURS_KEPT
 from distci.views import to_json
 
 QUEUE_LISTED, QUEUE_LISTED_MAX = 50, 200
@@ -22,6 +23,10 @@ def list_queue(call: Call) -> Answer:
     waiting = call.system.status.queue(call.query["cursor"] or "")
     shown = (item for item in waiting if is_shown(item[1].ticket, may_read))
     return page(call, shown, lambda item: item[0], lambda item: {"where": item[0], **to_json(item[1])})
+
+
+def list_queue_history(call: Call) -> Answer:
+    return Answer({"items": call.system.status.queue_history(call.query["hours"])})
 
 
 def list_kinds(call: Call) -> Answer:
@@ -62,6 +67,22 @@ ENDPOINTS: Sequence[Endpoint] = (
         Action.READ,
         {200: Returns("A page of waiting tickets.", "waiting-page", headers=("ETag", "Link"))},
         (limit(QUEUE_LISTED, QUEUE_LISTED_MAX), CURSOR),
+    ),
+    Endpoint(
+        "GET",
+        "/queue/history",
+        "list_queue_history",
+        "See how many tickets of each kind waited in the last hours, and for how long",
+        list_queue_history,
+        Action.READ,
+        {200: Returns("A sample for each minute in which something waited.", "queue-history", headers=("ETag",))},
+        (
+            Parameter(
+                "hours",
+                {"type": "integer", "minimum": 1, "maximum": HOURS_KEPT, "default": HOURS_KEPT},
+                "How far back.",
+            ),
+        ),
     ),
     Endpoint(
         "GET",

@@ -56,7 +56,7 @@ class Dispatcher:
         try:
             response = await self._serve(endpoint, request)
         except Exception as error:
-            response = problems.of(error)
+            response = problems.of(error, request.url.path)
         seconds = time.perf_counter() - began
         self._metrics.requested(endpoint.name, response.status_code, seconds)
         response.headers["X-Request-ID"] = request_id

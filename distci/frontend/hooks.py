@@ -18,6 +18,7 @@ from distci.frontend.threads import Threads
 from distci.hooks import Answer as Delivered
 from distci.hooks import Held, InvalidDelivery, no_such_change
 from distci.receivers.port import BODY_BYTES_MAX
+from distci.views import to_json
 
 SYSTEM = ""
 """What takes the place of a job where there is none: then it is a matter of the whole system."""
@@ -28,7 +29,7 @@ def list_receivers(call: Call) -> Answer:
 
 
 def list_held(call: Call) -> Answer:
-    return page(call, _seen(call), lambda held: held.id)
+    return page(call, _seen(call), lambda item: item[0].id, lambda item: {**to_json(item[0]), "may_decide": item[1]})
 
 
 def approve_change(call: Call) -> Answer:
@@ -48,22 +49,26 @@ def _became(answer: Delivered) -> Answer:
     return Answer(answer, 202 if is_taken else 200)
 
 
-def _seen(call: Call) -> Iterator[Held]:
-    """The changes of which somebody may read a job, with just those jobs."""
+def _seen(call: Call) -> Iterator[tuple[Held, bool]]:
+    """The changes of which somebody may read a job, with just those jobs; and whether they may decide of it."""
     for held in call.system.hooks.held(call.query["cursor"] or ""):
         jobs = [job for job in held.jobs or [SYSTEM] if call.may(Action.READ, job)]
         if jobs:
-            yield replace(held, jobs=[job for job in jobs if job])
+            yield replace(held, jobs=[job for job in jobs if job]), _may_decide(call, held)
+
+
+def _may_decide(call: Call, held: Held) -> bool:
+    """Whether somebody may start a build of every job that a change would start one of."""
+    return all(call.may(Action.TRIGGER, job) for job in held.jobs or [SYSTEM])
 
 
 def _decider(call: Call) -> Callable[[Held], None]:
-    """Lets somebody decide of a change who may start a build of every job that it would start one of."""
+    """Lets those alone decide of a change who may."""
 
     def check(held: Held) -> None:
-        jobs = held.jobs or [SYSTEM]
-        if not any(call.may(Action.READ, job) for job in jobs):
+        if not any(call.may(Action.READ, job) for job in held.jobs or [SYSTEM]):
             raise no_such_change(held.id)
-        if not all(call.may(Action.TRIGGER, job) for job in jobs):
+        if not _may_decide(call, held):
             raise Forbidden(
                 f"{call.actor} may not start a build of every job that change {held.id} concerns; ask somebody who may"
             )

@@ -19,6 +19,12 @@ VERSIONS_LISTED = 20
 VERSION: Mapping[str, Json] = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 TAG: Mapping[str, Json] = {"type": "string"}
 
+OF_TAG = Parameter(
+    "tag",
+    {"type": "string", "default": "", "maxLength": 40, "pattern": "^([A-Za-z0-9][A-Za-z0-9._-]*)?$"},
+    "Only those that have this tag.",
+)
+
 IF_MATCH = Parameter(
     "If-Match", TAG, 'Only if this version is in force: its ETag, such as `"3"`; `*` for any.', place="header"
 )
@@ -27,7 +33,7 @@ IF_NONE_MATCH = Parameter("If-None-Match", TAG, "`*`: only if there is no such j
 
 def list_jobs(call: Call) -> Answer:
     after = call.query["cursor"] or ""
-    names = call.system.jobs.list(call.query["prefix"], after)
+    names = call.system.jobs.list(call.query["prefix"], after, tag=call.query["tag"], text=call.query["text"])
     visible = (name for name in names if call.may(Action.READ, name))
     return page(call, visible, str, lambda name: {"job": name})
 
@@ -101,6 +107,8 @@ ENDPOINTS: Sequence[Endpoint] = (
         {200: Returns("A page of jobs.", "job-page", headers=("ETag", "Link"))},
         (
             Parameter("prefix", {"type": "string", "default": "", "maxLength": 128}, "Only those whose id begins so."),
+            OF_TAG,
+            Parameter("text", {"type": "string", "default": "", "maxLength": 128}, "Only those whose id holds this."),
             limit(LISTED),
             CURSOR,
         ),

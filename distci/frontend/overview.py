@@ -10,6 +10,7 @@ from distci.app import DistCI
 from distci.builds import BuildView
 from distci.errors import Missing
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
+from distci.frontend.jobs import OF_TAG
 from distci.frontend.paging import page_through
 from distci.model import BuildId, Json
 
@@ -56,7 +57,7 @@ class Overview:
         text, builds, may_read = call.query["text"].lower(), call.query["builds"], call.may_read
         return page_through(
             call,
-            call.system.jobs.list(call.query["prefix"], call.query["cursor"] or ""),
+            call.system.jobs.list(call.query["prefix"], call.query["cursor"] or "", tag=call.query["tag"]),
             lambda job: job,
             lambda job: text in job.lower() and may_read(job),
             LOOKED_THROUGH_MAX,
@@ -105,6 +106,7 @@ def endpoints(overview: Overview) -> Sequence[Endpoint]:
                 Parameter(
                     "text", {"type": "string", "default": "", "maxLength": 128}, "Only those whose id holds this."
                 ),
+                OF_TAG,
                 Parameter(
                     "builds",
                     {"type": "integer", "minimum": 0, "maximum": BUILDS_MAX, "default": BUILDS},

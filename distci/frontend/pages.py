@@ -19,7 +19,17 @@ from distci.frontend import etags, problems
 
 FOLDER = Path(__file__).with_name("static")
 DOCUMENT = "index.html"
-ADDRESSES = ("/", "/jobs/{rest:path}", "/queue", "/workers", "/events", "/tickets", "/tickets/{rest:path}", "/tokens")
+ADDRESSES = (
+    "/",
+    "/jobs/{rest:path}",
+    "/queue",
+    "/held",
+    "/workers",
+    "/events",
+    "/tickets",
+    "/tickets/{rest:path}",
+    "/tokens",
+)
 SUFFIXES = (".css", ".html", ".js", ".svg")
 
 POLICY = "; ".join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from starlette.exceptions import HTTPException
@@ -16,6 +17,10 @@ from distci.views import to_bytes
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+
+WITHOUT_MARK = re.compile(
+    r"(/api/v1/jobs/(?:(?!/-/).)+?)/((?:builds|history|diff|rollback|badge\.svg)(?:/(?:(?!/-/).)*)?)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +69,8 @@ def problem(
     return Response(to_bytes(document(status, error, detail, problems)), status, extra, MEDIA_TYPE)
 
 
-def of(error: Exception) -> Response:
-    """The response to a request that came to this."""
+def of(error: Exception, path: str = "") -> Response:
+    """The response to a request of that path that came to this."""
     if isinstance(error, BadRequest):
         return problem(error.status, "Invalid", error.subject, error.problems, error.headers)
     if isinstance(error, TooOften):
@@ -73,19 +78,25 @@ def of(error: Exception) -> Response:
     if isinstance(error, PreconditionFailed):
         return problem(412, "VersionConflict", str(error))
     if isinstance(error, errors.DistCIError):
-        return _of_ours(error)
+        return _of_ours(error, misplaced(path))
     log.error("a request came to an unexpected error", exc_info=error)
     return problem(500, "Unexpected", f"unexpected {type(error).__name__}; the log of the front end has more")
 
 
-def _of_ours(error: errors.DistCIError) -> Response:
+def _of_ours(error: errors.DistCIError, hint: str) -> Response:
     status = status_of(error)
     if status == 500:
         log.error("a request came to stored bytes that cannot be read: %s", error)
     name = type(error).__name__
     if isinstance(error, errors.WithProblems):
         return problem(status, name, error.subject, error.problems)
-    return problem(status, name, str(error))
+    return problem(status, name, str(error) + (hint if status in (400, 404, 422) else ""))
+
+
+def misplaced(path: str) -> str:
+    """What was probably meant by a path of a job's builds or history that lacks what ends the job's id; empty where it was not that."""
+    found = WITHOUT_MARK.fullmatch(path)
+    return "; did you mean {}/-/{}? A job's id ends at /-/".format(*found.groups()) if found else ""
 
 
 async def not_routed(request: Request, error: Exception) -> Response:
@@ -93,12 +104,17 @@ async def not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return problem(
-            404, "Missing", f"there is nothing at {request.url.path}; /api/v1/openapi.json names all there is"
+            404,
+            "Missing",
+            f"there is nothing at {request.url.path}{misplaced(request.url.path) or '; /api/v1/openapi.json names all there is'}",
         )
     if error.status_code == 405:
         taken = (error.headers or {}).get("Allow", "")
         return problem(
-            405, "Invalid", f"{request.url.path} takes no {request.method}, but {taken}", headers=error.headers
+            405,
+            "Invalid",
+            f"{request.url.path} takes no {request.method}, but {taken}{misplaced(request.url.path)}",
+            headers=error.headers,
         )
     return problem(error.status_code, "Invalid", error.detail, headers=error.headers)
 

@@ -16,6 +16,7 @@
     /parked/<why>/<name>                      a ticket that waits for something
     /dead/<token>                             a ticket set aside, with the reason
     /once/<day>/<digest>                      a cause that has been served
+    /depths/<hour>                            how deep the queue was, minute by minute; made when it is needed
     /access/news                              how many changes of access there have been; written with everything below, so that one watch tells
     /access/keys                              what session cookies are signed with
     /access/ended/<session>~<time>            a session that somebody ended before its time
@@ -51,6 +52,7 @@ PERMITS = "/permits"
 PARKED = "/parked"
 DEAD = "/dead"
 ONCE = "/once"
+DEPTHS = "/depths"
 ACCESS = "/access"
 ACCESS_NEWS = "/access/news"
 ACCESS_KEYS = "/access/keys"
@@ -65,7 +67,8 @@ FOR_PERMIT = "permit-"
 """Begins why a ticket is parked that waits for a permit."""
 
 FOLDERS = (EPOCH, JOBS, BUILDS, QUEUE, RUNNING, OWNERS, IDLE, WORKERS, PERMITS, PARKED, DEAD, ONCE)
-"""What every tree has from its first moment on; ``/access`` is made when it is needed, since trees without it are in use."""
+"""What every tree has from its first moment on; ``/access`` and ``/depths`` are made when they are needed, since trees without them are in
+use."""
 
 EPOCH_ATTEMPTS = 1000
 """Attempts are numbered on from the next thousand in each tree that is made, above all that an earlier one can have given out."""
@@ -240,6 +243,11 @@ def once(day: int, cause: str) -> str:
 
 def once_day(day: int) -> str:
     return f"{ONCE}/{day}"
+
+
+def depths(hour: int) -> str:
+    """Where samples of the queue are kept; ``hour`` counts from 1970."""
+    return f"{DEPTHS}/{hour}"
 
 
 @dataclass(frozen=True, slots=True)

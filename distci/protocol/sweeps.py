@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from distci.coordination.port import Delete, Node
 from distci.errors import InvalidDocument, StoreUnavailable, Unavailable
-from distci.protocol import paths, permits, transactions
+from distci.protocol import depths, paths, permits, transactions
 from distci.protocol.records import Running, Ticket, from_bytes
 from distci.protocol.tickets import DAY_S, Tickets
 
@@ -85,6 +85,7 @@ class Sweeper:
         self._buckets_with_missing: set[int] = set()
         self._empty: set[str] = set()
         self._looked_over_at = -EMPTY_S
+        self._noted_minute = 0
 
     def look(self) -> int:
         """Sweep if that was last done a second ago, and look after claims if a worker has gone; how many tickets were moved.
@@ -114,6 +115,8 @@ class Sweeper:
             moved += self._look_over_folders()
         if self._is_mine("waiting", candidates):
             self._wake_again()
+        if self._is_mine("depths", candidates):
+            self._note_depths()
         return moved
 
     def _is_mine(self, what: str, candidates: Collection[str]) -> bool:
@@ -305,6 +308,12 @@ class Sweeper:
         for folder in sorted(empty & self._empty):
             self._coordination.commit(Delete(folder))
         self._empty = empty
+
+    def _note_depths(self) -> None:
+        minute = int(self._tickets.clock() // 60)
+        if minute != self._noted_minute:
+            depths.note(self._tickets)
+            self._noted_minute = minute
 
     def _forget_old_causes(self) -> None:
         today = int(self._tickets.clock() // DAY_S)

@@ -190,7 +190,7 @@ class Tree:
         tops = (*paths.FOLDERS, paths.CONTROL, paths.FORMAT)
         absent = next((top for top in tops if self.coordination.exists(top) is None), None)
         proof = (Create(absent), Delete(absent)) if absent else (Delete(paths.EPOCH), Create(paths.EPOCH))
-        for top in (*tops, paths.ACCESS):
+        for top in (*tops, paths.ACCESS, paths.DEPTHS):
             for path in leaves_first(self.coordination, top):
                 self.coordination.commit(*proof, Delete(path))
 

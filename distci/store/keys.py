@@ -75,6 +75,7 @@ ACCESS_USED = "access/used/"
 AUDIT = "audit/"
 EVENTS = "events/"
 HOOKS = "hooks/"
+TAGS = "tags/"
 HELD = "held/"
 STATUSES = "statuses/"
 
@@ -131,6 +132,21 @@ def hook(receiver: str, repository: str, job: str) -> str:
 def job_of_hook(key: str) -> str:
     """The job that may be started, from a key below :func:`hooks`."""
     (job,) = _parts("hooks/[^/]+/[^/]+/([^/]+)", key)
+    return _job_of(job, key)
+
+
+def tagged(tag: str) -> str:
+    """What the keys of all jobs that have ever had a tag begin with."""
+    return f"{TAGS}{_segment(tag)}/"
+
+
+def job_of_tag(tag: str, job: str) -> str:
+    return check_key(f"{tagged(tag)}{_job(job)}")
+
+
+def tagged_job(key: str) -> str:
+    """The job, from a key below :func:`tagged`."""
+    (job,) = _parts("tags/[^/]+/([^/]+)", key)
     return _job_of(job, key)
 
 

@@ -76,6 +76,8 @@ def test_why_it_waits_and_what_helps_is_seen_without_scrolling(site: Site, worke
     remedy = page.get_by_text("distci worker run shell --label 'gpu=*'")
     expect(remedy).to_be_in_viewport()
     expect(page.get_by_text("No task has begun yet.")).to_be_visible()
+    # A build of which nothing runs waits, whatever its record says.
+    expect(page.get_by_role("heading", level=1)).to_contain_text("waiting")
 
 
 def test_what_does_it_again_by_hand_is_told_for_a_shell(site: Site, page: Page) -> None:

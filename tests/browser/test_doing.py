@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from playwright.sync_api import Page, expect
 from waiting import wait_until
 
 from distci.process import WorkerProcess
+from distci.protocol import depths
 
 JOB = "/jobs/team/hello"
 
@@ -229,3 +232,38 @@ def test_whoever_chooses_dark_has_it_dark_the_next_time_too(site: Site, page: Pa
     assert page.evaluate(dark)
     page.get_by_role("button", name="Use light colours").click()
     wait_until(lambda: not page.evaluate(dark))
+
+
+def test_jobs_are_found_by_their_tags(site: Site, page: Page) -> None:
+    site.save("team/hello", shell("true"), tags=["nightly"])
+    site.save("team/other", shell("true"))
+    page.goto(JOB)
+    page.get_by_role("link", name="nightly").click()
+    expect(page.get_by_role("row")).to_have_count(2)
+    expect(page.get_by_role("row", name="team/hello")).to_be_visible()
+    page.get_by_role("searchbox").fill("tag:none")
+    expect(page.get_by_text("No job has the tag none.")).to_be_visible()
+
+
+def test_a_list_of_builds_says_what_failed(site: Site, worker: WorkerProcess, page: Page) -> None:
+    site.build("team/hello", shell("true", "good", needs=[]), shell("exit 1", "bad", needs=[]))
+    page.goto(JOB)
+    expect(page.get_by_role("row", name="#1")).to_contain_text("failed bad")
+
+
+def test_how_deep_the_queue_was_is_seen_and_read(site: Site, page: Page) -> None:
+    page.goto("/queue")
+    expect(page.get_by_text("Nobody saw anything wait.")).to_be_visible()
+    now_ms = int(time.time() * 1000)
+    for minute, waiting in ((200, 7), (30, 2)):
+        sample = depths.Sample(now_ms - minute * depths.MINUTE_MS, {"shell": depths.Depth(waiting, minute)})
+        assert depths.record(site.ci.tickets.tree, sample)
+    page.reload()
+    expect(page.get_by_role("img", name="shell: at most 7 waited")).to_have_accessible_name(
+        re.compile("the longest 3 min 20 s")
+    )
+    page.get_by_text("shell as a table").click()
+    expect(page.get_by_role("cell", name="3 min 20 s")).to_be_visible()
+    page.get_by_label("Hours").select_option("2")
+    expect(page.get_by_role("img", name="shell: at most 2 waited")).to_be_visible()
+    assert complaints_in_both_colours(page) == []

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import deliveries
 import pytest
 from looking import Site, complaints_in_both_colours, looking, shell
 from playwright.sync_api import Browser, Page, expect
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from distci.access import SYSTEM, Role
 
 JOB = "/jobs/team/hello"
+FORK, FORKED = "gitea/pull-request-event", "example/example"
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def test_a_role_in_a_project_is_offered_what_it_may_do(
         expect(page.get_by_role("link", name="Start a build")).to_have_count(len(actions))
         expect(page.get_by_text(f"here you may: {may}")).to_be_visible()
         sections = page.get_by_role("navigation", name="Sections").get_by_role("link")
-        expect(sections).to_have_text(["Jobs", "Events", "Tokens"])
+        expect(sections).to_have_text(["Jobs", "Held", "Events", "Tokens"])
         page.goto(f"{JOB}/-/builds/1")
         expect(page.get_by_role("button", name="Cancel")).to_have_count(len(actions))
 
@@ -161,3 +163,68 @@ def test_an_owner_of_a_project_makes_tokens_for_that_alone(browser: Browser, sit
         page.get_by_label("Project").fill("team/web")
         page.get_by_role("button", name="Make", exact=True).click()
         expect(page.get_by_role("row", name="mine")).to_contain_text("team/web")
+
+
+def test_a_worker_s_token_and_one_of_another_person_are_made(site: Site, page: Page) -> None:
+    page.goto("/tokens")
+    page.get_by_text("Make a token").click()
+    page.get_by_label("Label", exact=True).fill("lab-7")
+    page.get_by_label("a worker that claims").check()
+    expect(page.get_by_role("button", name="Make", exact=True)).to_be_disabled()
+    page.get_by_label("Kinds").fill("shell, git-checkout")
+    page.get_by_label("Labels").fill("gpu=*")
+    assert complaints_in_both_colours(page) == []
+    page.get_by_role("button", name="Make", exact=True).click()
+    known = site.ci.access.authenticate(page.get_by_role("region", name="Token").inner_text())
+    assert ({*known.kinds}, [*known.labels]) == ({"shell", "git-checkout"}, ["gpu=*"])  # type: ignore[union-attr]
+
+    page.get_by_role("button", name="Done").click()
+    page.get_by_text("Make a token").click()
+    page.get_by_label("Label", exact=True).fill("hers")
+    page.get_by_label("a program").check()
+    page.get_by_label("Person").fill("ada@example.org")
+    page.get_by_role("button", name="Make", exact=True).click()
+    expect(page.get_by_role("row", name="hers")).to_contain_text("as far as ada@example.org may")
+
+
+def hold(site: Site) -> str:
+    """A change of a fork that waits for an approval; its id."""
+    body = deliveries.recorded(FORK)
+    trigger = {"type": "gitea", "repository": FORKED, "events": ["pull_request"]}
+    site.save("team/hello", shell("true"), triggers=[trigger])
+    return site.ci.hooks.play("gitea", deliveries.headers(FORK, body), body).held
+
+
+def test_a_held_change_is_approved_or_refused_by_whoever_may(browser: Browser, site: Site, page: Page) -> None:
+    hold(site)
+    with as_somebody(browser, site, Role.VIEWER) as theirs:
+        theirs.goto("/held")
+        expect(theirs.get_by_role("row", name="team/hello")).to_contain_text("no rights")
+        expect(theirs.get_by_role("button", name="Approve")).to_have_count(0)
+
+    page.goto(JOB)
+    page.get_by_role("link", name="A change waits for an approval").click()
+    expect(page).to_have_url(site.url("/held"))
+    assert complaints_in_both_colours(page) == []
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_role("button", name="Really build it?").click()
+    expect(page.get_by_role("link", name="team/hello#1")).to_be_visible()
+    expect(page.get_by_text("No change waits")).to_be_visible()
+    assert site.ci.builds.get("team/hello#1").trigger.is_untrusted
+
+    hold(site)
+    page.reload()
+    page.get_by_role("button", name="Refuse").click()
+    page.get_by_role("button", name="Really refuse?").click()
+    expect(page.get_by_text("is refused")).to_be_visible()
+    assert list(site.ci.hooks.held()) == []
+    assert {entry.what for entry in site.ci.audit.list()} >= {"hook.approve", "hook.refuse"}
+
+
+def test_of_a_job_that_is_not_there_nothing_is_offered(site: Site, page: Page) -> None:
+    page.goto("/jobs/team/nothing")
+    expect(page.get_by_role("alert")).to_contain_text("there is no job")
+    expect(page.get_by_role("navigation", name="About this job").get_by_role("link")).to_have_text(
+        ["Builds", "Definition", "Badge"]
+    )
+    expect(page.get_by_role("link", name="Start a build")).to_have_count(0)

@@ -25,7 +25,7 @@ from distci.errors import DistCIError, Forbidden
 from distci.hooks import Held
 from distci.logs import Place
 from distci.model import BuildId
-from distci.protocol import Member, Offer
+from distci.protocol import Member, Offer, depths
 from distci.views import to_json
 
 ON_THE_TREE = "work is claimed on the tree; who posts some of their own has workers there"
@@ -78,7 +78,11 @@ FALLEN = "team/fall#1"
 ROWS: Mapping[str, Row] = {
     "jobs.put": lambda ci, own: ci.jobs.put(job(f"{own}/put"), reason="new"),
     "jobs.get": lambda ci, own: (ci.jobs.get("team/hello"), ci.jobs.get("team/hello", 1)),
-    "jobs.list": lambda ci, own: ([*ci.jobs.list("team/")], [*ci.jobs.list("team/", "team/fall", 1)]),
+    "jobs.list": lambda ci, own: (
+        [*ci.jobs.list("team/")],
+        [*ci.jobs.list("team/", "team/fall", 1)],
+        [*ci.jobs.list(tag="x", text="a")],
+    ),
     "jobs.history": lambda ci, own: ([*ci.jobs.history("team/hello")], [*ci.jobs.history("team/hello", 2)]),
     "jobs.diff": lambda ci, own: ci.jobs.diff("team/hello", 1, 2),
     "jobs.rollback": lambda ci, own: ci.jobs.rollback(saved(ci, own, "back", 2), 1),
@@ -112,6 +116,7 @@ ROWS: Mapping[str, Row] = {
     "status.workers": lambda ci, own: [worker for worker in ci.status.workers() if worker.name == "worker"],
     "status.kinds": lambda ci, own: ci.status.kinds(),
     "status.has_workers": lambda ci, own: ci.status.has_workers(),
+    "status.queue_history": lambda ci, own: [*ci.status.queue_history()][:1],
     "status.queue": lambda ci, own: after_first(ci.status.queue),
     "why.build": lambda ci, own: (ci.why.build(BUILD), ci.why.build("team/held#1")),
     "why.task": lambda ci, own: ci.why.task("team/fall#1", "say"),
@@ -331,6 +336,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Clie
         for delivery in ("stays", *(f"{side}-{what}" for side in SIDES for what in ("approve", "refuse"))):
             body = deliveries.recorded(FORK)
             assert ci.hooks.play("gitea", deliveries.headers(FORK, body, delivery), body).held
+        half_a_day_ago_ms = int(ci.tickets.clock() * 1000) - 11 * depths.HOUR_MS
+        depths.record(ci.tickets.tree, depths.Sample(half_a_day_ago_ms, {"shell": depths.Depth(2, 5)}))
         for name in ("team/hello", "team/fall", "team/long"):
             stage.end(ci.builds.trigger(name))
         for name in ("team", "other"):

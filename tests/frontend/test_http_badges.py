@@ -84,3 +84,14 @@ def test_one_of_a_job_that_somebody_may_not_see_is_as_of_none(local: Stage) -> N
     assert told("team/hello") == told("team/nobody")
     assert told("team/hello")[0] == 401
     problem(api.get("/jobs/team/nobody/-/badge.svg"), 404, "NoSuchJob")
+
+
+def test_it_may_be_of_one_branch_alone(local: Stage) -> None:
+    api, _ = local.front_end()
+    local.ci.jobs.put(job("team/hello", shell("exit $CODE"), parameters={"CODE": {"default": "0"}}))
+    with local.workers():
+        local.end(local.ci.builds.trigger("team/hello", ref="refs/heads/main"))
+        local.end(local.ci.builds.trigger("team/hello", {"CODE": "1"}, ref="refs/heads/next"))
+    assert seen(api) == (["team/hello", "failed"], RED)
+    assert seen(api, ref="main") == seen(api, ref="refs/heads/main") == (["team/hello", "passed"], GREEN)
+    assert seen(api, ref="other") == (["team/hello", "not built"], GREY)

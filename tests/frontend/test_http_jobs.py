@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from frontends import Stage, job, problem, shell
 
 
@@ -78,3 +79,38 @@ class TestListing:
         second = api.get(f"/jobs{first.links['next']['url']}")
         assert [item["job"] for item in second.json()["items"]] == names[10:20]
         assert "Link" not in api.get("/jobs", params={"limit": 26}).headers
+
+
+def test_jobs_are_listed_by_tag_and_by_any_part_of_their_ids(local: Stage) -> None:
+    api, _ = local.front_end()
+    for name, tags in (("a/one", ["nightly", "web"]), ("b/two", ["web"]), ("c/one", [])):
+        local.ci.jobs.put(job(name, tags=tags))
+    local.ci.jobs.put(job("b/two", tags=["slow"]))
+    local.ci.jobs.put(job("d/gone", tags=["web"]))
+    local.ci.jobs.delete("d/gone")
+
+    def named(**query: str) -> list[str]:
+        return [item["job"] for item in api.all("/jobs", **query)]
+
+    assert (named(tag="web"), named(tag="slow"), named(tag="none")) == (["a/one"], ["b/two"], [])
+    assert (named(text="ONE", limit="1"), named(text="one", tag="nightly", prefix="a/")) == (
+        ["a/one", "c/one"],
+        ["a/one"],
+    )
+    assert [item["job"] for item in api.all("/overview", tag="web")] == ["a/one"]
+    problem(api.get("/jobs", params={"tag": "a b"}), 400, "Invalid")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("GET", "/jobs/team/hello/builds/1", "/api/v1/jobs/team/hello/-/builds/1"),
+        ("GET", "/jobs/x/builds/1/tasks/test/log", "/api/v1/jobs/x/-/builds/1/tasks/test/log"),
+        ("POST", "/jobs/team/hello/builds", "/api/v1/jobs/team/hello/-/builds"),
+    ],
+)
+def test_a_path_without_what_ends_the_job_is_told_with_it(local: Stage, method: str, path: str, meant: str) -> None:
+    api, _ = local.front_end()
+    answer = api.call(method, path)
+    assert answer.status_code in (400, 404, 405, 422)
+    assert f"did you mean {meant}?" in answer.json()["detail"]

@@ -128,6 +128,7 @@ WRONG: list[tuple[Json, str]] = [
     (job(shell(timeout="9" * 5000 + "s")), "tasks[0].timeout: "),
     (job(shell(priority=10)), "tasks[0].priority: "),
     (job(shell(attempts=0)), "tasks[0].attempts: "),
+    (job(tags=["a b"]), 'tags[0]: "a b" is not allowed here'),
     (job(shell(when="sucess")), 'tasks[0].when: "sucess" is not one of: success, failure, always; did you mean'),
     (job(shell(on_cancel=True)), "tasks[0].on_cancel: goes with `when: always` only"),
     (job(shell(labels=["a b"])), 'tasks[0].labels[0]: "a b" is not allowed here'),
@@ -209,6 +210,10 @@ WRONG: list[tuple[Json, str]] = [
 @pytest.mark.parametrize(("document", "told"), WRONG, ids=[told for _, told in WRONG])
 def test_a_wrong_job_is_refused_with_the_place_and_a_hint(document: Json, told: str) -> None:
     assert any(problem.startswith(told) for problem in problems(document)), problems(document)
+
+
+def test_what_is_allowed_is_told_once() -> None:
+    assert problems(job(shell(when="x"))) == ('tasks[0].when: "x" is not one of: success, failure, always',)
 
 
 def test_all_problems_are_told_at_once_each_with_its_place() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import distci.client
 from distci.errors import InvalidSettings
 from distci.model import BuildId
 from distci.settings import Address, ReceiverSettings, Settings, address, find_file, load
@@ -449,3 +450,11 @@ class TestBuildPage:
     def test_a_build_has_a_page_where_settings_say_so(self, flags: dict[str, str], page: str) -> None:
         settings = load(None, {}, {"data": "/d"} | flags)
         assert settings_page(settings.build_pages, BuildId("team/hello", 12)) == page
+
+
+@pytest.mark.parametrize("connect", [distci.client.connect, lambda url: distci.connect(store=url)])
+def test_what_a_program_says_wrong_is_named_as_it_said_it(connect: Callable[[str], object]) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        connect("nonsense")
+    [problem] = caught.value.problems
+    assert problem.startswith(("connect(url=...): ", "connect(store=...): "))

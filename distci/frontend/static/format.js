@@ -31,6 +31,9 @@ export function ago(moment_ms, now_ms) {
 /** A moment in full, in the reader's own time. */
 export const moment = (moment_ms) => new Date(moment_ms).toLocaleString();
 
+/** The time of day of a moment, to the minute. */
+export const clock = (moment_ms) => new Date(moment_ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
 export function size(bytes) {
     const names = ["B", "KiB", "MiB", "GiB", "TiB"];
     let at = 0;

@@ -7,6 +7,7 @@ import { ThemeButton } from "./theme.js";
 import { Artifacts } from "./views/artifacts.js";
 import { Build } from "./views/build.js";
 import { Events } from "./views/events.js";
+import { HeldChanges } from "./views/held.js";
 import { Job, NewJob } from "./views/job.js";
 import { Jobs } from "./views/jobs.js";
 import { Log } from "./views/log.js";
@@ -24,6 +25,7 @@ const ROUTES = [
     [/^\/jobs\/-\/new$/, NewJob],
     [/^\/jobs\/((?:(?!-(?:\/|$))[^/]+\/)*(?!-$)[^/]+)$/, Job],
     [/^\/queue$/, Queue],
+    [/^\/held$/, HeldChanges],
     [/^\/workers$/, Workers],
     [/^\/events$/, Events],
     [/^\/tickets$/, Tickets],
@@ -35,6 +37,7 @@ const ROUTES = [
 const SECTIONS = [
     ["/", "Jobs", () => true],
     ["/queue", "Queue", ({ may }) => may.includes("read")],
+    ["/held", "Held", ({ kind }) => kind !== "nobody"],
     ["/workers", "Workers", ({ may }) => may.includes("read")],
     ["/events", "Events", () => true],
     ["/tickets", "Set aside", ({ may }) => may.includes("read")],

@@ -35,5 +35,11 @@ function Reason({ reason, of }) {
     const remedy = of && reason.remedy.startsWith("distci build log ") ? "" : reason.remedy;
     return html`<div class=${`says ${tone(reason.state)}`}><dt><span aria-hidden="true">${mark(reason.state)}</span> ${subject} <span class="dim">${reason.state}</span></dt>
         <dd>${reason.because}${when ? html` <span class="dim">(${when})</span>` : null}
-        ${remedy ? html` <span class="remedy">What helps: <code>${remedy}</code></span>` : null}</dd></div>`;
+        ${remedy ? html` <span class="remedy">What helps: <${Remedy} text=${remedy} /></span>` : null}</dd></div>`;
+}
+
+/** What helps: a command apart from what is said before it. */
+export function Remedy({ text }) {
+    const [, before, command] = /^(.*?)(distci .*)?$/s.exec(text);
+    return html`${before}${command ? html`<code>${command}</code>` : null}`;
 }

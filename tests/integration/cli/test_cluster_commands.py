@@ -8,7 +8,7 @@ import pytest
 from program import Home
 
 import distci
-from distci.protocol import Ticket
+from distci.protocol import Ticket, depths
 
 
 class TestPause:
@@ -60,3 +60,24 @@ class TestWeigh:
         ran = home.run("cluster", "weigh", "team/web", "0")
         assert ran.returncode == 2
         assert "between 0.01 and 100" in ran.stderr
+
+
+class TestHistory:
+    def test_how_deep_the_queue_was_is_shown_by_kind(self, home: Home) -> None:
+        assert "nobody saw anything wait" in home.ask("cluster", "history").stdout
+        with distci.connect(home.folder / ".local" / "share" / "distci") as system:
+            now_ms = int(system.tickets.clock() * 1000)
+            for minute, waiting in ((90, 3), (30, 8)):
+                sample = depths.Sample(
+                    now_ms - minute * depths.MINUTE_MS, {"shell": depths.Depth(waiting, minute * 10)}
+                )
+                assert depths.record(system.tickets.tree, sample)
+
+        [titles, row] = home.ask("cluster", "history", "--hours", "2").stdout.splitlines()
+
+        assert titles.split("  ")[0] == "KIND"
+        assert (row.split()[:2], "15 min 0 s" in row) == (["shell", "8"], True)
+        line = row.split()[-1]
+        assert (len(line), {*line}, line.index("█") > line.index("▃")) == (48, {*"·▃█"}, True)
+        assert [sample["kinds"]["shell"]["waiting"] for sample in home.json("cluster", "history")] == [3, 8]
+        assert home.json("cluster", "history", "--hours", "1")[0]["kinds"]["shell"] == {"waiting": 8, "oldest_s": 300}

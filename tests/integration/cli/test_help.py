@@ -125,3 +125,38 @@ class TestCompletion:
 
     def test_another_shell_is_refused(self, home: Home) -> None:
         assert home.ask("completion", "csh").exit_code == 2
+
+
+def test_who_only_looks_makes_no_system_where_there_is_none(home: Home) -> None:
+    data = home.folder / "tipo here"
+    for command in (
+        ("job", "list"),
+        ("build", "show", "a#1"),
+        ("cluster", "status"),
+        ("ticket", "list"),
+        ("token", "list"),
+    ):
+        ran = home.ask(*command, "--data", str(data))
+        assert (ran.exit_code, data.exists()) == (5, False)
+        assert f"`distci up --data '{data}'`" in ran.stderr
+
+
+def test_commands_that_are_told_are_about_the_same_system(home: Home) -> None:
+    data = str(home.folder / "a folder")
+    home.ask("job", "put", home.file(HELLO), "--data", data)
+    home.ask("build", "trigger", "team/hello", "--data", data)
+
+    shown = home.ask("build", "show", "team/hello#1", "--data", data)
+    why = home.ask("why", "team/hello#1", "--data", data)
+    missing = home.ask("--data", data, "job", "get", "team/none")
+
+    assert f"distci --data '{data}' worker run control" in shown.stdout
+    assert "no live worker serves control" in shown.stdout
+    assert f"`distci --data '{data}' why team/hello#1`" in shown.stderr
+    assert f"distci --data '{data}' worker run control" in why.stdout
+    assert f"`distci --data '{data}' job list`" in missing.stderr
+
+
+def test_what_may_be_secret_is_not_told_again() -> None:
+    invocation = Invocation(flags={"store": "s3://builds?secret_key=hidden"})
+    assert invocation.pasteable("see `distci job list`") == "see `distci --store 's3://builds?...' job list`"

@@ -106,6 +106,9 @@ def test_what_a_stranger_wrote_is_shown_and_approved_and_its_build_says_so(home:
     [held] = home.json("hook", "held")
     assert f"distci hook approve {held['id']}" in told.stdout
     assert held["change"]["pull_request"] == 2
+    why = home.ask("why", held["id"]).stdout
+    assert "waits for an approval" in why
+    assert f"distci hook approve {held['id']}" in why
     assert "Update the README" in home.ask("hook", "held").stdout
 
     assert home.ask("hook", "approve", held["id"]).stdout == "team/hello#1\n"

@@ -58,7 +58,7 @@ class TestUnreachable:
 
     @pytest.mark.parametrize("option", ["--coordination=sqlite:///dev/null/a/b", "--data=/dev/null/a"])
     def test_a_folder_that_cannot_be_is_no_surprise(self, home: Home, option: str) -> None:
-        asked = home.ask("job", "list", option)
+        asked = home.ask("job", "delete", "team/hello", option)
 
         assert asked.exit_code == 4
         assert "Not a directory: /dev/null/a" in asked.stderr or "/dev/null/a: Not a directory" in asked.stderr

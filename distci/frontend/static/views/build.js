@@ -11,13 +11,13 @@ import { Action, Ago, Shown, useNow, useTitle } from "../parts.js";
 import { again } from "../reproduce.js";
 import { go } from "../router.js";
 import { useMay } from "../session.js";
-import { mark, State, tone } from "../states.js";
+import { mark, State, stateOf, tone } from "../states.js";
 import { Why } from "../why.js";
 
 export function Build({ place, parts: [job, number] }) {
     const id = `${job}#${number}`;
     const live = useLive(addresses.build(id));
-    useTitle(live.body ? `${mark(live.body.state)} ${id}` : id);
+    useTitle(live.body ? `${mark(stateOf(live.body))} ${id}` : id);
     return html`<${Shown} live=${live}>${(build) => html`<${Whole} build=${build} place=${place} />`}<//>`;
 }
 
@@ -27,10 +27,9 @@ function Whole({ build, place }) {
     const may = useMay(job);
     const wanted = place.query.get("task");
     const task = build.tasks.find((one) => one.name === wanted) || telling(build.tasks);
-    const took = ((build.finished_ms || now_ms) - build.created_ms) / 1000;
-    return html`<div class="screen"><div class="heading"><h1><a href=${addresses.job(job)}>${job}</a> #${number} <${State} state=${build.state} /></h1>
+    return html`<div class="screen"><div class="heading"><h1><a href=${addresses.job(job)}>${job}</a> #${number} <${State} state=${stateOf(build)} /></h1>
         ${may.includes("trigger") ? html`<${Actions} build=${build} />` : null}</div>
-        <p class="facts dim">${duration(took)}, <${Ago} at_ms=${build.created_ms} now_ms=${now_ms} />; <${Cause} trigger=${build.trigger} />;${" "}
+        <p class="facts dim">${build.finished_ms ? `${duration((build.finished_ms - build.created_ms) / 1000)}, ` : "begun "}<${Ago} at_ms=${build.created_ms} now_ms=${now_ms} />; <${Cause} trigger=${build.trigger} />;${" "}
             <a href=${`${addresses.job(job)}?tab=definition&version=${build.config}`}>version ${build.config}</a>${build.trigger.commit
             ? html`; commit <code>${build.trigger.commit.slice(0, 12)}</code>` : null}${build.trigger.ref ? html`; <code>${build.trigger.ref}</code>` : null}<${Parameters} trigger=${build.trigger} /></p>
         <${Why} path=${`${addresses.build(build.id)}/why`} title="Why" of=${build.id} first=${build.reason} isQuiet=${build.state === "passed"} />
@@ -86,7 +85,7 @@ function Tasks({ build, now_ms, chosen }) {
 
 function Task({ build, task, now_ms, isChosen }) {
     const seconds = spent_s(task, now_ms);
-    const waits = seconds === null && task.since_ms ? `since ${duration((now_ms - task.since_ms) / 1000)}` : "";
+    const waits = seconds === null && task.since_ms ? `for ${duration((now_ms - task.since_ms) / 1000)}` : "";
     const says = [seconds === null ? waits : duration(seconds), task.worker, task.attempts.length > 1 ? `attempt ${task.attempts.length}` : "", task.type];
     return html`<li class=${isChosen ? "chosen" : ""}>
         <span class="line"><a href=${addresses.query(addresses.build(build.id), { task: task.name })} aria-current=${isChosen ? "true" : undefined}>${task.name}</a> <${State} state=${task.state} /></span>

@@ -12,7 +12,8 @@ import { Pager, usePager } from "../pager.js";
 import { Ago, Empty, Shown, useNow, useTitle } from "../parts.js";
 import { go, rename } from "../router.js";
 import { useMay } from "../session.js";
-import { State } from "../states.js";
+import { culprits, State, stateOf } from "../states.js";
+import { HeldNote } from "./held.js";
 import { Trigger } from "../trigger.js";
 
 /** With the right that each takes. */
@@ -24,10 +25,14 @@ export function Job({ place, parts: [job] }) {
     const at = (name) => addresses.query(addresses.job(job), { tab: name === "builds" ? "" : name });
     const live = useLive(addresses.job(job));
     const may = useMay(job);
-    const tabs = TABS.filter(([name, , right]) => name === tab || right === "read" || may.includes(right));
+    // Of a job that is not there, nothing can be started or changed.
+    const isMissing = live.problem?.status === 404;
+    const tabs = TABS.filter(([, , right]) => !isMissing || right === "read").filter(([name, , right]) => name === tab || right === "read" || may.includes(right));
     return html`<p class="trail"><a href="/">Jobs</a>${may.length ? html` <span class="dim">— here you may: ${may.join(", ")}</span>` : null}</p>
-        <div class="heading"><h1>${job}</h1>${may.includes("trigger") ? html`<div class="tools"><a class="button" href=${at("trigger")}>Start a build</a></div>` : null}</div>
+        <div class="heading"><h1>${job}</h1>${may.includes("trigger") && !isMissing ? html`<div class="tools"><a class="button" href=${at("trigger")}>Start a build</a></div>` : null}</div>
         ${live.body?.document.description ? html`<p class="facts">${live.body.document.description}</p>` : null}
+        ${live.body?.document.tags?.length ? html`<p class="facts">${live.body.document.tags.map((tag) => html`<a class="chip" href=${addresses.query("/", { text: `tag:${tag}` })}>${tag}</a>`)}</p>` : null}
+        <${HeldNote} job=${job} />
         <nav class="tabs" aria-label="About this job">${tabs.map(([name, label]) => html`<a href=${at(name)} aria-current=${name === tab ? "page" : undefined}>${label}</a>`)}</nav>
         ${tab === "builds" ? html`<${Builds} job=${job} text=${place.query.get("text") || ""} />` : html`<${Shown} live=${live}>${(version) => {
             if (tab === "edit") return html`<${Editor} job=${job} current=${version} />`;
@@ -60,6 +65,9 @@ function Builds({ job, text }) {
         : html`<${Empty}>${none}<//>`}<${Pager} pager=${pager} next=${page.next} />`}<//>`;
 }
 
+/** The first few of some names. */
+const some = (names) => names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "");
+
 /** A picture of how the last build ended, for pages elsewhere. */
 function Badge({ job }) {
     const picture = `${location.origin}${ROOT}${addresses.job(job)}/-/badge.svg`;
@@ -67,13 +75,13 @@ function Badge({ job }) {
     return html`<section><p><img src=${picture} alt=${`How the last build of ${job} ended`} /></p>
         <${Command} label="In Markdown" text=${`[![${job}](${picture})](${page})`} />
         <${Command} label="In reStructuredText" text=${`.. image:: ${picture}\n    :target: ${page}\n    :alt: ${job}`} />
-        <p class="dim">Pages elsewhere can show it when everybody may see the job: <code>distci access show public --project ${job}</code>. Add <code>?label=tests</code> for another text before the state.</p></section>`;
+        <p class="dim">Pages elsewhere can show it when everybody may see the job: <code>distci access show public --project ${job}</code>. Add <code>?label=tests</code> for another text before the state, <code>?ref=main</code> for the last build of a branch.</p></section>`;
 }
 
 function Row({ build, now_ms }) {
     const { trigger } = build;
     return html`<tr><th scope="row"><a href=${addresses.build(build.id)}>#${addresses.split(build.id).number}</a></th>
-        <td><${State} state=${build.state} /></td>
+        <td><${State} state=${stateOf(build)} />${build.result === "failed" ? html` <span class="dim">${some(culprits(build))}</span>` : null}</td>
         <td data-label="Time">${duration(((build.finished_ms || now_ms) - build.created_ms) / 1000)}</td>
         <td><${Ago} at_ms=${build.created_ms} now_ms=${now_ms} /></td>
         <td>${trigger.kind}${trigger.actor ? ` by ${trigger.actor}` : ""}${trigger.ref ? html` <code>${trigger.ref}</code>` : null} <span class="dim">${build.reason}</span></td></tr>`;

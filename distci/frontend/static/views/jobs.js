@@ -13,7 +13,8 @@ export function Jobs({ place }) {
     useTitle("Jobs");
     const text = place.query.get("text") || "";
     const pager = usePager();
-    const live = useLive(addresses.query("/overview", { text, cursor: pager.cursor }));
+    const tag = /^tag:([\w.-]+)$/.exec(text)?.[1] || "";
+    const live = useLive(addresses.query("/overview", { text: tag ? "" : text, tag, cursor: pager.cursor }));
     const now_ms = useNow();
     const isKnown = (useSession()?.kind || "nobody") !== "nobody";
     // A build's own name leads to it.
@@ -28,14 +29,14 @@ export function Jobs({ place }) {
     };
     return html`<div class="heading"><h1>Jobs</h1>
         <form role="search" class="tools" onSubmit=${entered}>
-            <input type="search" data-key="/" aria-label="Search jobs" placeholder="Search jobs, or job#12  ( / )" value=${text} onInput=${search} />
+            <input type="search" data-key="/" aria-label="Search jobs" class="wide" placeholder="Search jobs, tag:nightly, job#12  ( / )" value=${text} onInput=${search} />
             ${isKnown ? html`<a class="button" href="/jobs/-/new">New job</a>` : null}
         </form></div>
         <${Shown} live=${live}>${(page) => html`
             ${page.items.length ? html`<table class="list jobs">
                 <thead><tr><th scope="col">Job</th><th scope="col">State</th><th scope="col">Last build</th><th scope="col">Last builds</th></tr></thead>
                 <tbody>${page.items.map((job) => html`<${Job} key=${job.job} job=${job} now_ms=${now_ms} />`)}</tbody></table>`
-            : build ? html`<${Empty}>Enter goes to <a href=${addresses.build(text)}>${text}</a>.<//>` : html`<${Empty}>${text ? `No job's name here holds “${text}”.` : "There is no job yet."}<//>`}
+            : build ? html`<${Empty}>Enter goes to <a href=${addresses.build(text)}>${text}</a>.<//>` : html`<${Empty}>${text ? tag ? `No job has the tag ${tag}.` : `No job's name here holds “${text}”.` : "There is no job yet."}<//>`}
             <${Pager} pager=${pager} next=${page.next} />`}<//>`;
 }
 

@@ -1,11 +1,14 @@
 /** What waits and why, beside what runs and who is there to do it. */
 import * as addresses from "../addresses.js";
+import { Depths } from "../depths.js";
 import { html } from "../html.js";
 import { useLive } from "../live.js";
 import { Pager, usePager } from "../pager.js";
 import { Ago, Empty, Shown, useNow, useTitle } from "../parts.js";
 import { For } from "../ticket.js";
 import { duration } from "../format.js";
+import { Remedy } from "../why.js";
+import { HeldNote } from "./held.js";
 
 const BAR_PX = 140;
 
@@ -15,15 +18,16 @@ export function Queue() {
     const now_ms = useNow();
     const cluster = useLive("/cluster");
     const live = useLive(addresses.query("/queue", { cursor: pager.cursor }));
-    return html`<h1>Queue</h1><${Shown} live=${cluster}>${(found) => html`<${Cluster} cluster=${found} />`}<//>
+    return html`<h1>Queue</h1><${Shown} live=${cluster}>${(found) => html`<${Cluster} cluster=${found} />`}<//><${HeldNote} />
         <${Shown} live=${live}>${(page) => (page.items.length ? html`
         <table class="list"><thead><tr><th scope="col">For</th><th scope="col">Since</th><th scope="col">Why it waits</th><th scope="col">What helps</th></tr></thead>
         <tbody>${page.items.map(({ ticket, reason }) => html`<tr key=${ticket.token}>
             <th scope="row"><${For} ticket=${ticket.ticket} /></th>
             <td data-label="Since">${ticket.ticket ? html`<${Ago} at_ms=${ticket.ticket.posted_ms} now_ms=${now_ms} />` : null}</td>
             <td>${reason.because}${reason.starts_in_s === null ? null : html` <span class="dim">(likely in ${duration(reason.starts_in_s)})</span>`}</td>
-            <td>${reason.remedy ? html`<code>${reason.remedy}</code>` : null}</td></tr>`)}</tbody></table>
-        <${Pager} pager=${pager} next=${page.next} />` : html`<${Empty}>Nothing waits.<//>`)}<//>`;
+            <td class="remedy"><${Remedy} text=${reason.remedy} /></td></tr>`)}</tbody></table>
+        <${Pager} pager=${pager} next=${page.next} />` : html`<${Empty}>Nothing waits.<//>`)}<//>
+        <${Depths} now_ms=${now_ms} />`;
 }
 
 function Cluster({ cluster }) {

@@ -45,7 +45,11 @@ function Row({ token, now_ms, changed }) {
 function Make({ made }) {
     const [label, setLabel] = useState("");
     const [project, setProject] = useState("");
+    const [isWorker, setWorker] = useState(false);
     const [scopes, setScopes] = useState(["read"]);
+    const [person, setPerson] = useState("");
+    const [kinds, setKinds] = useState("");
+    const [labels, setLabels] = useState("");
     const [days, setDays] = useState(90);
     const [token, setToken] = useState(null);
     const [isOpen, setOpen] = useState(false);
@@ -57,23 +61,29 @@ function Make({ made }) {
     const isRefused = (scope) => session !== null && !may.includes(scope);
     const toggle = (scope) => () => setScopes(scopes.includes(scope) ? scopes.filter((one) => one !== scope) : [...scopes, scope]);
     const make = async () => {
-        const wanted = { label, project, scopes: scopes.filter((scope) => may.includes(scope)), expires_s: days * DAY_S };
-        setToken((await post("/tokens", wanted)).body);
+        const good = isWorker ? { kinds: words(kinds), labels: words(labels) }
+            : { scopes: scopes.filter((scope) => may.includes(scope)), ...(person.trim() && { person: person.trim() }) };
+        setToken((await post("/tokens", { label, project, ...good, expires_s: days * DAY_S })).body);
         setLabel("");
         setOpen(false);
         made();
     };
     return html`<section>${token ? html`<div class="made" role="status"><p><strong>${token.label}</strong> is made. Copy it now: it is not shown again.</p><${Command} label="Token" text=${token.token} />
-            <p class="dim">A program sends it as <code>Authorization: Bearer …</code></p><button type="button" onClick=${() => setToken(null)}>Done</button></div>` : null}
+            <p class="dim">${token.kinds.length ? html`A worker is told it by <code>DISTCI_TOKEN</code> or <code>DISTCI_TOKEN_FILE</code>, beside <code>DISTCI_URL</code>.` : html`A program sends it as <code>Authorization: Bearer …</code>`}</p><button type="button" onClick=${() => setToken(null)}>Done</button></div>` : null}
         <details class="make" open=${isOpen} onToggle=${(event) => setOpen(event.target.open)}><summary>Make a token</summary><form class="fields" onSubmit=${(event) => event.preventDefault()}>
         <label>Label <input value=${label} maxlength="100" required onInput=${(event) => setLabel(event.target.value)} placeholder="to tell it from others: nightly" /></label>
         <label>Project <input value=${project} maxlength="128" onInput=${(event) => setProject(event.target.value)} placeholder="the whole system" /></label>
-        <fieldset><legend>Good for</legend>${SCOPES.map(([scope, says]) => html`<label key=${scope}><span><input type="checkbox" checked=${scopes.includes(scope) && !isRefused(scope)} disabled=${isRefused(scope)} onChange=${toggle(scope)} /> ${scope} <span class="dim">${says}</span></span></label>`)}</fieldset>
+        <fieldset><legend>For</legend>${[[false, "a program, or somebody's scripts"], [true, "a worker that claims its work through a front end"]].map(([which, says]) => html`<label key=${says}><span><input type="radio" name="for" checked=${isWorker === which} onChange=${() => setWorker(which)} /> ${says}</span></label>`)}</fieldset>
+        ${isWorker ? html`<label>Kinds <input value=${kinds} onInput=${(event) => setKinds(event.target.value)} placeholder="what it may serve: shell git-checkout" /></label>
+            <label>Labels <input value=${labels} onInput=${(event) => setLabels(event.target.value)} placeholder="what it may offer: os=linux gpu=*" /></label>`
+        : html`<fieldset><legend>Good for</legend>${SCOPES.map(([scope, says]) => html`<label key=${scope}><span><input type="checkbox" checked=${scopes.includes(scope) && !isRefused(scope)} disabled=${isRefused(scope)} onChange=${toggle(scope)} /> ${scope} <span class="dim">${says}</span></span></label>`)}</fieldset>
+            <label>Person <input value=${person} maxlength="200" onInput=${(event) => setPerson(event.target.value)} placeholder="nobody; or whose rights are the most that it has: ada@example.org" /></label>`}
         <label>Ends in <select value=${days} onChange=${(event) => setDays(Number(event.target.value))}>${LIVES.map(([count, says]) => html`<option value=${count} selected=${count === days}>${says}</option>`)}</select></label>
         ${isOwner || !session || asked !== project ? null : html`<p class="dim" role="status">You are no owner of ${project || "the whole system"}: name a project that you are an owner of.</p>`}
-        <div><${Action} kind="main" run=${make} disabled=${!isOwner || asked !== project || !label.trim() || !scopes.some((scope) => may.includes(scope))}>Make<//></div></form>
-        <p class="dim">For workers, and for programs that shall never do more than one person may: <code>distci token create --help</code>.</p></details></section>`;
+        <div><${Action} kind="main" run=${make} disabled=${!isOwner || asked !== project || !label.trim() || !(isWorker ? words(kinds).length : scopes.some((scope) => may.includes(scope)))}>Make<//></div></form></details></section>`;
 }
+
+const words = (text) => text.split(/[\s,]+/).filter(Boolean);
 
 /** What has been typed, once nothing more is typed. */
 function useSettled(text) {
