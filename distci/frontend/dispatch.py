@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from distci import tracing
-from distci.access import NOBODY, Principal, acting
+from distci.access import NOBODY, Action, Principal, acting
 from distci.app import DistCI
 from distci.coordination.port import SessionState
 from distci.documents.schema import value_problems
@@ -119,7 +119,9 @@ class Dispatcher:
 
 def _handled(endpoint: Endpoint, call: Call) -> Answer | Content:
     answer = cast(Callable[[Call], Answer | Content], endpoint.handle)(call)
-    if isinstance(answer, Content) or endpoint.is_verbatim:
+    # A worker is told all that its task names.
+    is_verbatim = endpoint.is_verbatim or endpoint.is_for_workers or endpoint.action is Action.WORK
+    if isinstance(answer, Content) or is_verbatim:
         return answer
     return replace(answer, body=hidden(answer.body, call.may_read))
 

@@ -42,7 +42,7 @@ def chaos(settings: Settings, *arguments: str) -> tuple[dict[str, Any], str]:
     assert ended.stdout, ended.stderr
     report: dict[str, Any] = json.loads(ended.stdout)
     assert (report["violations"], ended.returncode) == ([], 0), ended.stderr
-    return report, ended.stderr
+    return report, "".join(line for line in ended.stderr.splitlines(keepends=True) if line.startswith("note: "))
 
 
 @pytest.fixture
