@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from distci.errors import Invalid, NoSuchBuild
-from distci.lifecycle import Lifecycle, LiveBuild
+from distci.lifecycle import Lifecycle
+from distci.live import LiveBuild
 from distci.model import BuildId, Json, Plan, Result, Task
 from distci.protocol.records import Ticket
 from distci.settings import page
@@ -37,7 +38,7 @@ def inputs(lifecycle: Lifecycle, live: LiveBuild, task: Task) -> Iterator[Input]
             continue
         build = BuildId.parse(progress.origin) if progress.origin else live.build
         token = progress.token
-        outcome = lifecycle.outcome_document(build, need, token)
+        outcome = lifecycle.stored.outcome_document(build, need, token)
         if outcome:
             yield Input(build, need, token, outcome)
 

@@ -15,6 +15,7 @@ from threading import Event
 from typing import NoReturn
 
 from distci import console, plan
+from distci.build_tickets import task_ticket_id
 from distci.coordination.port import Operation
 from distci.documents.stored import trigger_from_json
 from distci.documents.strict_json import read_json
@@ -29,7 +30,8 @@ from distci.errors import (
     VersionConflict,
 )
 from distci.jobs import Jobs, JobVersion
-from distci.lifecycle import Lifecycle, LiveBuild, task_ticket_id
+from distci.lifecycle import Lifecycle
+from distci.live import LiveBuild
 from distci.model import BuildId, Json, Result, TaskState, Trigger
 from distci.protocol import paths, transactions
 from distci.protocol.tickets import DAY_S
@@ -315,7 +317,7 @@ class Builds:
 
     def _accepted(self, build: BuildId) -> BuildView | None:
         """One that a lost tree had, and the present one has not yet."""
-        return self._view_live(self._lifecycle.accepted(build))
+        return self._view_live(self._lifecycle.stored.accepted(build))
 
     def _view_live(self, live: LiveBuild | None) -> BuildView | None:
         if live is None:

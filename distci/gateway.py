@@ -26,10 +26,12 @@ from typing import BinaryIO
 from distci import attempts, tarballs
 from distci.artifacts import Artifact, Artifacts
 from distci.attempts import Input
+from distci.build_tickets import CONTROL_KIND, build_of
 from distci.builds import Builds
 from distci.console import LOG_BYTES_MAX
 from distci.errors import ClaimLost, CoordinationUnavailable, Forbidden, IllegalTransition, Invalid, NoSuchTask
-from distci.lifecycle import CONTROL_KIND, Lifecycle, LiveBuild, build_of
+from distci.lifecycle import Lifecycle
+from distci.live import LiveBuild
 from distci.model import BuildId, Json, Outcome, Plan, Task, TaskState, Verdict
 from distci.protocol import leases
 from distci.protocol.choosing import Turns
@@ -139,7 +141,7 @@ class Gateway:
         return is_ours and document["verdict"] != TaskState.LOST and self.lifecycle.counts(build, task, token)
 
     def _recorded(self, build: BuildId, task: str, token: str) -> Mapping[str, Json]:
-        return self.lifecycle.outcome_document(build, task, token) or {}
+        return self.lifecycle.stored.outcome_document(build, task, token) or {}
 
 
 class Asking:
@@ -212,7 +214,7 @@ class Attempt:
 
     @cached_property
     def plan(self) -> Plan:
-        return self._lifecycle.plan_of(self.live)
+        return self._lifecycle.stored.plan_of(self.live)
 
     @property
     def task(self) -> Task:
@@ -307,8 +309,8 @@ class Attempt:
     def pin(self, name: str, value: str | None) -> str | None:
         """What the whole build goes by for ``name``: ``value`` if nobody has found any before. May be repeated."""
         if value is None:
-            return self._lifecycle.pinned(self.live, name)
-        return self._lifecycle.pin(self.live, name, lambda: value)
+            return self._lifecycle.stored.pinned(self.live, name)
+        return self._lifecycle.stored.pin(self.live, name, lambda: value)
 
     def source(self, project: str) -> BuildId:
         """The build that the task's ``job`` and ``build`` mean. Forbidden when that job is outside of the project (of none where that is empty)."""

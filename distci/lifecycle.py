@@ -11,6 +11,9 @@ The build's node holds all that is needed to go on: which tasks are where, which
 changes it says which version it read, so that two tasks that end at once cannot both believe to be the last. Bytes that
 may be large (plan, outcomes, record) are in the store *before* the transaction that makes them count.
 
+The node is :mod:`distci.live`, the tickets are those of :mod:`distci.build_tickets`, and what the store has is read by
+:mod:`distci.stored_builds`.
+
 The tree may be lost. What brings a build back is in the store before anybody is told that it is accepted (:meth:`Lifecycle.accept`), and
 everything else about it follows from that, its plan and the outcomes on record (:meth:`Lifecycle.restore`).
 """
@@ -21,12 +24,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from threading import Event
 
 from distci import events, plan, statuses
-from distci.coordination.port import Create, Delete, Operation, Refused, Write
+from distci.build_tickets import CONTROL_KIND, build_of, control_ticket, project_of, task_ticket, task_ticket_id
+from distci.coordination.port import Create, Delete, Operation, Refused
 from distci.documents import stored
 from distci.documents.strict_json import read_json
 from distci.errors import (
@@ -43,6 +47,7 @@ from distci.errors import (
 )
 from distci.events import Events
 from distci.jobs import Jobs, JobVersion
+from distci.live import LiveBuild
 from distci.model import (
     Advance,
     BuildId,
@@ -65,132 +70,27 @@ from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth
 from distci.protocol.permits import Full
-from distci.protocol.records import FORMAT, Ticket, from_bytes, to_bytes
+from distci.protocol.records import FORMAT, Ticket, to_bytes
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
 from distci.statuses import Statuses
 from distci.store import keys
 from distci.store.port import Store, objects
+from distci.stored_builds import StoredBuilds
 
 log = logging.getLogger(__name__)
-
-CONTROL_KIND = "control"
-CONTROL_PRIORITY = 2
-"""Planning and archiving are short, and let others begin or rest."""
 
 DOWNSTREAM_KIND = "job"
 """Kind of the trigger of a build that the end of another one started."""
 
 COLLISION_PAUSE_S = 0.05
-PLANS_KEPT = 256
-OUTCOMES_KEPT = 1024
 TOLD_KEPT = 1024
-
-CONTROL_ATTEMPTS = 20
-"""Control work is cheap and idempotent; it is given up only when it kills every worker that touches it."""
 
 PATIENCE_S = 30.0
 """How long what a person or a service asked for is settled while the tree is away, before they are told."""
 
 UNREADABLE = (Damaged, NoSuchObject, InvalidDocument)
 """What becomes of reading a plan that is not there any more as it was written."""
-
-CLAIM_LIMIT_S = 20 * 60.0
-"""How long a claim may stand without a sign that its work gets on, though its worker lives."""
-
-TIMEOUT_GRACE_S = 2 * 60.0
-"""How long it may stand beyond its task's timeout, where that is less."""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveBuild:
-    """The node of a build that is not archived yet."""
-
-    build: BuildId
-    nonce: str
-    config: int
-    trigger: Trigger
-    created_ms: int
-    plan_digest: str = ""
-    state: BuildState | None = None
-    """None while the build is being planned."""
-    result: Result | None = None
-    reason: str = ""
-    """Why the build ended without running, or who cancelled it."""
-    finished_ms: int = 0
-    downstream: Sequence[str] = ()
-    """Builds that this one's end has started, as ``job#number``."""
-    is_cancelled: bool = False
-    waits_for: str = ""
-    """The permit that it cannot begin without; empty when it waits for none."""
-    slots: Sequence[tuple[str, int]] = ()
-    """The permit slots that it holds until it has its result."""
-    cause: str = ""
-    """What asking again with gives this same build; empty when nothing does."""
-    is_restored: bool = False
-    """Whether it began in a tree that was lost: then it goes on from what the store has of it."""
-    version: int = field(default=-1, compare=False)
-
-    @property
-    def path(self) -> str:
-        return paths.build(self.build)
-
-    def write(self) -> Operation:
-        """Replace the node, unless it has changed since it was read."""
-        return Write(self.path, self.to_bytes(), self.version)
-
-    def to_bytes(self) -> bytes:
-        document: dict[str, Json] = {
-            "f": FORMAT,
-            "nonce": self.nonce,
-            "config": self.config,
-            "trigger": stored.trigger_to_json(self.trigger),
-            "created_ms": self.created_ms,
-        }
-        optional: dict[str, Json] = {
-            "plan": self.plan_digest,
-            "state": stored.state_to_json(self.state) if self.state else None,
-            "result": self.result,
-            "reason": self.reason,
-            "finished_ms": self.finished_ms,
-            "downstream": list(self.downstream),
-            "cancelled": self.is_cancelled,
-            "waits_for": self.waits_for,
-            "slots": [list(slot) for slot in self.slots],
-            "cause": self.cause,
-            "restored": self.is_restored,
-        }
-        return to_bytes(document | {key: value for key, value in optional.items() if value})
-
-    @classmethod
-    def from_bytes(cls, build: BuildId, data: bytes, version: int) -> LiveBuild:
-        """Read a node; InvalidDocument when it is not that of a build."""
-        where = paths.build(build)
-        document = from_bytes(data, where)
-        state = document.get("state")
-        result = document.get("result")
-        try:
-            return cls(
-                build=build,
-                nonce=document["nonce"],
-                config=document["config"],
-                trigger=stored.trigger_from_json(document["trigger"]),
-                created_ms=document["created_ms"],
-                plan_digest=document.get("plan", ""),
-                state=stored.state_from_json(state) if state is not None else None,
-                result=Result(result) if result else None,
-                reason=document.get("reason", ""),
-                finished_ms=document.get("finished_ms", 0),
-                downstream=tuple(document.get("downstream", ())),
-                is_cancelled=document.get("cancelled", False),
-                waits_for=document.get("waits_for", ""),
-                slots=tuple((name, slot) for name, slot in document.get("slots", ())),
-                cause=document.get("cause", ""),
-                is_restored=document.get("restored", False),
-                version=version,
-            )
-        except (KeyError, TypeError, ValueError, InvalidDocument) as error:
-            raise InvalidDocument(f"{where}: not a build: {error}") from error
 
 
 class Lifecycle:
@@ -215,8 +115,7 @@ class Lifecycle:
         self._patience_s = patience_s
         self._statuses = statuses
         self._may_use = may_use or (lambda user, used: project_of(user) == project_of(used))
-        self._plans: dict[str, Plan] = {}
-        self._outcomes: dict[str, Mapping[str, Json]] = {}
+        self.stored = StoredBuilds(store)
         self._numbers = Numbers(tickets.tree, store)
         self._told: set[str] = set()
         """Control tokens that an event was appended under, or may have been."""
@@ -253,31 +152,6 @@ class Lifecycle:
         for shard in coordination.children(paths.BUILDS):
             for name in coordination.children(f"{paths.BUILDS}/{shard}"):
                 yield paths.build_of(name)
-
-    def accepted(self, build: BuildId) -> LiveBuild | None:
-        """A build as it was when it was accepted, as the store knows it; None when it is archived, or there is none of that number."""
-        try:
-            return LiveBuild.from_bytes(build, self.store.get(keys.accepted(build)), -1)
-        except NoSuchObject:
-            return None
-
-    def plan_of(self, live: LiveBuild) -> Plan:
-        """The plan that a live build runs by."""
-        return self._plan(live.build, live.plan_digest)
-
-    def outcome_document(self, build: BuildId, task: str, token: str) -> Mapping[str, Json] | None:
-        """What an attempt that counts left on record, or None when it left nothing. It never changes, so it is read once."""
-        key = keys.attempt_outcome(build, task, token)
-        known = self._outcomes.get(key)
-        if known is not None:
-            return known
-        try:
-            document: Mapping[str, Json] = read_json(self.store.get(key), key)
-        except NoSuchObject:
-            return None
-        if len(self._outcomes) >= OUTCOMES_KEPT:
-            self._outcomes.clear()
-        return self._outcomes.setdefault(key, document)
 
     # Steps
 
@@ -330,7 +204,7 @@ class Lifecycle:
         """
         build = live.build
         if not self.store.put_if_absent(keys.accepted(build), live.to_bytes()):
-            live = self.accepted(build) or live
+            live = self.stored.accepted(build) or live
         self.note_started(live)
         return live
 
@@ -353,10 +227,10 @@ class Lifecycle:
         build = accepted.build
         if self.read(build) is not None:
             return False
-        if self._archived_nonce(build) is not None:
+        if self.stored.archived_nonce(build) is not None:
             self.store.delete(keys.accepted(build))
             return False
-        restored = replace(accepted, is_restored=True, downstream=tuple(self._started_by(build)))
+        restored = replace(accepted, is_restored=True, downstream=tuple(self.stored.started_by(build)))
         create = Create(restored.path, restored.to_bytes())
         return self.tickets.commit(create, post=[control_ticket(build, "plan")]).committed
 
@@ -364,7 +238,7 @@ class Lifecycle:
         """All builds that were accepted and have not been archived, as far as the store knows."""
         for info in objects(self.store, keys.ACCEPTED):
             try:
-                live = self.accepted(keys.accepted_build(info.key))
+                live = self.stored.accepted(keys.accepted_build(info.key))
             except Invalid as error:
                 log.error("%s cannot be brought back: %s", info.key, error)
                 continue
@@ -398,7 +272,7 @@ class Lifecycle:
         event = self._put_on_record(build, task, claim.token, stored.outcome_to_json(outcome) | dict(record))
         while True:
             live = self._live(build)
-            made = self.plan_of(live)
+            made = self.stored.plan_of(live)
             state = _state(live)
             if state.tasks[task].state is not TaskState.READY:
                 raise ClaimLost(f"task {task} of {build} has been settled by another attempt")
@@ -462,7 +336,7 @@ class Lifecycle:
     def record(self, live: LiveBuild) -> dict[str, Json]:
         """The build as it is kept: made from the node and the attempts' own records, the same however often."""
         try:
-            made = self.plan_of(live) if live.plan_digest else None
+            made = self.stored.plan_of(live) if live.plan_digest else None
         except UNREADABLE:
             made = None  # the build can still be looked at and archived: what its tasks came to is in its state
         state = live.state
@@ -503,10 +377,10 @@ class Lifecycle:
     def _plan_accepted(self, claim: Claim, live: LiveBuild) -> Claim | None:
         """Plan a build that the store knows of: the plan is the first trace of it that others could find."""
         build = live.build
-        if live.is_restored and self._archived_nonce(build) is not None:
+        if live.is_restored and self.stored.archived_nonce(build) is not None:
             # Restored by somebody who had looked long before, when it was not over yet.
             return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
-        accepted = self.accepted(build) or self.accept(live)
+        accepted = self.stored.accepted(build) or self.accept(live)
         if accepted.nonce != live.nonce:
             live = replace(accepted, is_restored=True, version=live.version)
         started = self.note_started(live)
@@ -576,37 +450,16 @@ class Lifecycle:
         that have left anything there, the last one alone can count; and if it has an outcome, nothing else can.
         """
         ticket = task_ticket(made, name, progress).id
-        tokens = [token for token in self._attempts_in_store(made.build, name) if paths.ticket_of(token) == ticket]
+        tokens = [token for token in self.stored.tokens(made.build, name) if paths.ticket_of(token) == ticket]
         token = max(tokens, key=paths.attempt_of, default="")
-        outcome = self.outcome_document(made.build, name, token) if token else None
+        outcome = self.stored.outcome_document(made.build, name, token) if token else None
         state = TaskState(str(outcome["verdict"])) if outcome else None
         # What was stopped, though nobody is known to have cancelled the build, was stopped by the loss of the tree.
         return token, None if state is TaskState.CANCELLED else state
 
-    def _attempts_in_store(self, build: BuildId, task: str) -> Iterator[str]:
-        """Tokens of the attempts at a task that have left anything in the store."""
-        position = ""
-        while page := self.store.list(keys.task(build, task), position, 1):
-            token = keys.token_of(page[0].key)
-            yield token
-            position = keys.past_attempt(build, task, token)
-
-    def _started_by(self, build: BuildId) -> Iterator[str]:
-        """The builds that a build's end has started, as far as the store knows."""
-        for info in objects(self.store, keys.started(build)):
-            yield self.store.get(info.key).decode()
-
-    def _archived_nonce(self, build: BuildId) -> str | None:
-        """What tells an archived build from another of its number; None when none is archived."""
-        key = keys.build_record(build)
-        try:
-            return str(read_json(self.store.get(key), key)["nonce"])
-        except NoSuchObject:
-            return None
-
     def _note_cancel(self, live: LiveBuild) -> None:
         """Have the wish to cancel outlast the tree. A build that has been archived meanwhile needs none."""
-        accepted = self.accepted(live.build)
+        accepted = self.stored.accepted(live.build)
         if accepted is not None and accepted.nonce == live.nonce:
             noted = replace(accepted, is_cancelled=True, reason=live.reason)
             self.store.put(keys.accepted(live.build), noted.to_bytes())
@@ -670,7 +523,7 @@ class Lifecycle:
     def _withdraw(self, live: LiveBuild) -> Step:
         """Cancel a planned build: every ticket of it that waits is taken back in the same transaction."""
         try:
-            made = self.plan_of(live)
+            made = self.stored.plan_of(live)
         except UNREADABLE as error:
             # A ticket that is held is void as soon as the node is gone.
             reason = f"{live.reason}; {error}"
@@ -713,7 +566,7 @@ class Lifecycle:
             return Step()
         if not live.is_cancelled and not ticket.is_exhausted:
             return None  # which takes no plan to know: the store may be away
-        made = self.plan_of(live)
+        made = self.stored.plan_of(live)
         event: PlanEvent
         if live.is_cancelled and not made.task(task).on_cancel:
             event = plan.Withdrawn(task)
@@ -778,36 +631,8 @@ class Lifecycle:
             "state": progress.state,
             "token": progress.token,
             "origin": progress.origin,
-            "attempts": self.attempts(origin, task.name, progress.token),
+            "attempts": self.stored.attempts(origin, task.name, progress.token),
         }
-
-    def attempts(self, build: BuildId, task: str, token: str) -> Sequence[dict[str, Json]]:
-        """The records of a task's attempts, the oldest first: the one of ``token`` and those before it."""
-        found: list[dict[str, Json]] = []
-        while token:
-            document = self.outcome_document(build, task, token)
-            if document is None:
-                break
-            found.append({"token": token, **document})
-            token = document.get("after", "")
-        return found[::-1]
-
-    def pin(self, live: LiveBuild, name: str, find: Callable[[], str]) -> str:
-        """What the whole build goes by for ``name``: as the first who asked found it, or the build that this one runs again."""
-        found = self.pinned(live, name) or find()
-        if self.store.put_if_absent(keys.pin(live.build, name), found.encode()):
-            return found
-        return self.store.get(keys.pin(live.build, name)).decode()
-
-    def pinned(self, live: LiveBuild, name: str) -> str | None:
-        """The same, if anybody has found it."""
-        for build in (live.build, live.trigger.retry_of):
-            try:
-                if build is not None:
-                    return self.store.get(keys.pin(build, name)).decode()
-            except NoSuchObject:
-                continue
-        return None
 
     def _patience(self) -> outcomes.Deadline:
         return outcomes.Deadline(self._patience_s)
@@ -826,25 +651,13 @@ class Lifecycle:
             raise NoSuchBuild(f"{build} is not live")
         return live
 
-    def _plan(self, build: BuildId, digest: str) -> Plan:
-        """A plan by its digest; the last few are remembered, since every attempt of a build needs the same one."""
-        known = self._plans.get(digest)
-        if known is not None:
-            return known
-        data = self.store.get(keys.build_plan(build))
-        if stored.plan_digest(data) != digest:
-            raise Damaged(f"{keys.build_plan(build)}: not the plan that {build} runs by")
-        if len(self._plans) >= PLANS_KEPT:
-            self._plans.clear()
-        return self._plans.setdefault(digest, stored.plan_from_bytes(data))
-
     # Finding out after a lost answer
 
     def _is_created(self, live: LiveBuild) -> Truth:
         now = self.read(live.build)
         if now is not None:
             return Truth.COMMITTED if now.nonce == live.nonce else Truth.NOT_COMMITTED
-        return Truth.COMMITTED if self._archived_nonce(live.build) == live.nonce else Truth.NOT_COMMITTED
+        return Truth.COMMITTED if self.stored.archived_nonce(live.build) == live.nonce else Truth.NOT_COMMITTED
 
     def _is_planned(self, build: BuildId) -> bool:
         live = self.read(build)
@@ -859,7 +672,9 @@ class Lifecycle:
         live = self.read(build)
         if live is not None:
             last = _state(live).tasks[task].token
-            return last == token or any(attempt["token"] == token for attempt in self.attempts(build, task, last))
+            return last == token or any(
+                attempt["token"] == token for attempt in self.stored.attempts(build, task, last)
+            )
         key = keys.build_record(build)
         try:
             record = read_json(self.store.get(key), key)
@@ -869,73 +684,9 @@ class Lifecycle:
         return any(attempt["token"] == token for attempt in found)
 
 
-def task_ticket_id(build: BuildId, name: str, progress: Progress) -> str:
-    """The id of the ticket of a task that is posted."""
-    return paths.digest(f"{build}\n{name}\n{progress.round}", 20)
-
-
-def unreadable(tickets: Tickets) -> Iterator[tuple[str, str]]:
-    """What stands among the live builds and is none: its path, and what is wrong with it."""
-    coordination = tickets.tree.coordination
-    for shard in coordination.children(paths.BUILDS):
-        for name in coordination.children(f"{paths.BUILDS}/{shard}"):
-            path = f"{paths.BUILDS}/{shard}/{name}"
-            try:
-                node = coordination.read(path)
-                if node is not None:
-                    LiveBuild.from_bytes(paths.build_of(name), node.data, node.version)
-            except (Invalid, ValueError) as error:
-                yield path, str(error)
-
-
-def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
-    """The ticket of a task: the same id for the same build, task and round, whoever posts it."""
-    task = made.task(name)
-    body = {"build": str(made.build), "task": name}
-    if progress.token:
-        body["after"] = progress.token
-    return Ticket(
-        id=task_ticket_id(made.build, name, progress),
-        kind=task.type,
-        body=body,
-        labels=task.labels,
-        priority=task.priority,
-        project=project_of(made.build.job),
-        guard=paths.build(made.build),
-        attempts=task.attempts,
-        limit_s=min(CLAIM_LIMIT_S, task.timeout_s + TIMEOUT_GRACE_S) if task.timeout_s else CLAIM_LIMIT_S,
-        permits=tuple(replace(resource, name=f"resource:{resource.name}") for resource in task.resources),
-    )
-
-
-def control_ticket(build: BuildId, action: str) -> Ticket:
-    """The ticket that has a build planned or archived."""
-    return Ticket(
-        id=paths.digest(f"{build}\n{action}", 20),
-        kind=CONTROL_KIND,
-        body={"build": str(build), "action": action},
-        priority=CONTROL_PRIORITY,
-        project=project_of(build.job),
-        guard=paths.build(build),
-        attempts=CONTROL_ATTEMPTS,
-        uses_quota=False,
-        limit_s=CLAIM_LIMIT_S,
-    )
-
-
 def _status(live: LiveBuild) -> Sequence[Ticket]:
     """What tells how a build stands now, to whoever wants to know."""
     return statuses.tickets(live.build, project_of(live.build.job), live.trigger, live.result, live.reason)
-
-
-def build_of(ticket: Ticket) -> BuildId:
-    """The build that a ticket belongs to; :class:`~distci.errors.Invalid` when it names none."""
-    return BuildId.parse(str(ticket.body.get("build", "")))
-
-
-def project_of(job: str) -> str:
-    """The prefix of a job id that carries rights and takes turns: all but the last segment."""
-    return job.rpartition("/")[0]
 
 
 def _cancel(made: Plan, state: BuildState, take_back: Callable[[Task], bool]) -> Advance:

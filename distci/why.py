@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from shlex import quote
 from statistics import median
 
+from distci.build_tickets import control_ticket, task_ticket
 from distci.builds import Builds, BuildView, TaskView
-from distci.lifecycle import Lifecycle, LiveBuild, control_ticket, task_ticket
+from distci.lifecycle import Lifecycle
+from distci.live import LiveBuild
 from distci.model import BuildId, Plan, TaskState
 from distci.protocol import waits
 from distci.protocol.tickets import Tickets, TicketView
@@ -259,7 +261,7 @@ class Why:
     def _known(self, build: BuildId | str) -> Known:
         view = self._builds.get(build)
         live = self._lifecycle.read(view.id) if view.result is None else None
-        plan = self._lifecycle.plan_of(live) if live and live.plan_digest else None
+        plan = self._lifecycle.stored.plan_of(live) if live and live.plan_digest else None
         usual_s = dict(self._usual(view.id)) if live else {}
         return Known(view, waits.read(self._tickets), live, plan, usual_s)
 

@@ -14,9 +14,9 @@ from threading import Thread
 
 from distci.app import DistCI, open_coordination, open_isolation
 from distci.bench.measuring import fresh, percentile, raw_pairs_per_s
+from distci.build_tickets import CONTROL_KIND
 from distci.employers.direct import Direct
 from distci.errors import CoordinationUnavailable
-from distci.lifecycle import CONTROL_KIND
 from distci.model import Outcome, Result, Task
 from distci.process import load_kind
 from distci.protocol import Claim, Member, Offer

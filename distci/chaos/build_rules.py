@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from distci.build_tickets import CONTROL_KIND, build_of, control_ticket, task_ticket_id
 from distci.chaos.findings import Violation
 from distci.chaos.history import Commit
 from distci.chaos.ticket_rules import claims, moves
 from distci.coordination.port import Create, Delete, Write
-from distci.lifecycle import CONTROL_KIND, LiveBuild, build_of, control_ticket, task_ticket_id
+from distci.live import LiveBuild
 from distci.model import BuildId, Json, Progress, TaskState
 from distci.protocol import paths
 from distci.protocol.records import Running

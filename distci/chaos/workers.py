@@ -12,10 +12,10 @@ from threading import Lock
 from time import monotonic, sleep
 from typing import Self
 
+from distci.build_tickets import CONTROL_KIND
 from distci.chaos.links import Lines, Links
 from distci.chaos.waiting import wait_until
 from distci.errors import Unavailable
-from distci.lifecycle import CONTROL_KIND
 from distci.settings import CREDENTIALS, PREFIX, Settings
 
 KINDS = (CONTROL_KIND, "git-checkout", "shell", "publish-artifacts", "copy-artifacts")

@@ -167,7 +167,7 @@ def _tree_findings(coordination: Coordination, settings: Settings) -> Iterator[F
 
 def _set_aside(tickets: Tickets) -> Iterator[Finding]:
     """What somebody should look at: tickets that were set aside, and nodes that nobody can read."""
-    from distci.lifecycle import unreadable
+    from distci.live import unreadable
 
     for view in tickets.list():
         if view.place == "dead":

@@ -11,13 +11,15 @@ from typing import Any
 from distci import attempts
 from distci.artifacts import Artifacts, Publication
 from distci.attempts import Input
+from distci.build_tickets import CONTROL_KIND, build_of
 from distci.builds import Builds
 from distci.console import LOG_BYTES_MAX
 from distci.coordination.port import SessionState
 from distci.employers import port
 from distci.employers.port import Chore
 from distci.errors import ClaimLost, Damaged, NoSuchObject
-from distci.lifecycle import CONTROL_KIND, Lifecycle, LiveBuild, build_of
+from distci.lifecycle import Lifecycle
+from distci.live import LiveBuild
 from distci.model import BuildId, Outcome, Plan, Verdict
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
@@ -90,7 +92,7 @@ class Direct:
         live = self._lifecycle.read(build)
         if live is None or live.state is None:
             raise ClaimLost(f"{build} is not running")
-        return live, self._lifecycle.plan_of(live)
+        return live, self._lifecycle.stored.plan_of(live)
 
 
 class DirectAssignment:
@@ -150,7 +152,7 @@ class DirectAssignment:
         return published
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
-        return self._lifecycle.pin(self._live, name, find)
+        return self._lifecycle.stored.pin(self._live, name, find)
 
     def source(self) -> BuildId:
         return attempts.source(self._builds, self._lifecycle, self.plan, self.task)

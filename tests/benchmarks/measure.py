@@ -33,9 +33,10 @@ from distci import bench
 from distci.access import Action
 from distci.app import open_coordination, open_store
 from distci.bench.measuring import sure
+from distci.build_tickets import control_ticket
 from distci.coordination.port import Check, Create, Write
 from distci.jobs import Jobs
-from distci.lifecycle import LiveBuild, control_ticket
+from distci.live import LiveBuild
 from distci.model import BuildId, Result, Trigger
 from distci.protocol import Tickets, paths, transactions
 from distci.protocol.members import workers

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from chaos import planted
 
-from distci import lifecycle
+from distci import build_tickets
 from distci.app import open_coordination
 from distci.chaos import reference, stage
 from distci.chaos.run import Options, run
@@ -104,7 +104,7 @@ def test_a_worker_that_breaks_a_promise_is_caught(tmp_path: Path, monkeypatch: p
     if bug == "no_fence":
         # Its claims are taken over again and again, for as long as there are attempts.
         monkeypatch.setattr(reference, "ATTEMPTS", 3)
-        monkeypatch.setattr(lifecycle, "CONTROL_ATTEMPTS", 3)
+        monkeypatch.setattr(build_tickets, "CONTROL_ATTEMPTS", 3)
     settings = Settings(data=str(tmp_path), session_timeout="1s")
     launcher = [sys.executable, planted.__file__, bug]
 

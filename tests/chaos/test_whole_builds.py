@@ -16,10 +16,10 @@ from program import Home, Process
 from waiting import wait_until
 
 from distci.app import DistCI, connect
+from distci.build_tickets import control_ticket, task_ticket
 from distci.builds import BuildView
 from distci.coordination.port import Check, Committed
 from distci.errors import CoordinationUnavailable
-from distci.lifecycle import control_ticket, task_ticket
 from distci.model import BuildId, Result
 from distci.protocol import paths
 from distci.store import keys
@@ -98,7 +98,7 @@ class Site:
         live = self.ci.lifecycle.read(build)
         assert live is not None
         assert live.state is not None
-        ticket = task_ticket(self.ci.lifecycle.plan_of(live), task, live.state.tasks[task])
+        ticket = task_ticket(self.ci.lifecycle.stored.plan_of(live), task, live.state.tasks[task])
         running = [token for token in self.ci.tickets.running_tokens() if paths.ticket_of(token) == ticket.id]
         return running[0] if running else ticket.token
 

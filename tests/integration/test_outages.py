@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 from waiting import wait_until
 
-from distci import lifecycle
+from distci import build_tickets
 from distci.app import connect
 from distci.builds import Builds
 from distci.employers import direct
@@ -72,7 +72,7 @@ class TestWorkThatHangs:
             return perform(worker, task, context)
 
         monkeypatch.setattr(ShellWorker, "perform", hang_once)
-        monkeypatch.setattr(lifecycle, "TIMEOUT_GRACE_S", 1.0)
+        monkeypatch.setattr(build_tickets, "TIMEOUT_GRACE_S", 1.0)
         build = trigger(system, shell("echo attempt $DISTCI_ATTEMPT", timeout="1s"))
         wait_until(lambda: bool(hung))
 
@@ -91,7 +91,7 @@ class TestWorkThatHangs:
     def test_a_long_silent_script_without_a_timeout_is_not_disturbed(
         self, system: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(lifecycle, "CLAIM_LIMIT_S", 1.0)
+        monkeypatch.setattr(build_tickets, "CLAIM_LIMIT_S", 1.0)
         build = trigger(system, shell(f"until test -e {tmp_path}/open; do sleep 0.05; done"))
         wait_until(lambda: system.ci.builds.get(build).state == "running" and bool(_tokens(system)))
         [token] = _tokens(system)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
+from distci.build_tickets import control_ticket
 from distci.cli.check import look
 from distci.cli.command import Invocation
 from distci.coordination.port import Create
-from distci.lifecycle import control_ticket
 from distci.model import BuildId, Result
 from distci.protocol import Offer, Sweeper, Ticket, paths
 from distci.protocol.records import Running
