@@ -135,8 +135,8 @@ class Lifecycle:
         """
         if not self._may_use(user, used):
             raise NoSuchJob(
-                f"builds of {user} may not use those of {used}, or there is no such job: its own definition may share it"
-                f' ("shared_with": ["{project_of(user) or user}"]), or its project be shown to all who log in'
+                f"builds of {user} may not use those of {used}, or there is no such job: save {used} with"
+                f' "shared_with": ["{project_of(user) or user}"], or show its project to all who log in (`distci access show`)'
             )
 
     # Reading

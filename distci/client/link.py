@@ -9,6 +9,7 @@ The token goes to the front end that was named and nowhere else: redirections ar
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,11 @@ from distci.settings import Settings, is_loopback, token_of
 ROOT = "/api/v1"
 CONNECTIONS_KEPT = 50
 """As many as threads may ask at once without making new ones: a worker with many slots has some for each."""
+log = logging.getLogger(__name__)
+
+SILENCE_S = 2.0
+"""After so long it is told that a front end is asked in vain."""
+
 CONNECT_S = 10.0
 ANSWER_S = 30.0
 """Longer than a front end waits for tree, store and threads together."""
@@ -208,7 +214,7 @@ class Link:
         """The answer, if it is no error. Of a change that may have been made before it was refused or lost, _Unsure."""
         # How long a body is sent is nobody's silence: there patience begins with the first trouble.
         patience = None if asked.data else self.patience()
-        may_be_done = False
+        may_be_done = is_told = False
         while True:
             at_least_s, url = 0.0, self._url
             try:
@@ -228,6 +234,9 @@ class Link:
                 at_least_s = _retry_after_s(answer)
                 may_be_done |= answer.status_code != TOO_MANY
             patience = patience or self.patience()
+            if not is_told and patience.spent_s >= SILENCE_S:
+                is_told = True
+                log.warning("%s; asking again for %.0f s at most", trouble, patience.left_s)
             if (asked.is_repeatable or not may_be_done) and patience.again(at_least_s):
                 continue
             if may_be_done and asked.is_change:

@@ -23,7 +23,8 @@ class Patience:
         random: Callable[[float, float], float] = random_module.uniform,
     ) -> None:
         """``sleep`` may say, by True, that nobody waits any more, as :meth:`threading.Event.wait` does."""
-        self._until = clock() + patience_s
+        self._began = clock()
+        self._until = self._began + patience_s
         self._clock = clock
         self._sleep = sleep
         self._random = random
@@ -32,6 +33,10 @@ class Patience:
     @property
     def left_s(self) -> float:
         return max(0.0, self._until - self._clock())
+
+    @property
+    def spent_s(self) -> float:
+        return self._clock() - self._began
 
     def again(self, at_least_s: float = 0.0) -> bool:
         """Wait, for ``at_least_s`` where somebody has asked for that, and say True; False when there is no time left for it, or nobody waits."""

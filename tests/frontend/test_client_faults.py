@@ -217,6 +217,16 @@ class TestAway:
         ):
             client.builds.trigger("team/hello")
 
+    def test_who_has_to_wait_is_told_what_for(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("distci.client.link.SILENCE_S", 0.0)
+        with connect("http://127.0.0.1:1", token="t", patience_s=0.5) as client, pytest.raises(Unavailable):
+            client.jobs.get("team/hello")
+
+        told = "http://127.0.0.1:1 does not answer (Connection refused); asking again for 0 s at most"
+        assert [record.message for record in caplog.records] == [told]
+
     def test_when_patience_ends_it_is_not_told_as_failed(self, local: Stage, between: Between) -> None:
         local.ci.jobs.put(job())
         between.fates.extend([lost()] * 100)
