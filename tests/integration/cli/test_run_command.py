@@ -177,4 +177,4 @@ class TestRun:
         ran = home.run("--store", "file:///tmp/x", "run", home.file(HELLO))
 
         assert ran.returncode == 2
-        assert "distci build trigger" in ran.stderr
+        assert "distci --store file:///tmp/x build trigger" in ran.stderr
