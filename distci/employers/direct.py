@@ -117,6 +117,7 @@ class DirectAssignment:
         self._claim = claim
         self._live = live
         self._started_ms = lifecycle.now_ms()
+        self._ended_ms = 0
         self._restored: Restored | None = None
         self._has_workspace = False
         self._artifact_count = 0
@@ -173,11 +174,13 @@ class DirectAssignment:
         return self._stop
 
     def settle(self, outcome: Outcome, log_bytes: int) -> Claim | None:
+        # However often it has to be written, it is the same.
+        self._ended_ms = self._ended_ms or self._lifecycle.now_ms()
         record = {
             "worker": self._claim.running.worker,
             "attempt": self._claim.ticket.attempt,
             "started_ms": self._started_ms,
-            "ended_ms": self._lifecycle.now_ms(),
+            "ended_ms": self._ended_ms,
             "log_bytes": log_bytes,
             "workspace": self._has_workspace,
             "commit": attempts.commit(self._inputs()),

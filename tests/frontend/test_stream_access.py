@@ -85,6 +85,7 @@ def test_of_the_whole_system_each_is_told_what_they_may_read(local: Stage) -> No
     wait_until(lambda: len(every.builds()) == 3, 30)
     wait_until(lambda: len(some.builds()) == 2, 30)
     wait_until(lambda: len(none.builds()) == 1, 30)
+    wait_until(lambda: all("build-ended" in each.names() for each in (every, some, none)), 30)
     assert some.builds() == {"team/hello#1", "open/hello#1"}
     assert none.builds() == {"open/hello#1"}
     # Workers and queue are for who may read the whole system

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 from frontends import BUILD, Stage, job, shell
 from program import Process
+from waiting import wait_until
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -16,6 +17,10 @@ TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 def logged(process: Process) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in process.stderr.splitlines() if line.startswith("{")]
+
+
+def told_of(worker: Process, event: str) -> Sequence[Mapping[str, Any]]:
+    return [line for line in logged(worker) if line["event"] == event]
 
 
 @pytest.mark.timeout(180)
@@ -31,6 +36,8 @@ def test_a_trace_goes_from_a_request_through_every_ticket_to_the_logs_of_all_wor
         assert api.post("/jobs/team/hello/-/builds", headers=told).status_code == 201
         stage.end("team/hello#1")
         stage.end("team/after#1")
+        # It is archived a moment before its worker says so.
+        wait_until(lambda: len(told_of(worker, "done")) == len(told_of(worker, "claimed")), 30)
 
     of_front_end = [line for line in logged(front_end) if line.get("trace_id") == TRACE]
     accepted, served = of_front_end
