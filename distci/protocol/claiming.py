@@ -293,14 +293,18 @@ class Claimer:
         For a moment, as long as it has seen them, by its own clock.
         """
         now = time.monotonic()
-        left = [name for name in waiting if self._leaves(name)]
+        # Most are reserved to nobody, and there are many of them.
+        left = [name for name in waiting if name.reserved and self._leaves(name)]
         self._seen = {name: self._seen.get(name, now) for name in left}
-        return [name for name in waiting if name not in self._seen or now - self._seen[name] >= LEFT_TO_OTHERS_S]
+        seen = self._seen
+        return [
+            name for name in waiting if not name.reserved or name not in seen or now - seen[name] >= LEFT_TO_OTHERS_S
+        ]
 
     def _leaves(self, name: paths.Name) -> bool:
         if name.reserved.startswith("!"):
             return name.reserved == self._declined
-        return name.reserved not in ("", self._tag)
+        return name.reserved != self._tag
 
     def _weight(self, tag: str) -> float:
         control = self._control
