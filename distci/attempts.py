@@ -9,7 +9,7 @@ from distci.errors import Invalid, NoSuchBuild
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
 from distci.model import BuildId, Json, Plan, Result, Task
-from distci.protocol.records import Ticket
+from distci.protocol.records import Running, Ticket
 from distci.settings import page
 from distci.store import keys
 
@@ -71,6 +71,30 @@ def variables(plan: Plan, task: Task, ticket: Ticket, commit: str, build_url: st
         "DISTCI_BRANCH": trigger.delivery.branch if trigger.delivery else "",
         "DISTCI_PULL_REQUEST": str(trigger.delivery.pull_request or "") if trigger.delivery else "",
         "DISTCI_URL": page(build_url, plan.build),
+    }
+
+
+def record(
+    running: Running,
+    inputs: Iterable[Input],
+    *,
+    started_ms: int,
+    ended_ms: int,
+    log_bytes: int,
+    has_workspace: bool,
+    artifacts: int,
+) -> dict[str, Json]:
+    """What stands beside the outcome of an attempt on its record; ``artifacts`` is how many it has published."""
+    return {
+        "worker": running.worker,
+        "attempt": running.ticket.attempt,
+        "started_ms": started_ms,
+        "ended_ms": ended_ms,
+        "log_bytes": log_bytes,
+        "workspace": has_workspace,
+        "commit": commit(inputs),
+        "artifacts": artifacts,
+        "after": running.ticket.body.get("after", ""),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from distci.model import BuildId, Plan, Progress
+from distci.projects import project_of
 from distci.protocol import paths
 from distci.protocol.records import Ticket
 
@@ -65,8 +66,3 @@ def control_ticket(build: BuildId, action: str) -> Ticket:
 def build_of(ticket: Ticket) -> BuildId:
     """The build that a ticket belongs to; :class:`~distci.errors.Invalid` when it names none."""
     return BuildId.parse(str(ticket.body.get("build", "")))
-
-
-def project_of(job: str) -> str:
-    """The prefix of a job id that carries rights and takes turns: all but the last segment."""
-    return job.rpartition("/")[0]

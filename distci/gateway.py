@@ -33,6 +33,7 @@ from distci.errors import ClaimLost, CoordinationUnavailable, Forbidden, Illegal
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
 from distci.model import BuildId, Json, Outcome, Plan, Task, TaskState, Verdict
+from distci.projects import is_within
 from distci.protocol import leases
 from distci.protocol.choosing import Turns
 from distci.protocol.claiming import Claimer
@@ -354,17 +355,15 @@ class Attempt:
         """Put the outcome on record and move the build on."""
         if outcome.verdict is Verdict.CANCELLED and not self.is_called_off:
             raise IllegalTransition(f"nobody has cancelled {self.build}; a claim is given back by DELETE")
-        record = {
-            "worker": self._standing.running.worker,
-            "attempt": self.ticket.attempt,
-            "started_ms": self._standing.stat.created_ms,
-            "ended_ms": self._lifecycle.now_ms(),
-            "log_bytes": self.log_bytes(),
-            "workspace": self._store.head(keys.workspace(self.build, self.name, self.token)) is not None,
-            "commit": attempts.commit(self.inputs),
-            "artifacts": len(self._artifacts.gather(self.build, self.name, self.token)),
-            "after": self.ticket.body.get("after", ""),
-        }
+        record = attempts.record(
+            self._standing.running,
+            self.inputs,
+            started_ms=self._standing.stat.created_ms,
+            ended_ms=self._lifecycle.now_ms(),
+            log_bytes=self.log_bytes(),
+            has_workspace=self._store.head(keys.workspace(self.build, self.name, self.token)) is not None,
+            artifacts=len(self._artifacts.gather(self.build, self.name, self.token)),
+        )
         self._lifecycle.settle(self._standing.claim(self._gateway.tickets), self.name, outcome, record)
 
     def give_back(self, reason: str) -> None:
@@ -378,8 +377,3 @@ def is_of(ticket: Ticket, project: str) -> bool:
         return is_within(build_of(ticket).job, project)
     except Invalid:
         return False
-
-
-def is_within(job: str, project: str) -> bool:
-    """Whether a job is in a project, or in one within it; in the empty one all are."""
-    return not project or job == project or job.startswith(f"{project}/")

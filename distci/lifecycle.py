@@ -29,7 +29,7 @@ from functools import partial
 from threading import Event
 
 from distci import events, plan, statuses
-from distci.build_tickets import CONTROL_KIND, build_of, control_ticket, project_of, task_ticket, task_ticket_id
+from distci.build_tickets import CONTROL_KIND, build_of, control_ticket, task_ticket, task_ticket_id
 from distci.coordination.port import Create, Delete, Operation, Refused
 from distci.documents import stored
 from distci.documents.strict_json import read_json
@@ -66,6 +66,7 @@ from distci.model import (
 )
 from distci.numbering import Numbers
 from distci.plan import Event as PlanEvent
+from distci.projects import project_of
 from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth

@@ -47,11 +47,8 @@ class Taking:
         """What takes it: refused when somebody else has taken one meanwhile."""
         self.number = known.number
         self.known = known
-        self.when_taken: Callable[[], None] = lambda: None
-
-    def taken(self) -> None:
-        """The transaction was committed: it is another thread's turn."""
-        self.when_taken()
+        self.taken: Callable[[], None] = lambda: None
+        """To be called when the transaction was committed: it is another thread's turn."""
 
 
 class Numbers:
@@ -81,7 +78,7 @@ class Numbers:
                 self._keep(job, taking.known)
                 turn.close()
 
-            taking.when_taken = keep
+            taking.taken = keep
             yield taking
 
     def _may_go_by(self, known: Known) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from distci import statuses
-from distci.build_tickets import project_of
 from distci.coordination.port import Write
 from distci.documents.stored import trigger_from_json
 from distci.documents.strict_json import read_json
@@ -21,6 +20,7 @@ from distci.errors import NoSuchObject
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
 from distci.model import BuildId, Json, Result
+from distci.projects import project_of
 from distci.protocol import paths, transactions
 from distci.protocol.records import FORMAT, from_bytes, to_bytes
 from distci.protocol.sweeps import ONCE_DAYS

@@ -21,11 +21,12 @@ from distci.access.audit import Acting, Audit, Entry, acting
 from distci.access.decisions import Allowed, Decision, Denied, Hidden, decide, disguised, may_give
 from distci.access.links import LoginLinks
 from distci.access.principals import NOBODY, Nobody, Person, Principal, Token, Worker
-from distci.access.rights import SYSTEM, Action, Grant, Grants, Role, Visibility
+from distci.access.rights import Action, Grant, Grants, Role, Visibility
 from distci.access.service import Access, NewToken
 from distci.access.sessions import Session, Sessions
 from distci.access.signing import Signing
 from distci.access.state import TokenRecord
+from distci.projects import SYSTEM
 
 __all__ = [
     "NOBODY",

@@ -9,7 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from distci.access.principals import NOBODY, Nobody, Person, Principal, Token, Worker
-from distci.access.rights import Action, Grants, Visibility, is_within, lineage
+from distci.access.rights import Action, Grants, Visibility
+from distci.projects import is_within, lineage
 
 
 @dataclass(frozen=True, slots=True)

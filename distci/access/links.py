@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Mapping
 
 from distci.access.principals import Person
-from distci.access.rights import SYSTEM, Role
+from distci.access.rights import Role
 from distci.access.sessions import sweep
 from distci.access.texts import Sort, digest_of, new_text, sort_of
 from distci.coordination.port import Create, Delete, Reason
 from distci.errors import CoordinationUnavailable, InvalidDocument, NotAuthenticated
+from distci.projects import SYSTEM
 from distci.protocol import paths
 from distci.protocol.outcomes import Deadline, Truth, settle
 from distci.protocol.records import FORMAT, from_bytes, to_bytes

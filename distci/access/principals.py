@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from distci.access.rights import EVERYBODY, GROUP, SYSTEM, Action, Role, check_name, is_within
+from distci.access.rights import EVERYBODY, GROUP, Action, Role, check_name
+from distci.projects import SYSTEM, is_within
 
 
 @dataclass(frozen=True, slots=True)

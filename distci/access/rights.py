@@ -13,9 +13,7 @@ from enum import StrEnum
 
 from distci.errors import Invalid
 from distci.model import check_job_id
-
-SYSTEM = ""
-"""The project that all others are within."""
+from distci.projects import SYSTEM, lineage
 
 EVERYBODY = "everybody"
 """The subject that is every person who has logged in."""
@@ -126,17 +124,6 @@ class Grants:
     def _with(self, project: str, given: Mapping[str, Role]) -> Grants:
         others = {name: roles for name, roles in self.roles.items() if name != project}
         return replace(self, roles={**others, project: given} if given else others)
-
-
-def lineage(project: str) -> Sequence[str]:
-    """A project and all that it is within, the whole system first."""
-    segments = project.split("/") if project else []
-    return [SYSTEM, *("/".join(segments[: length + 1]) for length in range(len(segments)))]
-
-
-def is_within(project: str, outer: str) -> bool:
-    """Whether a project is another one, or lies within it."""
-    return outer == SYSTEM or project == outer or project.startswith(f"{outer}/")
 
 
 def check_project(project: str) -> str:

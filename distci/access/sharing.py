@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from distci.access.rights import Action, Visibility, is_within
+from distci.access.rights import Action, Visibility
 from distci.access.service import Access
-from distci.build_tickets import project_of
 from distci.errors import Invalid, Missing
 from distci.jobs import Jobs
+from distci.projects import is_within, project_of
 
 
 class Sharing:

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from distci.access.principals import Person, Principal, Token, Worker
-from distci.access.rights import SYSTEM, Action, Grant, Grants, Role, Visibility
+from distci.access.rights import Action, Grant, Grants, Role, Visibility
 from distci.access.texts import Sort, id_of
 from distci.errors import InvalidDocument
 from distci.model import Json
+from distci.projects import SYSTEM
 
 KEPT_S = 90 * 86400
 """How long a token that was revoked or has expired is still listed."""

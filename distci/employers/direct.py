@@ -176,17 +176,15 @@ class DirectAssignment:
     def settle(self, outcome: Outcome, log_bytes: int) -> Claim | None:
         # However often it has to be written, it is the same.
         self._ended_ms = self._ended_ms or self._lifecycle.now_ms()
-        record = {
-            "worker": self._claim.running.worker,
-            "attempt": self._claim.ticket.attempt,
-            "started_ms": self._started_ms,
-            "ended_ms": self._ended_ms,
-            "log_bytes": log_bytes,
-            "workspace": self._has_workspace,
-            "commit": attempts.commit(self._inputs()),
-            "artifacts": self._artifact_count,
-            "after": self._claim.ticket.body.get("after", ""),
-        }
+        record = attempts.record(
+            self._claim.running,
+            self._inputs(),
+            started_ms=self._started_ms,
+            ended_ms=self._ended_ms,
+            log_bytes=log_bytes,
+            has_workspace=self._has_workspace,
+            artifacts=self._artifact_count,
+        )
         return self._lifecycle.settle(self._claim, self.task.name, outcome, record)
 
     def wait_for_room(self) -> None:

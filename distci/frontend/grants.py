@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distci.access import Action, Role, Visibility
-from distci.access.rights import SYSTEM
 from distci.frontend.endpoint import REASON, Answer, Call, Endpoint, Parameter, Returns
+from distci.projects import SYSTEM
 
 TEXT = {"type": "string", "minLength": 1, "maxLength": 300}
 

@@ -161,7 +161,7 @@ class Claim:
 
         ``due_ms`` is in milliseconds since 1970, by the tree's clock (:meth:`~distci.protocol.tree.Tree.now_ms`).
         """
-        waiting = self.ticket.again() if uses_attempt else self._spared()
+        waiting = self.ticket.again() if uses_attempt else self.ticket.spared().again()
         self._check(self._end(*transactions.park_until(waiting, due_ms)))
 
     def park_for(self, full: permits.Full, *operations: Operation) -> None:
@@ -170,12 +170,8 @@ class Claim:
         However often it has to wait, that uses up no attempt. Raises :class:`~distci.errors.VersionConflict` when a slot has been
         given back meanwhile, another ticket has begun to wait, or an operation was refused: look again.
         """
-        step = permits.park(self._member.tickets.tree, self._spared(), self.ticket.permits, full)
+        step = permits.park(self._member.tickets.tree, self.ticket.spared().again(), self.ticket.permits, full)
         self._check(self._end(*operations, *step.operations, post=step.post))
-
-    def _spared(self) -> Ticket:
-        """The ticket for a next attempt that it gets besides those that it has."""
-        return replace(self.ticket.again(), attempts=self.ticket.attempts + 1)
 
     def __enter__(self) -> Self:
         return self

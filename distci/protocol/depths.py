@@ -56,9 +56,10 @@ def note(tickets: Tickets) -> bool:
     """Sample the queue as it stands, unless nothing waits and that is on record; whether a sample was written."""
     now_ms = int(tickets.clock() * 1000)
     found = depth(tickets.queue(), now_ms)
-    last = read(tickets.tree, now_ms, hours=1)
-    if not found and not (last and last[-1].kinds):
-        return False
+    if not found:
+        last = read(tickets.tree, now_ms, hours=1)
+        if not (last and last[-1].kinds):
+            return False
     return record(tickets.tree, Sample(now_ms, found))
 
 

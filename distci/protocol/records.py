@@ -7,6 +7,7 @@ claim is decided here and nowhere else: :meth:`Offer.accepts`.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from typing import Any
 from distci.coordination.port import Node, check_path
 from distci.errors import Invalid, InvalidDocument
 from distci.model import Json, Permit
+from distci.projects import SYSTEM, lineage
 from distci.protocol import paths
 
 FORMAT = 1
@@ -38,9 +40,9 @@ KIND = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 BODY_BYTES_MAX = 8 * 1024
 WEIGHT_MIN, WEIGHT_MAX = 0.01, 100.0
 PERMIT_LIMIT_MAX = 1000
+"""Parking a ticket checks every slot of its permit, in one transaction."""
 QUOTA = "quota"
 """What the names of the permits begin with that quotas are kept by."""
-"""Parking a ticket checks every slot of its permit, in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Ticket:
         """The same ticket for its next attempt."""
         return replace(self, attempt=self.attempt + 1, declined_by="")
 
-    def spared(self, claims_max: int) -> Ticket:
+    def spared(self, claims_max: float = math.inf) -> Ticket:
         """The same ticket with one attempt more, in place of the present one; as it is once it has been claimed that often, lest it go round for ever."""
         return replace(self, attempts=self.attempts + 1) if self.tries < claims_max else self
 
@@ -324,9 +326,8 @@ class Control:
 
 def quota_permits(ticket: Ticket) -> Mapping[str, str]:
     """The names of the permits that quotas are kept by, by project: that of the ticket, and those it lies within."""
-    parts = ticket.project.split("/") if ticket.project and ticket.uses_quota else []
-    projects = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
-    return {project: quota_permit(project) for project in projects}
+    projects = lineage(ticket.project) if ticket.uses_quota else ()
+    return {project: quota_permit(project) for project in projects if project != SYSTEM}
 
 
 def quota_permit(project: str) -> str:

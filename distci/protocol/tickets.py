@@ -320,14 +320,7 @@ class Tickets:
 
         Raises Invalid for another weight, Conflict when somebody else changes the same at the same time.
         """
-        fresh: dict[str, Json] = {project: check_weight(project, weight)} if weight != 1 else {}
-
-        def change(document: dict[str, Json]) -> dict[str, Json]:
-            known: dict[str, Json] = document.get("weights") or {}
-            kept = {other: its for other, its in known.items() if other != project}
-            return document | {"weights": kept | fresh}
-
-        self._change_control(change)
+        self._change_control(_of_project("weights", project, check_weight(project, weight) if weight != 1 else None))
 
     def limit(self, project: str, quota: int | None) -> None:
         """Let at most ``quota`` tickets (1 to 1,000) of a project and of all within it be claimed at once; None lifts that.
@@ -337,17 +330,11 @@ class Tickets:
         """
         if not project:
             raise Invalid("a quota is that of a project; workers and their slots bound the whole system")
-        fresh: dict[str, Json] = {} if quota is None else {project: check_quota(project, quota)}
+        change = _of_project("quotas", project, None if quota is None else check_quota(project, quota))
         # Who waits for the old number is let in by what the sweeper reads here.
         folder = paths.permit_folder(quota_permit(project))
         known_as = self.tree.coordination.exists(folder)
         new = str(PERMIT_LIMIT_MAX if quota is None else quota).encode()
-
-        def change(document: dict[str, Json]) -> dict[str, Json]:
-            known: dict[str, Json] = document.get("quotas") or {}
-            kept = {other: its for other, its in known.items() if other != project}
-            return document | {"quotas": kept | fresh}
-
         self._change_control(change, *([Write(folder, new, known_as.version)] if known_as else []))
 
     def control(self) -> Control:
@@ -506,6 +493,17 @@ def _lines(ticket: Ticket) -> list[str]:
     """Where a ticket waits when a permit that it needs is held by others."""
     own = [permit.name for permit in ticket.permits]
     return [paths.parked_for(name) for name in (*own, *quota_permits(ticket).values())]
+
+
+def _of_project(what: str, project: str, value: Json) -> Callable[[dict[str, Json]], dict[str, Json]]:
+    """The change that gives one project such a value, or none."""
+
+    def change(document: dict[str, Json]) -> dict[str, Json]:
+        known: dict[str, Json] = document.get(what) or {}
+        given = {**known, project: value}
+        return document | {what: {name: its for name, its in given.items() if its is not None}}
+
+    return change
 
 
 _AT_ONCE = Event()

@@ -28,8 +28,9 @@ from distci.access import (
     disguised,
     may_give,
 )
-from distci.access.rights import check_name, check_subject, is_within, lineage
+from distci.access.rights import check_name, check_subject
 from distci.errors import Invalid
+from distci.projects import is_within, lineage
 
 PROJECT = "team/web"
 ADA = "ada@example.org"
