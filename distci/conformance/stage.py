@@ -113,8 +113,9 @@ class Stage:
             def note(data: bytes) -> None:
                 log.write(data)
 
-            ended = self._ended = thread.submit(open_isolation().run, command, note, stop)
+            # Whoever interrupts us may do so while it starts: nobody is to wait for a program that was not told to end.
             try:
+                ended = self._ended = thread.submit(open_isolation().run, command, note, stop)
                 yield ended
             finally:
                 stop.set()
