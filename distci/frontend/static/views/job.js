@@ -16,8 +16,8 @@ import { culprits, State, stateOf } from "../states.js";
 import { HeldNote } from "./held.js";
 import { Trigger } from "../trigger.js";
 
-/** With the right that each takes. */
-const TABS = [["builds", "Builds", "read"], ["definition", "Definition", "read"], ["edit", "Edit", "write"], ["trigger", "Start", "trigger"], ["badge", "Badge", "read"]];
+/** With the right that each takes. What not everybody may do is last: nothing moves under the pointer once it is known. */
+const TABS = [["builds", "Builds", "read"], ["definition", "Definition", "read"], ["badge", "Badge", "read"], ["edit", "Edit", "write"], ["trigger", "Start", "trigger"]];
 
 export function Job({ place, parts: [job] }) {
     useTitle(job);
@@ -30,10 +30,10 @@ export function Job({ place, parts: [job] }) {
     const tabs = TABS.filter(([, , right]) => !isMissing || right === "read").filter(([name, , right]) => name === tab || right === "read" || may.includes(right));
     return html`<p class="trail"><a href="/">Jobs</a>${may.length ? html` <span class="dim">— here you may: ${may.join(", ")}</span>` : null}</p>
         <div class="heading"><h1>${job}</h1>${may.includes("trigger") && !isMissing ? html`<div class="tools"><a class="button" href=${at("trigger")}>Start a build</a></div>` : null}</div>
+        <nav class="tabs" aria-label="About this job">${tabs.map(([name, label]) => html`<a href=${at(name)} aria-current=${name === tab ? "page" : undefined}>${label}</a>`)}</nav>
         ${live.body?.document.description ? html`<p class="facts">${live.body.document.description}</p>` : null}
         ${live.body?.document.tags?.length ? html`<p class="facts">${live.body.document.tags.map((tag) => html`<a class="chip" href=${addresses.query("/", { text: `tag:${tag}` })}>${tag}</a>`)}</p>` : null}
         <${HeldNote} job=${job} />
-        <nav class="tabs" aria-label="About this job">${tabs.map(([name, label]) => html`<a href=${at(name)} aria-current=${name === tab ? "page" : undefined}>${label}</a>`)}</nav>
         ${tab === "builds" ? html`<${Builds} job=${job} text=${place.query.get("text") || ""} />` : html`<${Shown} live=${live}>${(version) => {
             if (tab === "edit") return html`<${Editor} job=${job} current=${version} />`;
             if (tab === "trigger") return html`<${Trigger} job=${job} document=${version.document} started=${(id) => go(addresses.build(id))} />`;
