@@ -81,10 +81,10 @@ def choose(names: Iterable[Name], now_ms: int, random: Random, most: int, turns:
     if not waiting:
         return ()
     floor = min(name.priority for name in waiting)
-    classes = {name: max(floor, urgency(name, now_ms)) for name in waiting}
-    first = min(classes.values())
+    classes = [max(floor, urgency(name, now_ms)) for name in waiting]
+    first = min(classes)
     projects: dict[str, list[Name]] = defaultdict(list)
-    for name, its_class in classes.items():
+    for name, its_class in zip(waiting, classes, strict=True):
         if its_class == first:
             projects[name.project].append(name)
     chosen: list[Name] = []

@@ -90,6 +90,9 @@ _PLAIN = "=*,.:_-?[]!"
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: names sort as the numbers do."""
 
+_DIGITS = bytes(b"0123456789abcdefghijklmnopqrstuv?"[_ALPHABET.find(chr(byte))] for byte in range(256))
+"""From each letter to the digit that ``int`` knows; from all that are none to something that it refuses."""
+
 
 def access_mark(folder: str, name: str, until_ms: int) -> str:
     """A node below ``/access`` that is of use until a time only, in milliseconds since 1970."""
@@ -331,10 +334,8 @@ def base32(number: int, length: int) -> str:
 
 
 def _from_base32(text: str) -> int:
-    number = 0
-    for letter in text:
-        number = number * 32 + _ALPHABET.index(letter)
-    return number
+    # All who claim read very many names: by Python's own conversion it takes a tenth of the time.
+    return int(text.encode("ascii").translate(_DIGITS), 32)
 
 
 def _bucket(text: str, buckets: int) -> int:
