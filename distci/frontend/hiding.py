@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from distci.documents.strict_json import read_json
 from distci.frontend.endpoint import SEGMENT
 from distci.model import Json
+from distci.protocol.records import QUOTA
 from distci.protocol.tickets import TicketView
 from distci.views import to_bytes, to_json
 from distci.why import NOT_STARTED
@@ -49,10 +50,11 @@ def is_shown(view: TicketView, may_read: MayRead) -> bool:
 
 
 def lines(waiting: Mapping[str, int], may_read: MayRead) -> Mapping[str, int]:
-    """How many wait for each permit, where a group may go by the name of a job that is hidden."""
+    """How many wait for each permit, where a group may go by the name of a job that is hidden, and a quota by that of a project."""
     told: Counter[str] = Counter()
     for permit, number in waiting.items():
-        told[permit if may_read(permit.removeprefix("group:")) else HIDDEN] += number
+        sort, _, name = permit.partition(":")
+        told[permit if may_read(name if sort in ("group", QUOTA) else permit) else HIDDEN] += number
     return told
 
 
@@ -76,8 +78,8 @@ def _member(key: str, value: Json, may_read: MayRead) -> Json:
     if key in ("unreadable_downstream", "refused_downstream"):
         told = {job: why for job, why in value.items() if may_read(job)}
         return told | {f"{HIDDEN} ({number})": HIDDEN for number in range(1, len(value) - len(told) + 1)}
-    if key == "weights":
-        return {project: weight for project, weight in value.items() if may_read(project)}
+    if key in ("weights", "quotas"):
+        return {project: its for project, its in value.items() if may_read(project)}
     if key == "waiting_for_permits":
         return dict(lines(value, may_read))
     return _hidden(value, may_read)

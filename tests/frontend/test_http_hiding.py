@@ -19,7 +19,8 @@ from distci.access import Action, Visibility
 from distci.app import DistCI
 from distci.frontend.app import create
 from distci.frontend.endpoint import Endpoint
-from distci.frontend.hiding import HIDDEN
+from distci.frontend.hiding import HIDDEN, lines
+from distci.protocol.records import quota_permit
 from distci.store import keys
 
 MARK = "xyzzy"
@@ -58,6 +59,7 @@ def fill(ci: DistCI) -> None:
     ci.store.put(keys.downstream("team/hello", "hush/xyzzy-odd"), b"")
     ci.store.put(keys.job_version("hush/xyzzy-odd", 1), json.dumps(odd).encode())
     ci.tickets.weigh(HUSHED, 2)
+    ci.tickets.limit(HUSHED, 1)
 
 
 def reach(ci: DistCI, name: str, state: str) -> None:
@@ -195,7 +197,13 @@ def test_how_many_they_are_is_told(world: tuple[Stage, Api]) -> None:
     told = get("/cluster")
     assert told["waiting"]["shell"] == 1
     assert told["waiting_for_permits"] == {"group:boards": 1, HIDDEN: 1}
-    assert told["weights"] == {}
+    assert (told["weights"], told["quotas"]) == ({}, {})
+
+
+def test_a_quota_that_is_full_tells_no_project_that_is_hidden() -> None:
+    waiting = {quota_permit("hush"): 2, quota_permit("team"): 1}
+    # All else may be read, as where the system as a whole is public.
+    assert lines(waiting, lambda name: name != "hush") == {HIDDEN: 2, quota_permit("team"): 1}
 
 
 def test_who_searches_does_not_find_out(world: tuple[Stage, Api]) -> None:
