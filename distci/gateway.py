@@ -366,9 +366,9 @@ class Attempt:
         )
         self._lifecycle.settle(self._standing.claim(self._gateway.tickets), self.name, outcome, record)
 
-    def give_back(self, reason: str) -> None:
-        """Let another worker have the ticket, which uses up no attempt: nothing was done to it."""
-        self._standing.claim(self._gateway.tickets).give_back(reason, is_declined=True)
+    def give_back(self, reason: str, *, uses_attempt: bool) -> None:
+        """Let another worker have the ticket. That uses up no attempt where nothing was done to it."""
+        self._standing.claim(self._gateway.tickets).give_back(reason, is_declined=not uses_attempt)
 
 
 def is_of(ticket: Ticket, project: str) -> bool:

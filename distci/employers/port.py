@@ -101,7 +101,7 @@ class Assignment(Protocol[Given]):
         """Put the outcome on record, which ends the claim; a claim of what this process goes on with at once, if there is such."""
 
     def wait_for_room(self) -> None:
-        """Let the task wait if this was its last attempt: no machine has had room for it, which is no fault of the task."""
+        """See to it that the task is not lost because machines have no room for it, which is no fault of the task: it waits, or goes to others."""
 
     def close(self) -> None:
         """Wait for nothing any more: nobody works on it."""

@@ -266,6 +266,8 @@ class RemoteClaim:
         self.lost = Event()
         self.over = Event()
         """Set once nobody waits for an answer any more."""
+        self.is_declined = False
+        """Whether it is no fault of the task should this come to nothing."""
         body = {"build": told["build"], "task": told["task"]}
         id_ = self.token.rpartition(".")[0]
         trace = str(told.get("traceparent", ""))
@@ -330,8 +332,10 @@ class RemoteClaim:
         if not self._is_over and not self.lost.is_set():
             self.over.clear()
             reason = f"{kind.__name__}: {error}" if kind else "left unfinished"
+            # What may have been begun is begun no more often than the task allows.
+            uses_attempt = kind is not None and not self.is_declined
             with suppress(DistCIError):
-                self.call("DELETE", "", reason=reason[:GIVE_BACK_REASON_CHARS_MAX])
+                self.call("DELETE", "", reason=reason[:GIVE_BACK_REASON_CHARS_MAX], uses_attempt=uses_attempt)
         self._end()
 
 
@@ -441,7 +445,8 @@ class RemoteAssignment:
         return None
 
     def wait_for_room(self) -> None:
-        """Nothing: who reaches the tree can let a task wait without using up an attempt."""
+        """Let it go to another machine at once, without using up an attempt: to let it wait takes the tree."""
+        self._claim.is_declined = True
 
     def close(self) -> None:
         self._claim.over.set()

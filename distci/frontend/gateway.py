@@ -192,7 +192,8 @@ class Desk:
         return Answer({name: recorded[name] for name in told})
 
     def give_back(self, call: Call) -> Answer:
-        self._attempt(call).give_back(call.query["reason"] or "given back by its worker")
+        reason = call.query["reason"] or "given back by its worker"
+        self._attempt(call).give_back(reason, uses_attempt=call.query["uses_attempt"])
         return Answer({"token": call.path["claim"], "is_given_back": True})
 
     def _asking(self, call: Call, woken: Event) -> Asking:
@@ -467,11 +468,22 @@ def endpoints(desk: Desk) -> Sequence[Endpoint]:
             "DELETE",
             ATTEMPT,
             "give_back_claim",
-            "Decline the ticket: let another worker have it",
+            "Give the ticket back: let another worker have it",
             desk.give_back,
             Action.WORK,
-            {200: Returns("It waits for another worker, and has lost no attempt.", "claim-given-back")},
-            (Parameter("reason", {"type": "string", "default": "", "maxLength": 400}, "Why, for the record."),),
+            {
+                200: Returns(
+                    "It waits for another worker, unless this was the last of its attempts.", "claim-given-back"
+                )
+            },
+            (
+                Parameter("reason", {"type": "string", "default": "", "maxLength": 400}, "Why, for the record."),
+                Parameter(
+                    "uses_attempt",
+                    {"type": "boolean", "default": False},
+                    "Whether the task has lost one of its attempts: it was begun, and nobody knows how it ended.",
+                ),
+            ),
             tag="gateway",
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from distci.protocol.members import drain
 from distci.protocol.records import Ticket
 from distci.protocol.sweeps import Sweeper
 from distci.settings import Settings
+from distci.work import TaskContext
 
 KINDS = ("shell", "git-checkout", "publish-artifacts", "copy-artifacts")
 SECRET = "correct horse battery"
@@ -315,6 +317,36 @@ class TestRefusals:
         wait_until(lambda: local.ci.tickets.show("left").place == "running")
         assert crew.end(crew.lab.start(shell("true"))).result == "passed"
         assert not crew.process.is_draining
+
+    def test_work_of_which_nobody_knows_how_it_ended_is_done_as_often_as_the_task_allows(
+        self, local: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        runs = local.folder / "runs"
+
+        def fail(*_: object) -> None:
+            raise ValueError("nobody knows what became of this")
+
+        monkeypatch.setattr(TaskContext, "outcome_of", fail)
+        crew = Crew(local)
+        view = crew.end(crew.lab.start(shell(f"echo run >> {runs}", attempts=2)))
+        assert (view.result, view.task("say").state) == ("failed", TaskState.LOST)
+        assert runs.read_text() == "run\n" * 2
+
+    def test_what_a_machine_has_no_room_for_costs_the_task_no_attempt(
+        self, local: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        full = [OSError(errno.ENOSPC, "no room")] * 2
+        restore = remote.RemoteAssignment.restore
+
+        def restored(*arguments: Any) -> None:
+            if full:
+                raise full.pop()
+            restore(*arguments)
+
+        monkeypatch.setattr(remote.RemoteAssignment, "restore", restored)
+        crew = Crew(local)
+        view = crew.end(crew.lab.start(shell("true", attempts=1)))
+        assert (view.result, view.task("say").attempts[-1]["attempt"]) == ("passed", 3)
 
     def test_a_worker_that_front_ends_do_not_want_ends_and_says_why(self, local: Stage) -> None:
         lab = Lab(local)
