@@ -269,7 +269,7 @@ def _content(data: bytes) -> Content:
 
 def _document(attempt: Attempt) -> dict[str, Json]:
     """What a worker needs to know of its claim."""
-    task = attempt.task
+    task, is_untrusted = attempt.task, attempt.plan.trigger.is_untrusted
     return {
         "token": attempt.token,
         "build": str(attempt.build),
@@ -280,7 +280,9 @@ def _document(attempt: Attempt) -> dict[str, Json]:
         "labels": [*task.labels],
         "arguments": dict(task.arguments),
         "environment": attempt.environment(),
-        "secrets": [*task.secrets],
+        # Whoever gives what is named here gives none to strangers, also if they never heard of these.
+        "secrets": [] if is_untrusted else [*task.secrets],
+        "is_untrusted": is_untrusted,
         "timeout_s": task.timeout_s,
         "is_workspace_wanted": attempt.is_workspace_wanted,
         "lease_s": LEASE_S,

@@ -18,7 +18,7 @@ from gateways import Hand, Lab
 from waiting import wait_until
 
 from distci.coordination.port import Create
-from distci.model import BuildId, Plan, TaskState
+from distci.model import BuildId, Plan, TaskState, Trigger
 from distci.protocol import paths
 from distci.protocol.leases import standing
 from distci.protocol.members import drain
@@ -182,6 +182,14 @@ class TestSeen:
         drain(stage.ci.tickets, seen.name)
         problem(lab.claim(name="bench-3"), 403, "Forbidden")
         assert hand.complete().status_code == 200
+
+    def test_a_build_of_what_a_stranger_wrote_is_said_to_be_one_and_asks_for_no_secret(self, local: Stage) -> None:
+        lab = Lab(local)
+        version = local.ci.jobs.put({"job": "team/hello", "tasks": [shell("echo $KEY", secrets=["KEY"])]})
+        for is_untrusted, secrets in ((False, ["KEY"]), (True, [])):
+            local.ci.builds.start(version, Trigger("github", is_untrusted=is_untrusted))
+            told = lab.claimed().told
+            assert (told["is_untrusted"], told["secrets"]) == (is_untrusted, secrets)
 
     def test_control_is_not_given_out(self, local: Stage) -> None:
         """Whoever serves it sweeps, and shares that with all others who do."""
