@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
@@ -26,7 +27,7 @@ from typing import BinaryIO
 from distci import attempts, tarballs
 from distci.artifacts import Artifact, Artifacts
 from distci.attempts import Input
-from distci.build_tickets import CONTROL_KIND, build_of
+from distci.build_tickets import CLAIM_LIMIT_S, CONTROL_KIND, build_of
 from distci.builds import Builds
 from distci.console import LOG_BYTES_MAX
 from distci.errors import ClaimLost, CoordinationUnavailable, Forbidden, IllegalTransition, Invalid, NoSuchTask
@@ -48,6 +49,9 @@ from distci.workspaces import Workspaces
 
 HEARTBEAT_S = 5.0
 """How often a worker should ask whether to go on: so soon it learns of a cancel, and many calls fit into a lease."""
+
+HANDED_IN_S = CLAIM_LIMIT_S
+"""How long heartbeats keep a claim when its task's time is up: a workspace may be large."""
 
 CHUNK_BYTES_MAX = 4 * 1024 * 1024
 """Most bytes of a log in one call."""
@@ -267,16 +271,14 @@ class Attempt:
     def keep(self) -> Verdict | None:
         """Let the lease begin anew, and learn how the work shall end now; None: it shall go on.
 
-        Work that shall end is renewed no more: who does not heed it loses the claim when the lease is over.
+        Work that shall end is renewed no more, or only until what it left is handed in: who does not heed it loses the claim when the lease is over.
         """
         if self.is_called_off:
             return Verdict.CANCELLED
-        timeout_s = self.task.timeout_s
-        if timeout_s and self._standing.age_s(self._gateway.tickets) >= timeout_s:
-            return Verdict.TIMED_OUT
-        if not self._standing.renew(self._gateway.tickets):
+        over_s = self._standing.age_s(self._gateway.tickets) - (self.task.timeout_s or inf)
+        if over_s < HANDED_IN_S and not self._standing.renew(self._gateway.tickets):
             raise ClaimLost(f"claim {self.token} has just been taken over: stop its work, and claim anew")
-        return None
+        return Verdict.TIMED_OUT if over_s >= 0 else None
 
     def write_log(self, offset: int, data: bytes) -> int:
         """Put bytes into the log where they belong; where the next ones do. May be repeated, also with more bytes than there were before."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -131,6 +131,8 @@ class TaskContext:
         self._silent_until = monotonic() + assignment.silence_s
         self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
         self._is_restored = False
+        self._ending = Lock()
+        self._is_saving = False
 
     # For workers
 
@@ -287,10 +289,12 @@ class TaskContext:
         is_needed = any(self.task.name in other.needs for other in self.plan.tasks)
         if not is_needed:
             return
-        # What a task left is kept also when its time is up, whoever has said so.
+        # What a task left is kept also when its time is up, whoever has said so, or says so meanwhile.
         self._deadline = None
-        if self.stopped_by is Verdict.TIMED_OUT:
-            self.stop.clear()
+        with self._ending:
+            self._is_saving = True
+            if self.stopped_by is Verdict.TIMED_OUT:
+                self.stop.clear()
         root = self.root
         for path in self.patiently(lambda: self._assignment.save(root, self.checkpoint)):
             self.say(f"distci: {path} is neither file, directory nor link, and is not carried on")
@@ -337,8 +341,11 @@ class TaskContext:
             assignment.changed.wait(LOST_POLL_S)
 
     def _end_by(self, verdict: Verdict) -> None:
-        self.stopped_by = verdict
-        self.stop.set()
+        with self._ending:
+            if verdict is Verdict.TIMED_OUT and self._is_saving:
+                return
+            self.stopped_by = verdict
+            self.stop.set()
 
     def _get_on(self, silence_s: float = 0.0) -> None:
         """The work gets on. After so many seconds, and then some, without another word it no longer does."""

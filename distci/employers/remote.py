@@ -427,7 +427,11 @@ class RemoteAssignment:
 
     def attend(self, is_well: bool) -> Verdict | None:
         self.changed.clear()
-        if is_well and self._stop is None and monotonic() - self._beat_at >= self._claim.told["heartbeat_s"]:
+        if (
+            is_well
+            and self._stop is not Verdict.CANCELLED
+            and monotonic() - self._beat_at >= self._claim.told["heartbeat_s"]
+        ):
             try:
                 stop = self._claim.call("POST", "/heartbeat")["stop"]
             except (ClaimLost, Unavailable):

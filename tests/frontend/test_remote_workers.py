@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from distci.protocol.members import drain
 from distci.protocol.records import Ticket
 from distci.protocol.sweeps import Sweeper
 from distci.settings import Settings
+from distci.store.attended import Checkpoint
 from distci.work import TaskContext
 
 KINDS = ("shell", "git-checkout", "publish-artifacts", "copy-artifacts")
@@ -106,6 +108,15 @@ def take_away(ci: DistCI, token: str) -> None:
     found = standing(ci.tickets, token)
     assert found
     found.claim(ci.tickets).give_back("taken away")
+
+
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a test can wait for, in front ends of this process."""
+    monkeypatch.setattr(leases, "LEASE_S", 4.0)
+    monkeypatch.setattr(leases, "RENEW_AFTER_S", 0.1)
+    monkeypatch.setattr(gateway, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(direct, "Sweeper", partial(Sweeper, overdue_grace_s=0.5))
 
 
 class TestBuilds:
@@ -295,6 +306,33 @@ class TestEnding:
         assert view.task("make").attempts[-1]["reason"] == "not done after 1 s"
         assert crew.printed(build) == b"half\n"
 
+    @pytest.mark.parametrize(("script", "came_to"), [("true", TaskState.PASSED), ("sleep 60", TaskState.TIMED_OUT)])
+    def test_to_keep_what_it_left_a_task_has_longer_than_its_time_and_a_lease(
+        self, local: Stage, short_lease: None, monkeypatch: pytest.MonkeyPatch, script: str, came_to: TaskState
+    ) -> None:
+        save = remote.RemoteAssignment.save
+
+        def slow(assignment: remote.RemoteAssignment, directory: Path, checkpoint: Checkpoint) -> Sequence[str]:
+            until = monotonic() + 9
+            while monotonic() < until:
+                checkpoint()
+                sleep(0.1)
+            return save(assignment, directory, checkpoint)
+
+        monkeypatch.setattr(remote.RemoteAssignment, "save", slow)
+        lab = Lab(local, fronts=0)
+        with (
+            connect(local.folder / "data") as ci,
+            FrontEnd(ci, "127.0.0.1:0") as front_end,
+            workers(local.folder / "lab", token_for(local.ci), front_end.address),
+        ):
+            made = shell(f"echo left > file; {script}", "make", timeout="2s")
+            build = lab.start(made, shell("cat file", needs=["make"], when="always"))
+            view = local.end(build)
+        task = view.task("make")
+        assert (task.state, task.attempts[-1]["attempt"]) == (came_to, 1)
+        assert b"".join(local.ci.builds.log(build, "say")) == b"left\n"
+
     def test_a_worker_that_is_drained_from_elsewhere_ends(self, local: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         # It hears of it when it asks again.
         monkeypatch.setattr(remote, "WAIT_S", 1.0)
@@ -398,12 +436,8 @@ class TestProgram:
         assert local.ci.builds.get(other).result is None
 
     def test_one_that_is_killed_is_taken_over_from(
-        self, local: Stage, program: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+        self, local: Stage, program: Callable[..., Process], short_lease: None
     ) -> None:
-        monkeypatch.setattr(leases, "LEASE_S", 4.0)
-        monkeypatch.setattr(leases, "RENEW_AFTER_S", 0.1)
-        monkeypatch.setattr(gateway, "HEARTBEAT_S", 0.2)
-        monkeypatch.setattr(direct, "Sweeper", partial(Sweeper, overdue_grace_s=0.5))
         lab = Lab(local, fronts=0)
         # A front end of this process, where these times hold.
         with connect(local.folder / "data") as ci, FrontEnd(ci, "127.0.0.1:0") as front_end:
