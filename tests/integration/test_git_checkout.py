@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from waiting import wait_until
 from distci.builds import BuildView
 from distci.errors import Invalid, InvalidJob
 from distci.model import BuildId, Plan, TaskState, Trigger
+from distci.store import keys
 from distci_workers.git_checkout import Source, check_ref, transport_of
 
 SHOW = "git -C src log -1 --format=%H && git -C src status --porcelain && ls -A src"
@@ -516,6 +518,18 @@ class TestHostility:
     def test_a_trigger_names_a_whole_commit_or_is_refused(self, commit: str) -> None:
         with pytest.raises(Invalid, match="not a commit with all of its digits"):
             Source.of({"repository": "/srv/a"}, Plan(BuildId("a", 1), 1, Trigger(commit=commit), {}, ()))
+
+    def test_d31_what_another_worker_of_the_build_says_the_commit_is_is_no_option(
+        self, system: Any, remote: Remote, tmp_path: Path
+    ) -> None:
+        first = system.run_tasks(checkout(remote))
+        pin = keys.pin(replace(first.id, number=2), f"{remote.path} HEAD")
+        system.ci.store.put(pin, f"--upload-pack=touch {tmp_path}/canary;".encode())
+
+        view = system.run_tasks(checkout(remote))
+
+        assert "not a commit with all of its digits" in system.failure(view)
+        assert not (tmp_path / "canary").exists()
 
     def test_d31_directories_outside_of_the_workspace_are_refused(
         self, system: Any, remote: Remote, tmp_path: Path

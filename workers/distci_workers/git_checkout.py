@@ -107,7 +107,8 @@ class GitCheckoutWorker:
             return Outcome.failed(f"there is a repository in {source.directory or 'the workspace'!r} already")
         git = Git(context, directory, source)
         try:
-            commit = source.commit or context.pin(f"{source.repository} {source.ref}", git.find_commit)
+            # Any worker that holds a ticket of this build may have said it, from another machine.
+            commit = source.commit or check_commit(context.pin(f"{source.repository} {source.ref}", git.find_commit))
             git.check_out(commit)
         except GitFailed as failed:
             return failed.outcome
