@@ -38,6 +38,7 @@ from distci.errors import (
     DistCIError,
     Forbidden,
     Invalid,
+    InvalidDocument,
     NotAuthenticated,
     Unavailable,
 )
@@ -190,9 +191,9 @@ class RemoteMember:
         key = ""
         while self._wait_for_slot():
             key = key or uuid.uuid4().hex
-            told: Mapping[str, Any] | None = None
+            claim: RemoteClaim | None = None
             try:
-                told = self._contact.during(lambda: self._ask(key))  # noqa: B023 - called at once
+                claim = self._contact.during(lambda: self._ask(key))  # noqa: B023 - called at once
                 self._is_known, key = True, ""
             except Unavailable as error:
                 # Asked again with the same key, it is the same claim if there was one.
@@ -201,9 +202,10 @@ class RemoteMember:
             except DistCIError as error:
                 key = ""
                 self._be_refused(error)
-            self._note(told)
+            self._note(claim)
 
-    def _ask(self, key: str) -> Mapping[str, Any] | None:
+    def _ask(self, key: str) -> RemoteClaim | None:
+        """What was claimed. InvalidDocument where that is no claim, as of a page that has taken the front end's place."""
         wanted = {
             "kinds": [*self.offer.kinds],
             "labels": [*self.offer.labels],
@@ -217,7 +219,10 @@ class RemoteMember:
         told: Mapping[str, Any] | None = self._link.change(
             "POST", "/claims", wanted, headers=headers, answer_s=WAIT_S + PATIENCE_S
         )
-        return told
+        try:
+            return RemoteClaim(self._claim_link, self._contact, self, told) if told else None
+        except (KeyError, TypeError) as error:
+            raise InvalidDocument(f"a front end answers with no claim: {error!r}") from error
 
     def _be_refused(self, error: DistCIError) -> None:
         """End where somebody has drained this worker, or front ends do not want it; else it was one ticket that came to nothing."""
@@ -230,11 +235,10 @@ class RemoteMember:
         else:
             self._drained.wait(REFUSED_PAUSE_S)
 
-    def _note(self, told: Mapping[str, Any] | None) -> None:
+    def _note(self, claim: RemoteClaim | None) -> None:
         """The answer has come. One that nobody waits for any more goes back."""
         with self._change:
             self._is_asking = False
-            claim = RemoteClaim(self._claim_link, self._contact, self, told) if told else None
             is_late = self.is_draining and not self._held
             if claim:
                 self._held += 1

@@ -8,7 +8,9 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
@@ -24,7 +26,7 @@ from distci.app import DistCI, connect, open_front_end
 from distci.builds import BuildView
 from distci.conformance.relay import Relay, Weather
 from distci.employers import direct, remote
-from distci.errors import Forbidden, Invalid, NotAuthenticated
+from distci.errors import Forbidden, Invalid, InvalidDocument, NotAuthenticated
 from distci.frontend import gateway
 from distci.frontend.serving import FrontEnd
 from distci.isolation.host import HostIsolation
@@ -398,6 +400,22 @@ class TestRefusals:
             with workers(local.folder / "lab", token, lab.url, kinds=kinds, labels=labels) as process:
                 assert process.wait(20)
                 assert isinstance(process.refused, error)
+
+    def test_what_answers_with_no_claim_is_no_front_end_and_ends_the_worker(self, tmp_path: Path) -> None:
+        class Other(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(201)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(b'{"id": 7}')
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+            Thread(target=other.serve_forever, daemon=True).start()
+            with workers(tmp_path, "token", f"http://127.0.0.1:{other.server_port}") as process:
+                assert process.wait(20)
+                assert isinstance(process.refused, InvalidDocument)
+            other.shutdown()
 
     def test_kinds_that_work_on_the_back_ends_are_not_served(self, tmp_path: Path) -> None:
         with pytest.raises(Invalid, match="control works on the back ends themselves"):
