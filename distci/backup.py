@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from distci.errors import AlreadyExists, Damaged, NoSuchObject
+from distci.errors import AlreadyExists, Damaged, Missing, NoSuchObject
 from distci.model import BuildId
 from distci.store import keys
 from distci.store.port import ObjectInfo, Store, objects
@@ -66,7 +66,15 @@ def check_empty(store: Store) -> None:
     """AlreadyExists when a store holds anything that a copy could replace."""
     for prefix in (keys.ACCEPTED, keys.BUILDS, keys.JOB_VERSIONS, keys.PACKS, keys.ACCESS_CHANGES):
         for info in store.list(prefix, limit=1):
-            raise AlreadyExists(f"the store is not empty: it holds {info.key}, for one")
+            raise AlreadyExists(
+                f"the store is not empty: it holds {info.key}, for one; name an empty one, or say --force to go on with what was broken off"
+            )
+
+
+def check_copy(store: Store) -> None:
+    """Missing when a store holds nothing, and so no copy: as one does whose URL was mistyped."""
+    if not store.list("", limit=1):
+        raise Missing("there is no backup at that URL: the store there is empty; look for a slip in it")
 
 
 def _builds(source: Store, target: Store) -> Iterator[ObjectInfo]:

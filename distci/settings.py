@@ -85,6 +85,7 @@ PASSWORD = re.compile(r"[!-~]+")
 YES, NO = "yes", "no"
 LOOPBACK_NAME = "localhost"
 LISTEN = "127.0.0.1:8420"
+API = "/api/v1"
 UNTRUSTED = ("hold", "run")
 BUILD_PAGE = "/jobs/{job}/-/builds/{number}"
 """Where a front end shows a build."""
@@ -101,6 +102,12 @@ class Address:
     host: str
     path: str
     options: Mapping[str, str]
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What two addresses of one place have in common: not by whom it is asked."""
+        path = str(Path(self.path).resolve()) if self.scheme == "file" else self.path.strip("/")
+        return (self.scheme, self.host, path, *(self.options.get(name, "") for name in ("endpoint_url", "conf")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +234,10 @@ class Settings:
     def store_address(self) -> Address:
         return address(self.store or f"file://{quote(str(self.data_folder / 'store'))}")
 
+    def is_store_of(self, other: Settings) -> bool:
+        """Whether both name one store, for all that can be told without asking it."""
+        return self.store_address.place == other.store_address.place
+
     def problems(self) -> list[str]:
         """All that is wrong, each with the place where it was said; empty when the settings can be used."""
         found = []
@@ -271,6 +282,8 @@ class Settings:
             found.append(
                 f"{self.origin('url')}: must be a URL that begins with https://, or on this machine with http://, without user, password, ? and #"
             )
+        elif any(url.rstrip("/").endswith(API) for url in self.urls):
+            found.append(f"{self.origin('url')}: leave out {API}; a front end's address is what stands before it")
         elif exposed:
             found.append(
                 f"{self.origin('url')}: by http:// everybody between here and {exposed[0]} can read the token and change what is sent; "

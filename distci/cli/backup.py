@@ -37,12 +37,16 @@ def backup(invocation: Invocation, other: str) -> None:
 
 
 def other_store(invocation: Invocation, url: str) -> Store:
-    """The store of a URL; InvalidSettings when it is none."""
+    """The store of a URL; InvalidSettings when it is none, or the system's own, which is no copy of itself."""
     from distci.app import open_store
     from distci.errors import InvalidSettings
 
-    settings = replace(invocation.settings(), store=url, origins={"store": "URL"})
-    if problems := settings.problems():
+    own = invocation.settings()
+    settings = replace(own, store=url, origins={"store": "URL"})
+    problems = settings.problems()
+    if not problems and settings.is_store_of(own):
+        problems = ["URL: is the system's own store; a copy is kept in another one"]
+    if problems:
         raise InvalidSettings("this URL cannot be used:", problems)
     return open_store(settings)
 

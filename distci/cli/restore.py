@@ -23,11 +23,12 @@ def restore(invocation: Invocation, other: str, force: bool) -> None:
     It may be broken off; to begin again, say --force.
     """
     from distci.app import open_store
-    from distci.backup import check_empty
+    from distci.backup import check_copy, check_empty
 
-    target = open_store(invocation.settings())
+    source, target = other_store(invocation, other), open_store(invocation.settings())
+    check_copy(source)
     if not force:
         check_empty(target)
-    copy(invocation, other_store(invocation, other), target)
+    copy(invocation, source, target)
     if not invocation.is_json:
         print_line(pasteable("now put back what the coordination tree lacks: distci cluster rebuild"))

@@ -156,3 +156,18 @@ def test_the_commands(tmp_path: Path) -> None:
     assert (refused.exit_code, "the store is not empty" in refused.stderr) == (7, True)
     assert home.ask("restore", copy, "--force", *new).exit_code == 0
     assert home.ask("backup", "rsync://elsewhere").exit_code == 2
+
+
+def test_a_slip_in_the_url_of_a_copy_is_told(tmp_path: Path) -> None:
+    # Given a system, and a place where no copy was ever made
+    home = Home(tmp_path)
+    home.ask("job", "put", home.file({"job": "team/job", "tasks": [shell("only", "true")]}))
+    new = ("--data", str(tmp_path / "new"))
+
+    # When that place is restored, or the system copied onto itself
+    nothing = home.ask("restore", f"file://{tmp_path}/copie", *new)
+    itself = home.ask("backup", f"file://{tmp_path}/.local/../.local/share/distci/store/")
+
+    # Then neither passes for done
+    assert (nothing.exit_code, "there is no backup at that URL" in nothing.stderr) == (5, True)
+    assert (itself.exit_code, "the system's own store" in itself.stderr) == (2, True)

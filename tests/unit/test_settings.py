@@ -105,6 +105,7 @@ class TestPrecedence:
             ("https://a http://b", "between here and b"),
             ("https://a b", "must be a URL"),
             (" ", "must be"),
+            ("https://a https://b/api/v1/", "leave out /api/v1"),
         ):
             with pytest.raises(InvalidSettings, match=said):
                 load(None, {}, {"url": wrong})
