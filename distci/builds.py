@@ -366,14 +366,17 @@ def pieces(
 
     ``is_enough`` waits before the next look, and says whether there shall be none; it is told whether this one brought anything.
     """
+    wanted = {tasks} if isinstance(tasks, str) else set(tasks)
     read: dict[tuple[str, str], int] = {}
     whole: set[tuple[str, str]] = set()
     while True:
         view = look()
+        for name in wanted if view.tasks else ():
+            view.task(name)
         is_news = False
         for task in view.tasks:
             attempt = (task.name, task.token)
-            if not task.token or task.origin or (tasks and task.name not in tasks) or attempt in whole:
+            if not task.token or task.origin or (wanted and task.name not in wanted) or attempt in whole:
                 continue
             if attempt not in read:
                 is_news = True

@@ -50,7 +50,7 @@ class BuildId:
     @classmethod
     def parse(cls, text: str) -> BuildId:
         """Read ``job#number``; :class:`~distci.errors.Invalid` when it is something else."""
-        job, mark, number = text.rpartition("#")
+        job, mark, number = text.rpartition("#") if isinstance(text, str) else ("", "", "")
         if not mark or not re.fullmatch(r"[1-9][0-9]{0,8}", number):
             raise Invalid(f"{text!r} is not a build; write JOB#NUMBER, for example team/hello#12")
         return cls(check_job_id(job), int(number))

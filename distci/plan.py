@@ -267,6 +267,9 @@ def value_problem(job: Job, name: str, value: str) -> str:
     """What is wrong with a value given for a parameter; empty when nothing is."""
     if name not in job.parameters:
         return f"job {job.id} has no such parameter{did_you_mean(name, job.parameters)}"
+    # Of what a program gives, which no schema has seen.
+    if not isinstance(value, str):
+        return f"{value!r} is not a text"
     if unprintable := text_problem(value):
         return unprintable
     choices = job.parameters[name].choices

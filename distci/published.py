@@ -96,7 +96,7 @@ class Published:
             return self._artifacts.open_upload(source.build, source.artifact, start)
         return self._artifacts.open(source.build, source.task, source.token, source.artifact.name, start)
 
-    def download(self, build: BuildId | str, destination: Path, names: Sequence[str] = ()) -> Sequence[Path]:
+    def download(self, build: BuildId | str, destination: Path | str, names: Sequence[str] = ()) -> Sequence[Path]:
         """Write a build's artifacts below a directory, each under its name, and give back where they are.
 
         All of them, or those that ``names`` ask for: names, or patterns as for publishing. Raises NoSuchBuild,
@@ -106,7 +106,7 @@ class Published:
         view = self._builds.get(build)
         sources = self._sources(view)
         return [
-            self._saved(source, destination)
+            self._saved(source, Path(destination))
             for source in (chosen(view.id, sources, names) if names else sources.values())
         ]
 

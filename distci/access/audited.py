@@ -31,7 +31,9 @@ class AuditedJobs(Jobs):
     def put(
         self, document: Mapping[str, Json], *, expected: int | None = None, actor: str = "", reason: str = ""
     ) -> JobVersion:
-        with self._audit.change("job.put", str(document.get("job", "")), actor=actor, reason=reason):
+        # What is no document is told by who reads it.
+        job = str(document.get("job", "")) if isinstance(document, Mapping) else ""
+        with self._audit.change("job.put", job, actor=actor, reason=reason):
             return super().put(document, expected=expected, actor=actor, reason=reason)
 
     def rollback(self, job: str, version: int, *, actor: str = "", reason: str = "") -> JobVersion:

@@ -43,10 +43,10 @@ class RemoteArtifacts:
         path = of_artifact(build_of(build), name)
         return from_json(Artifact, self._link.upload(path, again, headers=headers, answer_s=UPLOADED_S))
 
-    def download(self, build: BuildId | str, destination: Path, names: Sequence[str] = ()) -> Sequence[Path]:
+    def download(self, build: BuildId | str, destination: Path | str, names: Sequence[str] = ()) -> Sequence[Path]:
         known = {artifact.name: artifact for artifact in self.list(build)}
         return [
-            self._saved(build_of(build), artifact, destination)
+            self._saved(build_of(build), artifact, Path(destination))
             for artifact in (chosen(build_of(build), known, names) if names else known.values())
         ]
 

@@ -249,7 +249,7 @@ def after_first(queue: Any) -> list[Any]:
 
 def fetched(ci: Any) -> list[tuple[str, bytes]]:
     with TemporaryDirectory() as folder:
-        paths = [path for names in ((), ["gr*.txt"]) for path in ci.artifacts.download(BUILD, Path(folder), names)]
+        paths = [path for names in ((), ["gr*.txt"]) for path in ci.artifacts.download(BUILD, folder, names)]
         return [(path.name, path.read_bytes()) for path in paths]
 
 

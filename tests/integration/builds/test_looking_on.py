@@ -135,6 +135,13 @@ class TestLookingOn:
             assert followed.digest() == read.digest() == file_digest(file, "sha256").digest()
         assert printed.stat().st_size == followed_bytes == LARGE_BYTES
 
+    def test_to_follow_a_task_that_there_is_not_is_no_silence(self, system: Any) -> None:
+        view = system.run_tasks(shell("a", "echo one"), shell("b"))
+
+        with pytest.raises(NoSuchTask, match="has no task 'c'; its tasks: a, b"):
+            list(system.ci.builds.follow(view.id, ["a", "c"]))
+        assert {piece.task for piece in system.ci.builds.follow(view.id, "a")} == {"a"}
+
     def test_only_some_tasks_are_followed_until_one_has_seen_enough(self, system: Any, gate: Gate) -> None:
         system.ci.jobs.put(job_of(shell("first", "echo one"), shell("second", f"echo two; {gate.script}")))
         stop = Event()

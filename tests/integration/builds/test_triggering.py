@@ -13,7 +13,7 @@ from waiting import wait_until
 
 from distci.app import DistCI
 from distci.coordination.port import Delete
-from distci.errors import InvalidJob, NoSuchJob
+from distci.errors import Invalid, InvalidJob, NoSuchJob
 from distci.model import BuildId, Result, Trigger
 from distci.process import WorkerProcess
 from distci.protocol import paths
@@ -34,6 +34,16 @@ class TestTriggering:
         assert (view.trigger.kind, view.trigger.actor) == ("manual", "tester")
         assert 0 < view.created_ms <= view.task("source").attempts[-1]["started_ms"] <= view.finished_ms
         assert [artifact.name for artifact in system.ci.artifacts.list(view.id)] == ["file.tar"]
+
+    def test_what_is_no_text_no_document_and_no_build_is_told_as_what_it_is(self, ci: DistCI) -> None:
+        ci.jobs.put(job_of(shell("a"), parameters={"LAST": {}}))
+
+        with pytest.raises(InvalidJob, match="LAST: 4 is not a text"):
+            ci.builds.trigger("team/job", {"LAST": 4})  # type: ignore[dict-item]
+        with pytest.raises(InvalidJob, match="is not of type object"):
+            ci.jobs.put("team/job")  # type: ignore[arg-type]
+        with pytest.raises(Invalid, match="7 is not a build; write JOB#NUMBER"):
+            ci.builds.get(7)  # type: ignore[arg-type]
 
     def test_an_ended_build_leaves_only_its_number_in_the_tree(self, system: Any) -> None:
         system.run_tasks(shell("a"), shell("b"))
