@@ -14,6 +14,7 @@ from distci.errors import Invalid, Unavailable
 if TYPE_CHECKING:
     from distci.app import DistCI
     from distci.frontend.serving import FrontEnd
+    from distci.settings import Settings
 
 ANOTHER = "`distci login` prints a link that lets you in"
 
@@ -55,9 +56,18 @@ def invitation(system: DistCI, front_end: FrontEnd) -> str:
     if not (front_end.is_local or sys.stdout.isatty()):
         return ANOTHER
     try:
-        return f"{link_to(system, system.settings.public_url or front_end.address)} (once, within ten minutes; `distci login` prints another)"
+        link = link_to(system, system.settings.public_url or front_end.address)
+        return f"{link} (once, within ten minutes; `{_another(system.settings, front_end)}` prints another)"
     except Unavailable:
         return ANOTHER
+
+
+def _another(settings: Settings, front_end: FrontEnd) -> str:
+    """What to type elsewhere, where nobody knows what this program was told by flags."""
+    from distci.cli import serving
+
+    is_known = settings.public_url or not (serving.is_flag(settings, "listen") or settings.listen.endswith(":0"))
+    return f"distci login{serving.told(settings)}" + ("" if is_known else f" --at {front_end.address}")
 
 
 def _here(listen: str) -> str:

@@ -9,6 +9,7 @@ import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -84,6 +85,16 @@ def serve_http(front_end: FrontEnd, invitation: str) -> None:
         # One that waits for a tree or a store that is away. Nothing that matters is held here, so it need not be waited for.
         sys.stdout.flush()
         os._exit(0)
+
+
+def told(settings: Settings) -> str:
+    """The flags, as they are pasted, by which a command elsewhere finds the back ends that this one was told of by flags."""
+    places = {"coordination": settings.coordination, "store": settings.store, "data": str(settings.data_folder)}
+    return "".join(f" --{name} {quote(place)}" for name, place in places.items() if is_flag(settings, name))
+
+
+def is_flag(settings: Settings, name: str) -> bool:
+    return settings.origins.get(name, "").startswith("--")
 
 
 def allow_many_files() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -70,8 +69,7 @@ def _front_end(invocation: Invocation, stack: ExitStack) -> tuple[DistCI, str]:
 
 
 def _welcome(settings: Settings, kinds: list[str], slots: int, http: str) -> str:
-    places = {"coordination": settings.coordination, "store": settings.store, "data": str(settings.data_folder)}
-    told = "".join(f" --{name} {quote(place)}" for name, place in places.items() if _is_flag(settings, name))
+    told = serving.told(settings)
     return f"""\
 DistCI serves {", ".join(kinds)}: {slots} tasks at once.
   coordination  {_shown(settings.coordination_address)}
@@ -81,10 +79,6 @@ Try from another terminal:
   distci job put job.json{told}
   distci build trigger JOB --follow{told}
 Ctrl-C finishes what runs and ends."""
-
-
-def _is_flag(settings: Settings, name: str) -> bool:
-    return settings.origins.get(name, "").startswith("--")
 
 
 def _shown(address: Address) -> str:

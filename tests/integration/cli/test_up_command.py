@@ -31,11 +31,13 @@ class TestUp:
         with home.running("up", "--data", "a b", until="Ctrl-C") as up:
             [put] = [line for line in up.stdout.splitlines() if "job put" in line]
             where = shlex.split(put)[-2:]
+            link = home.run(*shlex.split(up.stdout.partition("`distci ")[2].partition("`")[0]))
             saved = home.run("job", "put", home.file(HELLO), *where)
             built = home.run("build", "trigger", "team/hello", "--wait", "--follow", *where)
             up.signal(signal.SIGTERM)
             code = up.wait()
 
+        assert link.stdout.partition("/login/")[0] in up.stdout.partition("/api/v1/")[0].split()
         assert (saved.returncode, saved.stdout) == (0, "team/hello version 1\n")
         assert built.returncode == 0
         assert "hello world\n" in built.stdout
