@@ -144,6 +144,10 @@ def check_subject(subject: str) -> str:
         raise Invalid(
             f"{subject!r} is nobody: write ada@example.org, '*@example.org', group:NAME, or {EVERYBODY} for all who log in"
         )
+    if "@" in subject and not subject.startswith(GROUP) and subject != subject.lower():
+        raise Invalid(
+            f"{subject!r} would be nobody: addresses of people who log in are in lower case, {subject.lower()!r}"
+        )
     return subject
 
 
