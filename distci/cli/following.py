@@ -278,5 +278,8 @@ def may_overlap(tasks: Sequence[TaskView]) -> bool:
 
 
 def _again(token: str) -> str:
+    """Which attempt that is; nothing of the first one of an epoch, which most builds have and nobody wonders about."""
+    from distci.protocol.paths import EPOCH_ATTEMPTS
+
     attempt = token.rpartition(".")[2]
-    return "" if attempt in ("", "1") else f", attempt {attempt}"
+    return "" if not attempt or int(attempt) % EPOCH_ATTEMPTS == 1 else f", attempt {attempt}"
