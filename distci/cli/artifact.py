@@ -68,5 +68,8 @@ def put(invocation: Invocation, wanted: BuildId, file: Path, name: str | None) -
 def get(invocation: Invocation, wanted: BuildId, names: tuple[str, ...], directory: str) -> None:
     """Fetch artifacts of a build, checked against their digests: all, or those of these names or patterns."""
     with invocation.look_at() as system:
-        for path in system.artifacts.download(wanted, Path(directory), names):
-            print_json({"path": str(path)}) if invocation.is_json else print_line(str(path))
+        paths = system.artifacts.download(wanted, Path(directory), names)
+    for path in paths:
+        print_json({"path": str(path)}) if invocation.is_json else print_line(str(path))
+    if not paths and not invocation.is_json:
+        click.echo(f"distci: {wanted} has no artifacts", err=True)

@@ -407,7 +407,10 @@ def drain(tickets: Tickets, name: str) -> None:
     path = paths.worker(name)
     node = tickets.tree.coordination.read(path)
     if node is None:
-        raise NoSuchWorker(f"no live worker {name!r}; `distci worker list` shows all there are")
+        # A process's workers have its name and more: that of their kind, that of their token.
+        of_it = [view.name for view in workers(tickets) if view.name.startswith((f"{name}-", f"{name}@"))]
+        meant = f"; did you mean {' or '.join(of_it)}?" if of_it else ""
+        raise NoSuchWorker(f"no live worker {name!r}{meant}; `distci worker list` shows all there are")
     document = from_bytes(node.data, path)
     if not tickets.tree.commit(Write(path, to_bytes(document | {"drain": True}))).committed:
         raise NoSuchWorker(f"worker {name!r} has just left")

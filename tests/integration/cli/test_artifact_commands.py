@@ -30,6 +30,16 @@ class TestArtifacts:
         assert got.exit_code == 5
         assert "there are: greeting.txt" in got.stderr
 
+    def test_of_a_build_without_any_it_is_said_that_there_are_none(self, busy: Home) -> None:
+        busy.ask(
+            "job", "put", busy.file({"job": "team/bare", "tasks": [{"name": "a", "type": "shell", "script": ":"}]})
+        )
+        busy.ask("build", "trigger", "team/bare", "--wait")
+
+        got = busy.ask("artifact", "get", "team/bare#1")
+
+        assert (got.exit_code, got.stdout, got.stderr) == (0, "", "distci: team/bare#1 has no artifacts\n")
+
     def test_a_file_is_put_to_a_build_and_never_changes(self, busy: Home, tmp_path: Path) -> None:
         build = busy.ask("build", "trigger", "team/hello", "--wait", "--json").stdout
         wanted = json.loads(build.splitlines()[-1])["id"]

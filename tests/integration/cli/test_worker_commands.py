@@ -29,6 +29,7 @@ class TestWorkers:
             listed = {view["name"]: view for view in home.json("worker", "list")}
             home.run("job", "put", home.file({"job": "team/apart", "tasks": [task]}))
             built = home.run("build", "trigger", "team/apart", "--wait", "--follow")
+            near = home.run("worker", "drain", "hand")
             drained = home.run("worker", "drain", "hand-shell")
             code = hand.wait()
             left = [view["name"] for view in home.json("worker", "list")]
@@ -38,6 +39,7 @@ class TestWorkers:
         assert listed["hand-shell"]["offer"] == {"kinds": ["shell"], "labels": ["os=linux"], "only": []}
         assert built.returncode == 0, built.stderr
         assert "on linux\n" in built.stdout
+        assert (near.returncode, "did you mean hand-shell?" in near.stderr) == (5, True)
         assert drained.stdout == "hand-shell is draining\n"
         assert code == 0
         assert left == ["boss-control"]
