@@ -269,7 +269,7 @@ class Link:
         )
         if isinstance(error, NotAuthenticated) and not self._has_token:
             return NotAuthenticated(
-                f"{self._url} has to be shown a token: name one by DISTCI_TOKEN or DISTCI_TOKEN_FILE; `distci token create` on its machine makes one"
+                f"{self._url} has to be shown a token: name one by DISTCI_TOKEN or DISTCI_TOKEN_FILE; its owner makes one on the page, or by `token create` where the back ends are named"
             )
         is_away = answer.status_code in AWAY and not isinstance(error, Unavailable | Invalid)
         return Unavailable(str(error)) if is_away or answer.status_code == TOO_MANY else error
