@@ -82,13 +82,19 @@ def history(invocation: Invocation, hours: int) -> None:
 @json_option
 @click.pass_obj
 def pause(invocation: Invocation, kinds: tuple[str, ...]) -> None:
-    """Let nobody claim tickets of these kinds, * for all, until resumed; what runs goes on."""
+    """Let nobody claim tickets of these kinds, * for all, until resumed; what runs goes on.
+
+    These and no others: kinds that were paused before and are not named are claimed again.
+    """
     with invocation.connect() as system:
+        before = system.status.cluster().paused
         system.tickets.pause(*kinds)
         known = system.status.kinds()
     unknown = sorted({*kinds} - {*known} - {"*"})
     for kind in unknown:
         _warn_of_unknown(kind, known)
+    if "*" not in kinds and (resumed := sorted({*before} - {*kinds})):
+        click.echo(f"distci: claimed again, since only what is named is paused: {' '.join(resumed)}", err=True)
     if invocation.is_json:
         print_json({"paused": sorted({*kinds}), "unknown": unknown})
 

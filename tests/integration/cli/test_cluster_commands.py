@@ -22,6 +22,16 @@ class TestPause:
         )
         assert paused == ["shel"]
 
+    def test_kinds_that_are_named_no_more_are_claimed_again_and_it_is_said(self, busy: Home) -> None:
+        busy.run("cluster", "pause", "shell", "git-checkout")
+
+        ran = busy.run("cluster", "pause", "git-checkout")
+        paused = busy.json("cluster", "status")[0]["paused"]
+        busy.run("cluster", "resume")
+
+        assert ran.stderr == "distci: claimed again, since only what is named is paused: shell\n"
+        assert paused == ["git-checkout"]
+
     def test_kinds_that_are_served_or_wait_are_paused_without_a_word(self, busy: Home) -> None:
         with distci.connect(busy.folder / ".local" / "share" / "distci") as system:
             system.tickets.post(Ticket("waits", "acme.robot"))
