@@ -110,3 +110,26 @@ def test_a_view_fits_on_a_phone_and_is_accessible_in_the_dark(
 
         if request.config.getoption("--pictures") and name == "failed-build":
             take(page, "phone")
+
+
+def test_what_one_may_do_is_within_a_phone(browser: Browser, showcase: Site) -> None:
+    with looking(browser, showcase, viewport=PHONE) as page:
+        page.goto("/")
+        page.get_by_role("banner").locator(".who summary").click()
+
+        box = page.get_by_text("In the whole system you may").bounding_box()
+
+        assert box
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
+
+
+def test_the_search_and_the_button_beside_it_are_in_one_line(browser: Browser, showcase: Site) -> None:
+    with looking(browser, showcase) as page:
+        page.goto("/")
+
+        search = page.get_by_role("searchbox", name="Search jobs").bounding_box()
+        button = page.get_by_role("link", name="New job").bounding_box()
+
+        assert search
+        assert button
+        assert abs(search["y"] - button["y"]) < search["height"] / 2
