@@ -65,7 +65,10 @@ class TestWhom:
         asked = remote.ask("job", "list")
 
         assert asked.exit_code == 6
-        assert "DISTCI_TOKEN_FILE; `distci token create`" in asked.stderr
+        assert (
+            "DISTCI_TOKEN_FILE; its owner makes one on the page, or by `token create` where the back ends"
+            in asked.stderr
+        )
 
     def test_tls_where_there_is_none_is_told(self, remote: Home) -> None:
         remote.environment["DISTCI_PATIENCE"] = "1s"
