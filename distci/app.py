@@ -6,7 +6,7 @@ Adapters are imported when they are chosen, so that nobody pays for boto3 who ke
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from socket import gethostname
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from distci.access.oidc import OidcLogin
     from distci.coordination.port import Coordination
     from distci.employers.remote import Remote
+    from distci.isolation.choice import ChosenIsolation
     from distci.isolation.port import Isolation
     from distci.store.port import Store
 
@@ -234,8 +235,24 @@ def open_front_end(settings: Settings) -> Remote:
     )
 
 
-def open_isolation() -> Isolation:
-    """Where the commands of tasks run on this machine."""
-    from distci.isolation.host import HostIsolation, find_cgroups
+def open_isolation(allowed: Sequence[str] = ("host",), paths: Sequence[str] = ()) -> ChosenIsolation:
+    """Where the commands of tasks run on this machine: what of these types can be had here, the first one where a task names none.
 
-    return HostIsolation(find_cgroups())
+    ``paths`` are what can be seen in sandboxes besides the usual.
+    """
+    from distci.isolation.cgroups import find_cgroups
+    from distci.isolation.choice import ChosenIsolation
+    from distci.isolation.host import HostIsolation
+    from distci.isolation.sandbox import SandboxIsolation
+
+    cgroups = find_cgroups()
+    host, sandbox = HostIsolation(cgroups), SandboxIsolation(cgroups, paths)
+    drivers: dict[str, Isolation] = {}
+    missing: dict[str, str] = {}
+    for name in allowed:
+        problem = sandbox.problem() if name == "sandbox" else ""
+        if problem:
+            missing[name] = problem
+        else:
+            drivers[name] = sandbox if name == "sandbox" else host
+    return ChosenIsolation(drivers, host, missing)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from distci.model import BuildId, Plan, Progress
+from distci.model import BuildId, Plan, Progress, Task, isolation_label
 from distci.projects import project_of
 from distci.protocol import paths
 from distci.protocol.records import Ticket
@@ -38,7 +39,7 @@ def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
         id=task_ticket_id(made.build, name, progress),
         kind=task.type,
         body=body,
-        labels=task.labels,
+        labels=tuple(dict.fromkeys([*task.labels, *map(isolation_label, _isolation_types(task))])),
         priority=task.priority,
         project=project_of(made.build.job),
         guard=paths.build(made.build),
@@ -46,6 +47,11 @@ def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
         limit_s=min(CLAIM_LIMIT_S, task.timeout_s + TIMEOUT_GRACE_S) if task.timeout_s else CLAIM_LIMIT_S,
         permits=tuple(replace(resource, name=f"resource:{resource.name}") for resource in task.resources),
     )
+
+
+def _isolation_types(task: Task) -> Sequence[str]:
+    """The way of isolation that a task names; none where it leaves that to its worker's operator."""
+    return [task.isolation["type"]] if "type" in task.isolation else []
 
 
 def control_ticket(build: BuildId, action: str) -> Ticket:

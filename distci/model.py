@@ -18,6 +18,9 @@ JOB_ID_LENGTH_MAX = 128
 JOB_ID_SEGMENTS_MAX = 4
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
+ISOLATION_LABEL = "isolation"
+"""The label that says how a worker can isolate what tasks run."""
+
 Json = Any
 """A value that :mod:`json` reads and writes."""
 
@@ -300,6 +303,11 @@ class Job:
     concurrency: Concurrency | None = None
     tags: Sequence[str] = ()
     """Words to find it by, with others of their kind."""
+
+
+def isolation_label(type: str) -> str:
+    """What workers offer that can isolate in this way, and tasks ask for that want it."""
+    return f"{ISOLATION_LABEL}={type}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from typing import Any, Self
 from distci.employers.port import Chore, Employer, Member
 from distci.errors import AlreadyExists, DistCIError, Invalid, Unavailable
 from distci.isolation.port import Isolation
+from distci.model import ISOLATION_LABEL, isolation_label
 from distci.protocol.records import Offer
 from distci.secrets import Masker
 from distci.work import Site, Tasks, serve, tidy_up
@@ -78,11 +79,16 @@ class WorkerProcess:
         for label in (*labels, *only):
             if not LABEL.fullmatch(label):
                 raise Invalid(f"label {label!r} must be a word or key=value, without spaces, commas and '~'")
+            if label.partition("=")[0] == ISOLATION_LABEL:
+                raise Invalid(
+                    f"label {label!r} is not for anybody to say: workers offer what their setting isolation allows"
+                )
         for secret, value in (secrets or {}).items():
             try:
                 Masker([value])
             except Invalid as error:
                 raise Invalid(f"secret {secret!r}: {error}") from None
+        labels = (*labels, *map(isolation_label, isolation.types))
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
         for kind, worker in self._kinds.items():
             if hasattr(worker, "serve") and not employer.has_tree:

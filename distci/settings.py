@@ -8,6 +8,8 @@
     data = "/var/lib/distci"
     session_timeout = "10s"
     search_path = "/usr/local/bin:/usr/bin:/bin"
+    isolation = "sandbox"
+    sandbox_paths = "/srv/toolchains:/nix"
     listen = "127.0.0.1:8420"
     public_url = "https://ci.example.org"
     build_url = "https://ci.example.org/builds/{build}"
@@ -87,6 +89,7 @@ LOOPBACK_NAME = "localhost"
 LISTEN = "127.0.0.1:8420"
 API = "/api/v1"
 UNTRUSTED = ("hold", "run")
+ISOLATIONS = ("sandbox", "host")
 BUILD_PAGE = "/jobs/{job}/-/builds/{number}"
 """Where a front end shows a build."""
 RECEIVER = re.compile(r"[a-z][a-z0-9.-]*")
@@ -136,6 +139,10 @@ class Settings:
     """How long a silent process keeps its claims."""
     search_path: str = SEARCH_PATH
     """``PATH`` of the scripts that tasks run."""
+    isolation: str = ""
+    """What tasks may run in, what is preferred first: ``sandbox``, ``host``; empty: both, in an order that depends on the command."""
+    sandbox_paths: str = ""
+    """Folders besides the usual ones that commands in a sandbox see, read-only, with colons between."""
     listen: str = LISTEN
     """Where a front end is found, as ``host:port``; port 0 takes one that is free."""
     build_url: str = ""
@@ -197,6 +204,15 @@ class Settings:
     @property
     def data_folder(self) -> Path:
         return Path(self.data).expanduser().absolute()
+
+    @property
+    def isolation_types(self) -> Sequence[str]:
+        """What is allowed by the setting; empty where it says nothing."""
+        return self.isolation.split()
+
+    @property
+    def visible_paths(self) -> Sequence[str]:
+        return [path for path in self.sandbox_paths.split(":") if path]
 
     @property
     def build_pages(self) -> str:
@@ -262,6 +278,12 @@ class Settings:
         ]
         if self.untrusted_builds not in UNTRUSTED:
             found.append(f"{self.origin('untrusted_builds')}: must be {' or '.join(UNTRUSTED)}")
+        for name in self.isolation_types:
+            if name not in ISOLATIONS:
+                found.append(f"{self.origin('isolation')}: {name!r} is none of {', '.join(ISOLATIONS)}")
+        for path in self.visible_paths:
+            if not path.startswith("/"):
+                found.append(f"{self.origin('sandbox_paths')}: {path!r} must be an absolute path")
         if self.oidc_issuer and not ISSUER.fullmatch(self.oidc_issuer):
             found.append(f"{self.origin('oidc_issuer')}: must begin with https://, or with http:// on this machine")
         return found + self._credential_problems() + [*self._receiver_problems()] + self._remote_problems()

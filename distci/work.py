@@ -25,7 +25,8 @@ from distci.artifacts import Publication
 from distci.console import LogWriter
 from distci.employers.port import Assignment, Employer, Held, Member
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
-from distci.isolation.port import Cause, Command, Ended, Isolation
+from distci.isolation.asked import asked
+from distci.isolation.port import Cause, Command, Ended, Isolation, Mount
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Outcome, Task, Verdict
 from distci.protocol import outcomes
@@ -130,6 +131,7 @@ class TaskContext:
         self._masker = Masker(self._hidden)
         self._silent_until = monotonic() + assignment.silence_s
         self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
+        self._private: list[Path] = []
         self._is_restored = False
         self._ending = Lock()
         self._is_saving = False
@@ -170,6 +172,7 @@ class TaskContext:
         path = self._directory / name
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             file.write(data)
+        self._private.append(path)
         return path
 
     def secret(self, name: str) -> str:
@@ -201,13 +204,17 @@ class TaskContext:
         """Run a command in the task's isolation; its output goes to the log, or to ``output``.
 
         The environment is that of the task's script; or, for programs that the job has no say in, ``environment`` and
-        what DistCI itself sets. Invalid where no process can be given such a text.
+        what DistCI itself sets. Such a program runs as the worker does, unless the task says how it shall be isolated.
+        Invalid where no process can be given such a text, and where the isolation cannot be had here.
         """
         remaining_s = None if self._deadline is None else max(0.1, self._deadline - monotonic())
         variables = (
             self.environment() if environment is None else self._minimum() | dict(environment) | self._own_variables()
         )
-        command = Command(argv, directory, variables, self.token, remaining_s)
+        confinement = asked(self.task.isolation) if environment is None or self.task.isolation else None
+        command = Command(
+            argv, directory, variables, self.token, remaining_s, mounts=self._mounts(), confinement=confinement
+        )
         # How long a command may be silent is for its task to say, with a timeout.
         self._get_on(inf if remaining_s is None else remaining_s + command.grace_s)
         try:
@@ -228,6 +235,12 @@ class TaskContext:
     def environment(self) -> dict[str, str]:
         """The variables that the task's script sees, and no others."""
         return self._minimum() | dict(self.task.environment) | self._secrets() | self._own_variables()
+
+    def _mounts(self) -> list[Mount]:
+        """What a command of the task may see of the attempt: its log, for one, is none of its business."""
+        folders = [self._directory / name for name in ("workspace", "home")]
+        own = [Mount(folder, is_writable=True, is_own=True) for folder in folders if folder.is_dir()]
+        return own + [Mount(path, is_own=True) for path in self._private]
 
     def _minimum(self) -> dict[str, str]:
         home = self._directory / "home"

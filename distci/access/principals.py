@@ -85,7 +85,8 @@ class Worker:
         return kind in self.kinds and is_within(project, self.project)
 
     def _may_say(self, label: str) -> bool:
-        return any(fnmatchcase(label, allowed) for allowed in self.labels)
+        # How it isolates is found out, not given: nobody asks for one worker rather than another by that alone.
+        return label.partition("=")[0] == ISOLATION_LABEL or any(fnmatchcase(label, allowed) for allowed in self.labels)
 
 
 Principal = Nobody | Person | Token | Worker

@@ -74,6 +74,7 @@ def look(invocation: Invocation) -> Iterator[Finding]:
         return
     yield Finding("settings", "ok", _sources(settings))
     yield from _commands(settings)
+    yield from _isolation(settings)
     yield from _data_folder(settings)
     yield from _coordination(settings)
     yield from _store(settings)
@@ -115,6 +116,28 @@ def _commands(settings: Settings) -> Iterator[Finding]:
         else:
             remedy = f"install it, or name its folder in search_path; {needed_by} need it"
             yield _problem(name, f"not in {settings.search_path}", remedy)
+
+
+def _isolation(settings: Settings) -> Iterator[Finding]:
+    """What tasks can run in here. What is not there is a problem only where the settings ask for it."""
+    from distci.app import open_isolation
+    from distci.settings import ISOLATIONS
+
+    opened = open_isolation(ISOLATIONS, settings.visible_paths)
+    allowed = settings.isolation_types or ISOLATIONS
+    for name in ISOLATIONS:
+        subject = f"isolation {name}"
+        if name in opened.missing:
+            problem, _, remedy = opened.missing[name].partition(": ")
+            wanted = name in settings.isolation_types
+            yield _problem(subject, problem, remedy) if wanted else Finding(subject, "note", problem, remedy)
+        elif name not in allowed:
+            yield Finding(subject, "ok", "not allowed by the setting isolation")
+        elif name == "host" and not settings.isolation_types:
+            remedy = 'where that is too much, set isolation = "sandbox"'
+            yield Finding(subject, "note", "tasks that want it may do whatever the worker's user may", remedy)
+        else:
+            yield Finding(subject, "ok", "allowed")
 
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from distci.errors import DistCIError, Invalid, InvalidJob
 if TYPE_CHECKING:
     from distci.app import DistCI
     from distci.builds import BuildView
+    from distci.isolation.choice import ChosenIsolation
     from distci.model import BuildId, Job
     from distci.settings import Settings
 
@@ -79,9 +80,10 @@ def run(
     with _system(invocation, keep) as (folder, system), watched_room(folder):
         version = system.jobs.put(document, actor=system.settings.actor)
         kinds = installed_kinds()
-        _check_doable(version.definition(), kinds, labels)
+        isolation = serving.isolation_of(system.settings, serving.ON_ONE_MACHINE, kinds)
+        _check_doable(version.definition(), kinds, labels, isolation)
         slots = slots or serving.slots_here()
-        with serving.worker_process(system, kinds, slots, labels=labels, secrets=secrets):
+        with serving.worker_process(system, kinds, slots, isolation, labels=labels, secrets=secrets):
             build = system.builds.trigger(version.job, parameters)
             view = _to_the_end(system, build, invocation.is_json)
         is_kept = keep or invocation.flags.get("data") is not None
@@ -130,7 +132,7 @@ def _settings(invocation: Invocation, folder: Path) -> Settings:
     return replace(invocation.settings_without_system(), coordination="", store="", data=str(folder))
 
 
-def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str]) -> None:
+def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str], isolation: ChosenIsolation) -> None:
     """Raise InvalidJob for tasks that no worker here would take: they would wait for ever, and nobody be told."""
     from distci.plan import expand_tasks
     from distci.protocol import Offer
@@ -140,6 +142,10 @@ def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str]) -> None
     for task in expand_tasks(job, {})[0]:
         if task.type not in kinds:
             problems.append(f"task {task.name}: no worker of kind {task.type!r} is installed")
+        elif task.isolation.get("type", isolation.types[0]) not in isolation.types:
+            wanted = task.isolation["type"]
+            reason = isolation.missing.get(wanted, f"what may be had here is {', '.join(isolation.types)}")
+            problems.append(f"task {task.name} wants isolation {wanted}: {reason}")
         elif not offer.accepts(task.type, task.labels):
             options = " ".join(f"--label {quote(label)}" for label in task.labels)
             problems.append(

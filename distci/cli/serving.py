@@ -14,43 +14,80 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distci.errors import Invalid, InvalidSettings
+from distci.errors import Invalid, InvalidSettings, Unavailable
 
 if TYPE_CHECKING:
     from distci.app import DistCI
     from distci.employers.port import Employer
     from distci.frontend.serving import FrontEnd
+    from distci.isolation.choice import ChosenIsolation
     from distci.process import Post, WorkerProcess
     from distci.settings import Settings
 
 OWN_SLOTS = 2
+ON_ONE_MACHINE = ("sandbox", "host")
+"""What tasks run in where somebody has a system on a machine of their own, unless the settings say otherwise."""
+AS_EVER = ("host", "sandbox")
+"""The same for workers of a system on many machines: what tasks run in that name nothing must not hang on what is installed where."""
 ENDING = "taking no more requests; once more to leave those there are"
 DRAINING = "taking nothing more, finishing what runs; once more to leave it"
 
 
-def worker_process(system: DistCI, kinds: Sequence[str], slots: int, **options: Any) -> WorkerProcess:
+def worker_process(
+    system: DistCI, kinds: Sequence[str], slots: int, isolation: ChosenIsolation, **options: Any
+) -> WorkerProcess:
     """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind."""
     from distci.employers.direct import Direct
 
-    settings = system.settings
-    return process_for(Direct(system.lifecycle, system.store, settings.build_pages), settings, kinds, slots, **options)
+    return process_for(
+        Direct(system.lifecycle, system.store, system.settings.build_pages),
+        system.settings,
+        kinds,
+        slots,
+        isolation,
+        **options,
+    )
 
 
 def process_for(
-    employer: Employer[Any], settings: Settings, kinds: Sequence[str], slots: int, **options: Any
+    employer: Employer[Any],
+    settings: Settings,
+    kinds: Sequence[str],
+    slots: int,
+    isolation: ChosenIsolation,
+    **options: Any,
 ) -> WorkerProcess:
     """The same for whoever gives the work."""
-    from distci.app import open_isolation
     from distci.process import WorkerProcess
 
     return WorkerProcess(
         employer,
-        open_isolation(),
+        isolation,
         scratch(settings),
         _posts(kinds, slots),
         search_path=settings.search_path,
         **options,
     )
+
+
+def isolation_of(settings: Settings, usual: Sequence[str], kinds: Sequence[str]) -> ChosenIsolation:
+    """What tasks of these kinds run in: what the settings allow, else what is usual. Unavailable where none of that can be had here."""
+    from distci.app import open_isolation
+    from distci.documents.schema import NO_TASKS
+
+    opened = open_isolation(settings.isolation_types or usual, settings.visible_paths)
+    if not opened.types and any(kind not in NO_TASKS for kind in kinds):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in opened.missing.items())
+        raise Unavailable(f"{settings.origin('isolation')} allows nothing that can be had here: {reasons}")
+    return opened
+
+
+def said(isolation: ChosenIsolation) -> str:
+    """What tasks run in, and why not in what would be preferred."""
+    usual, *others = isolation.types
+    also = f", or {' and '.join(others)} where they say so" if others else ""
+    missing = "".join(f"; no {name}: {reason}" for name, reason in isolation.missing.items())
+    return f"{usual}{also}{missing}"
 
 
 def scratch(settings: Settings) -> Path:

@@ -14,6 +14,7 @@ from distci.cli.worker import labels_option, secrets_option
 
 if TYPE_CHECKING:
     from distci.app import DistCI
+    from distci.isolation.choice import ChosenIsolation
     from distci.settings import Address, Settings
 
 
@@ -52,8 +53,9 @@ def up(
             system, http = stack.enter_context(invocation.connect_directly()), ""
         else:
             system, http = _front_end(invocation, stack)
-        process = serving.worker_process(system, kinds, slots, labels=labels, secrets=secrets)
-        serving.serve(process, _welcome(system.settings, kinds, slots, http))
+        isolation = serving.isolation_of(system.settings, serving.ON_ONE_MACHINE, kinds)
+        process = serving.worker_process(system, kinds, slots, isolation, labels=labels, secrets=secrets)
+        serving.serve(process, _welcome(system.settings, kinds, slots, isolation, http))
 
 
 def _front_end(invocation: Invocation, stack: ExitStack) -> tuple[DistCI, str]:
@@ -68,13 +70,14 @@ def _front_end(invocation: Invocation, stack: ExitStack) -> tuple[DistCI, str]:
     return system, f"\n  HTTP          {front_end.address}/api/v1/\n  log in        {invitation(system, front_end)}"
 
 
-def _welcome(settings: Settings, kinds: list[str], slots: int, http: str) -> str:
+def _welcome(settings: Settings, kinds: list[str], slots: int, isolation: ChosenIsolation, http: str) -> str:
     told = serving.told(settings)
     return f"""\
 DistCI serves {", ".join(kinds)}: {slots} tasks at once.
   coordination  {_shown(settings.coordination_address)}
   store         {_shown(settings.store_address)}
-  data          {settings.data_folder}{http}
+  data          {settings.data_folder}
+  tasks run in  {serving.said(isolation)}{http}
 Try from another terminal:
   distci job put job.json{told}
   distci build trigger JOB --follow{told}

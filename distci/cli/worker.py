@@ -66,11 +66,13 @@ def run(
     options = {"name": name, "labels": labels, "only": only, "secrets": secrets}
     settings = invocation.any_settings()
     if settings.url:
-        process = serving.process_for(open_front_end(settings), settings, kinds, slots, **options)
+        isolation = serving.isolation_of(settings, serving.AS_EVER, kinds)
+        process = serving.process_for(open_front_end(settings), settings, kinds, slots, isolation, **options)
         serving.serve(process, _welcome(process.names))
         return
     with invocation.connect_directly() as system:
-        process = serving.worker_process(system, kinds, slots, **options)
+        isolation = serving.isolation_of(system.settings, serving.AS_EVER, kinds)
+        process = serving.worker_process(system, kinds, slots, isolation, **options)
         serving.serve(process, _welcome(process.names))
 
 

@@ -278,6 +278,7 @@ def _document(attempt: Attempt) -> dict[str, Json]:
         "attempt": attempt.ticket.attempt,
         "url": f"{address(attempt.build)}/tasks/{quote(task.name, safe='')}/attempts/{quote(attempt.token, safe='')}",
         "labels": [*task.labels],
+        "isolation": dict(task.isolation),
         "arguments": dict(task.arguments),
         "environment": attempt.environment(),
         # Whoever gives what is named here gives none to strangers, also if they never heard of these.

@@ -1,14 +1,21 @@
 """The parent of one command: holds its tree of processes together, ends it, and says how it ended.
 
-A program of its own, run as ``python -I -S -X utf8 supervisor.py STATUS CONTROL GRACE CGROUP LOCALE ARGV...``, with the standard library alone and as
-little of that as possible, since every command waits for it to start. Being its descendants' subreaper, it inherits whoever
-escapes by forking twice, so that in the end nobody is left. It ends the tree when a byte comes down the ``CONTROL``
+A program of its own, run as ``python -I -S -X utf8 supervisor.py STATUS CONTROL ENVIRONMENT JOIN USER GRACE CGROUP ARGV...``, with the standard
+library alone and as little of that as possible, since every command waits for it to start. Being its descendants' subreaper, it
+inherits whoever escapes by forking twice, so that in the end nobody is left. It ends the tree when a byte comes down the ``CONTROL``
 pipe (``T``: politely), or when that is closed, which is what the kernel does when the worker dies.
+
+``STATUS`` gets a dot once the command is to be started, and in the end a line: how the command ended, as ``waitpid`` has it, and what the
+tree used: seconds of processors, KiB of memory, blocks of 512 bytes read and written. ``ENVIRONMENT`` is a file of what the command's
+environment has, each with a NUL: no part of it may reach what runs before the command, which may have other rights. ``JOIN`` are
+files that the command writes itself into, with commas between: ``cgroup.procs`` of groups that were opened by whoever may. ``USER``
+is whom the command becomes, as ``UID:GID``; empty: nobody else.
 """
 
 import ctypes
 import math
 import os
+import resource
 import select
 import signal
 import sys
@@ -21,15 +28,12 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
 def main() -> None:
-    status_fd, control_fd = int(sys.argv[1]), int(sys.argv[2])
-    grace_s, cgroup, locale, argv = float(sys.argv[3]), sys.argv[4], sys.argv[5], sys.argv[6:]
-    # The interpreter may have set a variable for its own sake; the command shall see it as it was given, or not at all.
-    name, is_given, value = locale.partition("=")
-    os.environ.pop(name, None)
-    if is_given:
-        os.environ[name] = value
-    for pipe in (status_fd, control_fd):
-        os.set_inheritable(pipe, False)
+    status_fd, control_fd, environment_fd = map(int, sys.argv[1:4])
+    joined = [int(number) for number in sys.argv[4].split(",") if number]
+    user, grace_s, cgroup, argv = sys.argv[5], float(sys.argv[6]), sys.argv[7], sys.argv[8:]
+    environment = read_environment(environment_fd)
+    for ours in (status_fd, control_fd, *joined):
+        os.set_inheritable(ours, False)
     libc = ctypes.PyDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -39,16 +43,29 @@ def main() -> None:
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
+    os.write(status_fd, b".")
     command = fork_into(cgroup, libc) if cgroup else os.fork()
     if command == 0:
-        execute(argv)
+        execute(argv, environment, joined, user)
+    for group in joined:
+        os.close(group)
     # Only the tree holds the output now, so its end is the tree's end.
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
     status = supervise(command, control_fd, woken, grace_s)
     kill_all(cgroup)
-    os.write(status_fd, b"%d\n" % status)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    counted = used.ru_utime + used.ru_stime, used.ru_maxrss, used.ru_inblock, used.ru_oublock
+    os.write(status_fd, b"%d %f %d %d %d\n" % (status, *counted))
+
+
+def read_environment(file: int) -> dict[bytes, bytes]:
+    """What a file has of an environment, from its start, wherever others have read to."""
+    data = os.pread(file, os.fstat(file).st_size, 0)
+    os.close(file)
+    pairs = (item.partition(b"=") for item in data.split(b"\0")[:-1])
+    return {name: value for name, _, value in pairs}
 
 
 def fork_into(cgroup: str, libc: ctypes.PyDLL) -> int:
@@ -70,9 +87,11 @@ def fork_into(cgroup: str, libc: ctypes.PyDLL) -> int:
     return child
 
 
-def execute(argv: list[str]) -> None:
+def execute(argv: list[str], environment: dict[bytes, bytes], joined: list[int], user: str) -> None:
     """Become the command, in a session of its own."""
     try:
+        for group in joined:
+            os.write(group, b"0")
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -81,7 +100,12 @@ def execute(argv: list[str]) -> None:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.umask(0o022)
-        os.execvp(argv[0], argv)
+        if user:
+            uid, gid = map(int, user.split(":"))
+            os.setgroups(())
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        os.execvpe(argv[0], argv, environment)
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
         os.write(2, f"distci: cannot run {argv[0]}: {error.strerror}\n".encode(errors="surrogateescape"))

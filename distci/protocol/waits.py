@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
+from distci.model import ISOLATION_LABEL
 from distci.protocol import choosing, paths, permits
 from distci.protocol.members import WorkerView, workers
 from distci.protocol.records import QUOTA, Control, Ticket
@@ -115,8 +116,13 @@ def without_heartbeat(token: str, situation: Situation) -> bool:
 
 
 def _nobody(ticket: Ticket, live: Sequence[WorkerView], suitable: Sequence[WorkerView]) -> Wait:
-    labels = "".join(f" --label {quote(label)}" for label in ticket.labels)
+    asked = [label for label in ticket.labels if label.partition("=")[0] != ISOLATION_LABEL]
+    labels = "".join(f" --label {quote(label)}" for label in asked)
     run = f"start one: distci worker run {ticket.kind}{labels}"
+    if len(asked) < len(ticket.labels):
+        # Nobody says this one: a worker offers what its machine can do and its operator allows.
+        kept = ", ".join(label.partition("=")[2] for label in ticket.labels if label not in asked)
+        run += f", on a machine where `distci check` finds isolation {kept} and the setting isolation allows it"
     if suitable:
         names = ", ".join(worker.name for worker in suitable)
         return Wait(f"every worker that could do it is draining: {names}", run)

@@ -20,11 +20,12 @@ import pytest
 from waiting import wait_until
 
 from distci.errors import Invalid, Unavailable
-from distci.isolation import host, supervisor
-from distci.isolation.host import MARK, HostIsolation, find_cgroups
+from distci.isolation import host, processes, supervised, supervisor
+from distci.isolation.cgroups import ControlGroups, find_cgroups
+from distci.isolation.host import HostIsolation
 from distci.isolation.port import Cause, Command, Ended
+from distci.isolation.supervised import FENCE
 
-FENCE = MARK.decode().rstrip("=")
 LONG_S = 600
 """Longer than any test may take: whoever sleeps so long ends because it is ended."""
 
@@ -61,7 +62,7 @@ TREES = {
 class Runner:
     """Runs commands in one way of isolation, and finds what is left of them."""
 
-    def __init__(self, cgroups: Path | None, directory: Path) -> None:
+    def __init__(self, cgroups: ControlGroups | None, directory: Path) -> None:
         self.cgroups = cgroups
         self.isolation = HostIsolation(cgroups)
         self.directory = directory
@@ -132,20 +133,20 @@ def supervised(tmp_path: Path) -> Iterator[Runner]:
 
 
 @pytest.fixture
-def cgroups() -> Path:
+def cgroups() -> ControlGroups:
     found = find_cgroups()
-    if found is None:
+    if found is None or found.unified is None:
         pytest.skip("no control groups can be made here")
     return found
 
 
 @pytest.fixture
-def grouped(cgroups: Path, tmp_path: Path) -> Iterator[Runner]:
+def grouped(cgroups: ControlGroups, tmp_path: Path) -> Iterator[Runner]:
     """Commands in a control group each."""
     yield from clean_runner(cgroups, tmp_path)
 
 
-def clean_runner(cgroups: Path | None, directory: Path) -> Iterator[Runner]:
+def clean_runner(cgroups: ControlGroups | None, directory: Path) -> Iterator[Runner]:
     runner = Runner(cgroups, directory)
     yield runner
     # What a failed test left behind shall not disturb the next one.
@@ -240,7 +241,7 @@ def test_a_worker_that_is_out_of_threads_says_so_and_leaves_nobody(
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(host, "Thread", Refused)
+    monkeypatch.setattr(supervised, "Thread", Refused)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         supervised.script(f"sleep 2; touch {supervised.directory}/canary")
 
@@ -540,7 +541,7 @@ def test_a_killed_supervisor_leaves_nobody_of_a_control_group_however_hidden(gro
 def test_c08_a_supervisor_that_its_command_has_stopped_is_ended_with_it(
     runner: Runner, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distci.isolation.host.SUPERVISOR_GRACE_S", 0.5)
+    monkeypatch.setattr("distci.isolation.supervised.SUPERVISOR_GRACE_S", 0.5)
     stop = Event()
     ended, _ = runner.script(
         f"kill -STOP $PPID; echo ready; sleep {LONG_S}",
@@ -570,13 +571,14 @@ def test_who_escapes_a_killed_supervisor_and_hides_does_not_hold_the_worker(supe
 WORKER = """
 import sys
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
+from distci.isolation.cgroups import ControlGroups
 from distci.isolation.host import HostIsolation
 from distci.isolation.port import Command
 cgroups, directory, mark, fence, script = sys.argv[1:]
 environment = {"PATH": "/bin:/usr/bin", "TEST_MARK": mark, fence: mark}
 command = Command(["/bin/sh", "-c", script], Path(directory), environment, "attempt", None, 600.0)
-print(HostIsolation(Path(cgroups) if cgroups else None).run(command, lambda data: None, Event()))
+print(HostIsolation(ControlGroups(Path(cgroups)) if cgroups else None).run(command, lambda data: None, Event()))
 """
 
 
@@ -595,7 +597,7 @@ def test_d01_a_killed_worker_leaves_nobody(runner: Runner, tree: str) -> None:
     wait_until(lambda: not runner.left())
 
 
-def test_a_killed_worker_does_not_keep_its_control_groups(grouped: Runner, cgroups: Path) -> None:
+def test_a_killed_worker_does_not_keep_its_control_groups(grouped: Runner, cgroups: ControlGroups) -> None:
     # Given a worker that was killed
     ready = grouped.directory / "ready"
     worker = start_worker(grouped, f"touch {ready}; sleep {LONG_S}")
@@ -612,23 +614,26 @@ def test_a_killed_worker_does_not_keep_its_control_groups(grouped: Runner, cgrou
 
 def start_worker(runner: Runner, script: str) -> subprocess.Popen[bytes]:
     """A process that runs a script in the runner's way. It is not marked as the script is."""
-    cgroups = runner.cgroups or ""
-    arguments = [str(cgroups), str(runner.directory), runner.mark, FENCE, script]
+    folder = runner.cgroups.unified if runner.cgroups else ""
+    arguments = [str(folder), str(runner.directory), runner.mark, FENCE, script]
     return subprocess.Popen([sys.executable, "-c", WORKER, *arguments])
 
 
-def groups_of(cgroups: Path, pid: int) -> Sequence[str]:
-    return [group.name for group in cgroups.glob(f"{pid}-*")]
+def groups_of(cgroups: ControlGroups, pid: int) -> Sequence[str]:
+    assert cgroups.unified
+    return [group.name for group in cgroups.unified.glob(f"{pid}-*")]
 
 
-def test_no_control_group_is_left_after_the_end(tmp_path: Path, cgroups: Path) -> None:
+def test_no_control_group_is_left_after_the_end(tmp_path: Path, cgroups: ControlGroups) -> None:
     before = groups_of(cgroups, os.getpid())
     # Given a command that makes groups below its own, and puts a child into one of them
     script = (
         "own=$(ls -d $CGROUPS/*-nested-*); mkdir -p $own/a/b; ls -d $own/a/b >&2;"
         f"sh -c 'echo 0 > '$own'/a/b/cgroup.procs; echo inside; exec sleep {LONG_S}' & read line < $own/a/b/cgroup.procs"
     )
-    command = Command(["/bin/sh", "-c", script], tmp_path, {"PATH": os.defpath, "CGROUPS": str(cgroups)}, "nested")
+    command = Command(
+        ["/bin/sh", "-c", script], tmp_path, {"PATH": os.defpath, "CGROUPS": str(cgroups.unified)}, "nested"
+    )
     printed = bytearray()
     assert HostIsolation(cgroups).run(command, printed.extend, Event()).cause is Cause.ENDED
     assert b"/a/b\n" in printed
@@ -673,7 +678,7 @@ def test_a_sweep_spares_who_is_supervised(runner: Runner) -> None:
 
 def test_a_sweep_spares_who_loses_a_parent_meanwhile(supervised: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a process of a command, and a parent that dies right after it has been named as such
-    stop, printed, stat = Event(), bytearray(), host._stat
+    stop, printed, stat = Event(), bytearray(), processes.stat
     is_spared = False
 
     def stat_and_kill(pid: int) -> list[bytes]:
@@ -688,7 +693,7 @@ def test_a_sweep_spares_who_loses_a_parent_meanwhile(supervised: Runner, monkeyp
         nonlocal is_spared
         printed.extend(data)
         if len(printed.split()) == 2:
-            monkeypatch.setattr(host, "_stat", stat_and_kill)
+            monkeypatch.setattr(host, "stat", stat_and_kill)
             # When another worker on this machine starts
             HostIsolation().sweep()
             is_spared = int(printed.split()[0]) in supervised.left()

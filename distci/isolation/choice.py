@@ -1,0 +1,45 @@
+"""The drivers that a worker's operator allows, as one: each command goes to the one that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
+
+from distci.errors import Invalid, Unavailable
+from distci.isolation.host import HostIsolation
+from distci.isolation.port import Command, Ended, Isolation
+
+
+class ChosenIsolation:
+    """Runs commands in the driver that they name; in the first one where they name none."""
+
+    def __init__(self, drivers: Mapping[str, Isolation], own: HostIsolation, missing: Mapping[str, str]) -> None:
+        """``drivers`` by type, what is preferred first; ``own`` runs programs of DistCI's own; ``missing`` says why others are not there."""
+        self._drivers = drivers
+        self._own = own
+        self.missing = missing
+
+    @property
+    def types(self) -> Sequence[str]:
+        return [*self._drivers]
+
+    def run(self, command: Command, output: Callable[[bytes], None], stop: Event) -> Ended:
+        return self._driver(command).run(command, output, stop)
+
+    def _driver(self, command: Command) -> Isolation:
+        if command.confinement is None:
+            return self._own
+        wanted = command.confinement.type or next(iter(self._drivers), "")
+        if wanted in self._drivers:
+            return self._drivers[wanted]
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.missing.items())
+        if not wanted:
+            raise Unavailable(f"nothing that this worker's setting isolation allows can be had here: {reasons}")
+        reason = self.missing.get(wanted, f"its setting isolation allows {' '.join(self.types)}")
+        raise Invalid(f"isolation {wanted} cannot be had from this worker: {reason}")
+
+    def sweep(self) -> int:
+        return sum(
+            driver.sweep()
+            for driver in {id(driver): driver for driver in (*self._drivers.values(), self._own)}.values()
+        )

@@ -1,0 +1,48 @@
+"""Whom commands run as, and what is given to them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from distci.errors import Invalid
+from distci.isolation.port import Mount
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """By numbers."""
+
+    uid: int
+    gid: int
+
+
+NOBODY = User(65534, 65534)
+"""Who owns nothing, on every Linux."""
+
+
+def find_user(text: str) -> User:
+    """The user of a name, ``UID`` or ``UID:GID``; the group of a bare UID is its own, or that of the same number. Invalid for none."""
+    numbers = re.fullmatch(r"([0-9]{1,9})(?::([0-9]{1,9}))?", text)
+    if numbers and numbers[2]:
+        return User(int(numbers[1]), int(numbers[2]))
+    try:
+        found = pwd.getpwuid(int(numbers[1])) if numbers else pwd.getpwnam(text)
+    except KeyError:
+        if numbers:
+            return User(int(numbers[1]), int(numbers[1]))
+        raise Invalid(f"this machine has no user {text!r}; write a name that it has, UID, or UID:GID") from None
+    return User(found.pw_uid, found.pw_gid)
+
+
+def give(mounts: Iterable[Mount], user: User) -> None:
+    """Let a user own those mounts that belong to the attempt. Links are given themselves, never what they lead to."""
+    for mount in mounts:
+        if mount.is_own:
+            for _, folders, files, descriptor in os.fwalk(mount.path, follow_symlinks=False):
+                for name in (*folders, *files):
+                    os.chown(name, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
+            os.chown(mount.path, user.uid, user.gid, follow_symlinks=False)
