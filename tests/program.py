@@ -33,6 +33,8 @@ class Home:
             "LANG": "C.UTF-8",
             # Many tests at once have a front end each.
             "DISTCI_LISTEN": "127.0.0.1:0",
+            # Most scripts in tests tell the test of what they do by files beside their workspace.
+            "DISTCI_ISOLATION": "host sandbox",
         }
 
     def file(self, document: object, name: str = "job.json") -> str:

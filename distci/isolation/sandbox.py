@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from distci.errors import Invalid, Unavailable
 from distci.isolation import supervisor
 from distci.isolation.cgroups import ControlGroups, Group
 from distci.isolation.port import SANDBOX, Command, Confinement, Ended
-from distci.isolation.supervised import Supervised, check
+from distci.isolation.supervised import Supervised, check, pipes, readable
 from distci.isolation.users import NOBODY, User, find_user, give
 
 PROGRAM, PACKAGE = "bwrap", "bubblewrap"
@@ -60,8 +59,6 @@ class SandboxIsolation:
         wanted = command.confinement or Confinement()
         if problems := [*_problems(wanted), *self._cgroups.problems(wanted.limits)]:
             raise Invalid(f"isolation {SANDBOX}: {'; '.join(problems)}")
-        if not command.directory.is_dir():
-            raise Unavailable(f"no process can be started in {command.directory}: there is no such folder")
         user = _user(wanted)
         if _is_root():
             give(command.mounts, user)
@@ -92,7 +89,7 @@ class SandboxIsolation:
         options = _Options(self._program, self._paths, Confinement(), _user(Confinement()))
         try:
             tried = subprocess.run(
-                [*options.argv(Path("/"), ()), "true"], capture_output=True, timeout=PROBE_TIME_MAX_S, check=False
+                [*options.argv(()), "true"], capture_output=True, timeout=PROBE_TIME_MAX_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"{PROGRAM} does not work: {error}"
@@ -108,14 +105,8 @@ class _Sandboxed(Supervised):
     def __init__(self, command: Command, group: Group, options: _Options) -> None:
         self._options = options
         self._first: int | None = None
-        self._told, self._telling = os.pipe()
-        try:
-            super().__init__(command, group, options.user if _is_root() else None)
-        except BaseException:
-            os.close(self._told)
-            raise
-        finally:
-            os.close(self._telling)
+        self._told: int | None = None
+        super().__init__(command, group, options.user if _is_root() else None)
 
     def interpreter(self) -> Sequence[str]:
         return [_interpreter()]
@@ -124,11 +115,9 @@ class _Sandboxed(Supervised):
         mounts = [(str(mount.path), mount.is_writable) for mount in self._command.mounts]
         if not any(self._command.directory.is_relative_to(path) for path, _ in mounts):
             mounts.append((str(self._command.directory), True))
-        argv = self._options.argv(self._command.directory, mounts, self._telling)
-        return argv, [self._telling]
-
-    def started_in(self) -> Path:
-        return Path("/")
+        [(self._told, telling)] = pipes(1)
+        ours.callback(os.close, telling)
+        return self._options.argv(mounts, telling), [telling]
 
     def joined(self) -> Sequence[Path]:
         # Whoever is to be born into a group has to see it.
@@ -139,9 +128,12 @@ class _Sandboxed(Supervised):
 
     def begun(self) -> None:
         """Take hold of the first process in there, as long as it surely is the one that was told."""
+        assert self._told is not None
         first = json.loads(os.read(self._told, 4096))["child-pid"]
-        with suppress(ProcessLookupError):
+        try:
             self._first = os.pidfd_open(first)
+        except OSError as error:
+            raise Unavailable(f"no hold can be taken of a sandbox: {error.strerror}") from error
 
     def kill(self) -> None:
         if self._first is not None:
@@ -156,9 +148,10 @@ class _Sandboxed(Supervised):
         if self._first is not None:
             # It is gone only when everybody else in there is.
             self.kill()
-            select.select([self._first], [], [])
+            readable([self._first])
             os.close(self._first)
-        os.close(self._told)
+        if self._told is not None:
+            os.close(self._told)
         super().close()
 
 
@@ -171,7 +164,7 @@ class _Options:
     wanted: Confinement
     user: User
 
-    def argv(self, directory: Path, mounts: Sequence[tuple[str, bool]], telling: int | None = None) -> Sequence[str]:
+    def argv(self, mounts: Sequence[tuple[str, bool]], telling: int | None = None) -> Sequence[str]:
         """Up to the command. Who looks at processes sees it, so there is no variable in it."""
         return [
             self.program,
@@ -179,7 +172,7 @@ class _Options:
             *self._files(),
             *_mounts(mounts),
             "--chdir",
-            str(directory),
+            "/",
             "--",
         ]
 

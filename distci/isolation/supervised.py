@@ -73,7 +73,7 @@ class Supervised:
         self._disk_due = monotonic() + DISK_LOOK_S
         self._word = b""
         self.cause = Cause.ENDED
-        (status_out, status_in), (control_out, control_in), (is_over, say_over) = _pipes(3)
+        (status_out, status_in), (control_out, control_in), (is_over, say_over) = pipes(3)
         self._status_out, self._control_in = status_out, control_in
         self._is_over, self._say_over = is_over, say_over
         try:
@@ -97,10 +97,17 @@ class Supervised:
             before, passed = self.before(ours)
             told = [*pipes, environment]
             user = f"{self._user.uid}:{self._user.gid}" if self._user else ""
-            arguments = [*map(str, told), ",".join(map(str, joined)), user, str(command.grace_s), self.born_into()]
+            arguments = [
+                *map(str, told),
+                ",".join(map(str, joined)),
+                user,
+                os.fspath(command.directory),
+                str(command.grace_s),
+                self.born_into(),
+            ]
             return subprocess.Popen(
                 [*before, *self.interpreter(), *INTERPRETER_OPTIONS, supervisor.__file__, *arguments, *command.argv],
-                cwd=self.started_in(),
+                cwd="/",
                 # Of the command's own environment nothing may be seen by what has more rights than the command. This tells whose it is.
                 env={name: value for name, value in command.environment.items() if name == FENCE},
                 stdin=subprocess.DEVNULL,
@@ -112,7 +119,7 @@ class Supervised:
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise Invalid(TOO_MUCH) from error
-            raise Unavailable(f"no process can be started in {command.directory}: {error.strerror}") from error
+            raise Unavailable(f"no process can be started: {error.strerror}") from error
 
     # What drivers may do otherwise
 
@@ -123,10 +130,6 @@ class Supervised:
     def before(self, ours: ExitStack) -> tuple[Sequence[str], Sequence[int]]:
         """The program that starts the supervisor, with its arguments, and files that it is given; ``ours`` closes what only it needs."""
         return (), ()
-
-    def started_in(self) -> Path:
-        """The directory that the process is started in."""
-        return self._command.directory
 
     def joined(self) -> Sequence[Path]:
         """The control groups that the command writes itself into."""
@@ -179,7 +182,7 @@ class Supervised:
         printed = self._process.stdout.fileno()
         watched = {printed, self._status_out}
         while self._status_out in watched:
-            ready = _readable(watched)
+            ready = readable(watched)
             if self._status_out in ready and not self._read_word():
                 watched.remove(self._status_out)
             elif printed in ready:
@@ -192,7 +195,7 @@ class Supervised:
             # The supervisor itself was killed, by the script for one. Whom it held together has to be found.
             self.kill_leftovers()
         # Whoever could print is dead. Should one have escaped nevertheless, what it prints from now on is not awaited.
-        left = _readable_bytes(printed)
+        left = _waiting_bytes(printed)
         while left:
             data = os.read(printed, min(left, READ_BYTES))
             output(data)
@@ -203,7 +206,7 @@ class Supervised:
 
         A supervisor that does not answer, since the command has stopped it for one, is killed, and its tree found without it.
         """
-        while not _readable([self._is_over], self._poll_s()):
+        while not readable([self._is_over], self._poll_s()):
             is_polite = True
             if stop.is_set():
                 self.cause = Cause.STOPPED
@@ -215,7 +218,7 @@ class Supervised:
                 continue
             with suppress(BrokenPipeError):
                 os.write(self._control_in, b"T" if is_polite else b"K")
-            if not _readable([self._is_over], self._command.grace_s + SUPERVISOR_GRACE_S):
+            if not readable([self._is_over], self._command.grace_s + SUPERVISOR_GRACE_S):
                 self.kill()
             return
 
@@ -245,9 +248,10 @@ class Supervised:
 
     def _read_word(self) -> bool:
         data = os.read(self._status_out, 256)
-        if data and not self._word:
-            self.begun()
+        is_first = not self._word
         self._word += data
+        if data and is_first:
+            self.begun()
         return bool(data)
 
     def _poll_s(self) -> float:
@@ -281,7 +285,7 @@ class Supervised:
 
 
 def check(command: Command) -> None:
-    """Raise Invalid for what no process can be given."""
+    """Raise Invalid for what no process can be given, Unavailable where its directory is gone."""
     if not command.argv:
         raise Invalid("there is no command")
     for name in command.environment:
@@ -303,6 +307,8 @@ def check(command: Command) -> None:
         size += len(data) + TEXT_COST_BYTES
     if size > os.sysconf("SC_ARG_MAX"):
         raise Invalid(TOO_MUCH)
+    if not command.directory.is_dir():
+        raise Unavailable(f"no process can be started in {command.directory}: there is no such folder")
 
 
 def _environment_file(environment: Mapping[str, str]) -> int:
@@ -313,7 +319,7 @@ def _environment_file(environment: Mapping[str, str]) -> int:
     return file
 
 
-def _pipes(count: int) -> Sequence[tuple[int, int]]:
+def pipes(count: int) -> Sequence[tuple[int, int]]:
     """So many pipes, or none and Unavailable where the process has too many files open."""
     pipes: list[tuple[int, int]] = []
     try:
@@ -326,7 +332,7 @@ def _pipes(count: int) -> Sequence[tuple[int, int]]:
     return pipes
 
 
-def _readable(descriptors: Collection[int], timeout_s: float | None = None) -> Collection[int]:
+def readable(descriptors: Collection[int], timeout_s: float | None = None) -> Collection[int]:
     """Those of the descriptors that can be read or are at their end. They may be above 1023, unlike those of select(2)."""
     waiting = poll()
     for descriptor in descriptors:
@@ -334,7 +340,7 @@ def _readable(descriptors: Collection[int], timeout_s: float | None = None) -> C
     return [descriptor for descriptor, _ in waiting.poll(None if timeout_s is None else ceil(timeout_s * 1000))]
 
 
-def _readable_bytes(pipe: int) -> int:
+def _waiting_bytes(pipe: int) -> int:
     """How many bytes wait in a pipe."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 

@@ -1,6 +1,6 @@
 """The parent of one command: holds its tree of processes together, ends it, and says how it ended.
 
-A program of its own, run as ``python -I -S -X utf8 supervisor.py STATUS CONTROL ENVIRONMENT JOIN USER GRACE CGROUP ARGV...``, with the standard
+A program of its own, run as ``python -I -S -X utf8 supervisor.py STATUS CONTROL ENVIRONMENT JOIN USER DIRECTORY GRACE CGROUP ARGV...``, with the standard
 library alone and as little of that as possible, since every command waits for it to start. Being its descendants' subreaper, it
 inherits whoever escapes by forking twice, so that in the end nobody is left. It ends the tree when a byte comes down the ``CONTROL``
 pipe (``T``: politely), or when that is closed, which is what the kernel does when the worker dies.
@@ -9,7 +9,7 @@ pipe (``T``: politely), or when that is closed, which is what the kernel does wh
 tree used: seconds of processors, KiB of memory, blocks of 512 bytes read and written. ``ENVIRONMENT`` is a file of what the command's
 environment has, each with a NUL: no part of it may reach what runs before the command, which may have other rights. ``JOIN`` are
 files that the command writes itself into, with commas between: ``cgroup.procs`` of groups that were opened by whoever may. ``USER``
-is whom the command becomes, as ``UID:GID``; empty: nobody else.
+is whom the command becomes, as ``UID:GID``; empty: nobody else. ``DIRECTORY`` is where it runs.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 def main() -> None:
     status_fd, control_fd, environment_fd = map(int, sys.argv[1:4])
     joined = [int(number) for number in sys.argv[4].split(",") if number]
-    user, grace_s, cgroup, argv = sys.argv[5], float(sys.argv[6]), sys.argv[7], sys.argv[8:]
+    user, directory, grace_s, cgroup, argv = sys.argv[5], sys.argv[6], float(sys.argv[7]), sys.argv[8], sys.argv[9:]
     environment = read_environment(environment_fd)
     for ours in (status_fd, control_fd, *joined):
         os.set_inheritable(ours, False)
@@ -46,7 +46,7 @@ def main() -> None:
     os.write(status_fd, b".")
     command = fork_into(cgroup, libc) if cgroup else os.fork()
     if command == 0:
-        execute(argv, environment, joined, user)
+        execute(argv, environment, joined, user, directory)
     for group in joined:
         os.close(group)
     # Only the tree holds the output now, so its end is the tree's end.
@@ -87,7 +87,7 @@ def fork_into(cgroup: str, libc: ctypes.PyDLL) -> int:
     return child
 
 
-def execute(argv: list[str], environment: dict[bytes, bytes], joined: list[int], user: str) -> None:
+def execute(argv: list[str], environment: dict[bytes, bytes], joined: list[int], user: str, directory: str) -> None:
     """Become the command, in a session of its own."""
     try:
         for group in joined:
@@ -105,10 +105,12 @@ def execute(argv: list[str], environment: dict[bytes, bytes], joined: list[int],
             os.setgroups(())
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
+        # Only now: the directory may be for that user alone.
+        os.chdir(directory)
         os.execvpe(argv[0], argv, environment)
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
-        os.write(2, f"distci: cannot run {argv[0]}: {error.strerror}\n".encode(errors="surrogateescape"))
+        os.write(2, f"distci: cannot run {argv[0]} in {directory}: {error.strerror}\n".encode(errors="surrogateescape"))
         os._exit(NOT_FOUND if is_missing else NOT_EXECUTABLE)
 
 

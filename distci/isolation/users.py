@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from distci.errors import Invalid
+from distci.errors import Invalid, Unavailable
 from distci.isolation.port import Mount
 
 
@@ -42,7 +42,19 @@ def give(mounts: Iterable[Mount], user: User) -> None:
     """Let a user own those mounts that belong to the attempt. Links are given themselves, never what they lead to."""
     for mount in mounts:
         if mount.is_own:
-            for _, folders, files, descriptor in os.fwalk(mount.path, follow_symlinks=False):
-                for name in (*folders, *files):
-                    os.chown(name, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
-            os.chown(mount.path, user.uid, user.gid, follow_symlinks=False)
+            try:
+                _give(mount, user)
+            except OSError as error:
+                raise Unavailable(f"{mount.path} cannot be given to {user.uid}: {error.strerror}") from error
+
+
+def _give(mount: Mount, user: User) -> None:
+    for _, folders, files, descriptor in os.fwalk(mount.path, onerror=_raise, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
+    os.chown(mount.path, user.uid, user.gid, follow_symlinks=False)
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, NotADirectoryError):
+        raise error
