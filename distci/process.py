@@ -20,6 +20,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
+from distci.documents.schema import NO_TASKS
 from distci.employers.port import Chore, Employer, Member
 from distci.errors import AlreadyExists, DistCIError, Invalid, Unavailable
 from distci.isolation.port import Isolation
@@ -88,7 +89,7 @@ class WorkerProcess:
                 Masker([value])
             except Invalid as error:
                 raise Invalid(f"secret {secret!r}: {error}") from None
-        labels = (*labels, *map(isolation_label, isolation.types))
+        offered = tuple(map(isolation_label, isolation.types))
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
         for kind, worker in self._kinds.items():
             if hasattr(worker, "serve") and not employer.has_tree:
@@ -102,7 +103,9 @@ class WorkerProcess:
         self._site = Site(isolation, self._scratch.folder, search_path, secrets or {})
         self._members = [
             employer.member(
-                Offer(tuple(post.kinds), tuple(labels), tuple(only)), self._name_of(post, posts), post.slots
+                Offer(tuple(post.kinds), (*labels, *(() if NO_TASKS.issuperset(post.kinds) else offered)), tuple(only)),
+                self._name_of(post, posts),
+                post.slots,
             )
             for post in posts
         ]

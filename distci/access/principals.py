@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from distci.access.rights import EVERYBODY, GROUP, Action, Role, check_name
+from distci.model import ISOLATION_LABEL
 from distci.projects import SYSTEM, is_within
 
 

@@ -64,6 +64,8 @@ class TestPrecedence:
             "data": "/c",
             "session_timeout": "5s",
             "search_path": "/d",
+            "isolation": "sandbox host",
+            "sandbox_paths": "/w:/x",
             "listen": "127.0.0.1:1",
             "build_url": "e",
             "public_url": "https://r",

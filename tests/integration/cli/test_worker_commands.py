@@ -36,7 +36,11 @@ class TestWorkers:
 
         assert [*listed] == ["boss-control", "hand-shell"]
         assert listed["hand-shell"]["slots"] == 3
-        assert listed["hand-shell"]["offer"] == {"kinds": ["shell"], "labels": ["os=linux"], "only": []}
+        assert listed["hand-shell"]["offer"] == {
+            "kinds": ["shell"],
+            "labels": ["os=linux", "isolation=host", "isolation=sandbox"],
+            "only": [],
+        }
         assert built.returncode == 0, built.stderr
         assert "on linux\n" in built.stdout
         assert (near.returncode, "did you mean hand-shell?" in near.stderr) == (5, True)
