@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import requests
 from services import s3
@@ -35,6 +37,10 @@ from distci.app import open_coordination, open_store
 from distci.bench.measuring import sure
 from distci.build_tickets import control_ticket
 from distci.coordination.port import Check, Create, Write
+from distci.isolation.cgroups import find_cgroups
+from distci.isolation.host import HostIsolation
+from distci.isolation.port import Command, Confinement, Isolation, Limits, Mount
+from distci.isolation.sandbox import SandboxIsolation
 from distci.jobs import Jobs
 from distci.live import LiveBuild
 from distci.model import BuildId, Result, Trigger
@@ -65,6 +71,8 @@ STREAMS = 2000
 STREAMS_S = 60.0
 FOLLOWERS = 500
 LINES = 400
+ISOLATED = 41
+CONFINED = Confinement()
 
 
 def main(parts: Sequence[str]) -> int:
@@ -78,6 +86,7 @@ def main(parts: Sequence[str]) -> int:
         "frontend": frontend,
         "download": download,
         "streams": streams,
+        "isolation": isolation,
     }
     if unknown := [part for part in parts if part not in known]:
         print(f"no part {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
@@ -571,6 +580,87 @@ def start(folder: Path) -> None:
     show("import distci", f"{importing - bare:.0f} ms", "under 120 ms, beyond Python's own start")
     show("from distci import DistCI, connect", f"{using - bare:.0f} ms", "no limit")
     show("distci --help, whole process", f"{helping:.0f} ms", "under 250 ms")
+
+
+# Isolation
+
+
+def isolation(folder: Path) -> None:
+    """What a command costs beyond itself in each way of isolation, beside the tool that this is made with; and a flood of output."""
+    cgroups = find_cgroups()
+    host, sandbox = HostIsolation(cgroups), SandboxIsolation(cgroups)
+    mounts = [Mount(folder, is_writable=True, is_own=True)]
+    limits = Limits(memory_bytes=1 << 30, processes=100, cpus=1)
+    raw_sandbox = [
+        "bwrap",
+        "--unshare-all",
+        "--die-with-parent",
+        "--ro-bind",
+        "/",
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "true",
+    ]
+
+    def through(driver: Isolation, confinement: Confinement = CONFINED) -> Callable[[], object]:
+        command = Command(["true"], folder, {"PATH": os.defpath}, "bench", mounts=mounts, confinement=confinement)
+        return lambda: driver.run(command, lambda data: None, Event())
+
+    limited = Confinement(limits=limits)
+    nothing, bubblewrap, on_host, in_sandbox, in_limits = _taken_ms(
+        lambda: subprocess.run(["true"], check=True),
+        lambda: subprocess.run(raw_sandbox, check=True),
+        through(host),
+        through(sandbox),
+        through(sandbox, limited) if cgroups and not cgroups.problems(limits) else through(sandbox),
+    )
+    show("a process, by itself", f"{nothing[0]:.1f}, least {nothing[1]:.1f} ms", "reference")
+    show("bubblewrap, by itself", f"{bubblewrap[0]:.1f}, least {bubblewrap[1]:.1f} ms", "reference")
+    for name, (median, least) in (("host", on_host), ("sandbox", in_sandbox), ("sandbox with limits", in_limits)):
+        limit = "least under 25 ms" if name == "sandbox" else "no limit"
+        show(f"{name}, beyond a process", f"{median - nothing[0]:.1f}, least {least - nothing[1]:.1f} ms", limit)
+    for driver in (host, sandbox):
+        _flood(driver, folder, mounts)
+
+
+def _flood(driver: Isolation, folder: Path, mounts: Sequence[Mount]) -> None:
+    """1 GiB of output, which the memory of whoever takes it must not grow by."""
+    size, digest, count = 1 << 30, hashlib.sha256(), 0
+
+    def take(data: bytes) -> None:
+        nonlocal count
+        digest.update(data)
+        count += len(data)
+
+    script = f"yes 0123456789abcde | head -c {size}"
+    command = Command(["/bin/sh", "-c", script], folder, {"PATH": os.defpath}, "flood", mounts=mounts)
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    ended = driver.run(command, take, Event())
+    seconds = time.perf_counter() - began
+    expected = hashlib.sha256()
+    for _ in range(size // MIB):
+        expected.update(b"0123456789abcde\n" * (MIB // 16))
+    assert (ended.ok, count, digest.digest()) == (True, size, expected.digest())
+    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    show(
+        f"1 GiB of output, {driver.types[0]}",
+        f"{seconds:.1f} s, {grown_mib:.0f} MiB more",
+        "under 16 MiB more; byte for byte",
+    )
+
+
+def _taken_ms(*calls: Callable[[], object]) -> list[tuple[float, float]]:
+    """The median and the least time that each call takes, all of them in turn, the first round left out."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for _ in range(ISOLATED):
+        for call, times in zip(calls, taken, strict=True):
+            started = time.perf_counter()
+            call()
+            times.append(1000 * (time.perf_counter() - started))
+    return [(statistics.median(times[1:]), min(times[1:])) for times in taken]
 
 
 def _milliseconds(*commands: Sequence[str]) -> list[float]:

@@ -52,6 +52,19 @@ def test_c16_a_label_that_nobody_offers_is_named_and_the_remedy_starts_the_task(
         assert system.ci.why.task(build, "a").because == "remedy works on it"
 
 
+def test_c16_an_isolation_that_nobody_offers_is_named_with_where_to_look(system: Any) -> None:
+    build = start(system, shell("a", labels=["os=linux"], isolation={"type": "vm"}))
+    reached(system, build, "a", TaskState.READY)
+
+    reason = system.ci.why.task(build, "a")
+
+    assert reason.because == "no live worker of shell offers os=linux or isolation=vm"
+    assert reason.remedy == (
+        "start one: distci worker run shell --label os=linux, "
+        "on a machine where `distci check` finds isolation vm and the setting isolation allows it"
+    )
+
+
 def test_c16_a_task_that_waits_or_was_skipped_names_what_it_needs(system: Any) -> None:
     build = start(system, shell("a", "exit 3"), shell("b"), shell("c", when="failure"), shell("d", "true", needs=["b"]))
     system.ci.builds.wait(build, 60)
