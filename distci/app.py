@@ -235,10 +235,12 @@ def open_front_end(settings: Settings) -> Remote:
     )
 
 
-def open_isolation(allowed: Sequence[str] = ("host",), paths: Sequence[str] = ()) -> ChosenIsolation:
+def open_isolation(
+    allowed: Sequence[str] = ("host",), paths: Sequence[str] = (), hidden: Sequence[str] = ()
+) -> ChosenIsolation:
     """Where the commands of tasks run on this machine: what of these types can be had here, the first one where a task names none.
 
-    ``paths`` are what can be seen in sandboxes besides the usual.
+    ``paths`` are what can be seen in sandboxes besides the usual; folders of ``hidden`` cannot, wherever they are.
     """
     from distci.isolation.cgroups import find_cgroups
     from distci.isolation.choice import ChosenIsolation
@@ -246,7 +248,7 @@ def open_isolation(allowed: Sequence[str] = ("host",), paths: Sequence[str] = ()
     from distci.isolation.sandbox import SandboxIsolation
 
     cgroups = find_cgroups()
-    host, sandbox = HostIsolation(cgroups), SandboxIsolation(cgroups, paths)
+    host, sandbox = HostIsolation(cgroups), SandboxIsolation(cgroups, paths, hidden)
     drivers: dict[str, Isolation] = {}
     missing: dict[str, str] = {}
     for name in allowed:

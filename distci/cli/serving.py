@@ -75,7 +75,7 @@ def isolation_of(settings: Settings, usual: Sequence[str], kinds: Sequence[str])
     from distci.app import open_isolation
     from distci.documents.schema import NO_TASKS
 
-    opened = open_isolation(settings.isolation_types or usual, settings.visible_paths)
+    opened = open_isolation(settings.isolation_types or usual, settings.visible_paths, [str(settings.data_folder)])
     if not opened.types and any(kind not in NO_TASKS for kind in kinds):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in opened.missing.items())
         raise Unavailable(f"{settings.origin('isolation')} allows nothing that can be had here: {reasons}")

@@ -19,6 +19,8 @@ from distci.isolation.port import Limits
 from distci.isolation.processes import started
 
 FOLDER = "distci"
+INNER = "distci-worker"
+"""Where a worker goes that was alone in a group of its own."""
 PERIOD_US = 100_000
 """Over which the kernel gives out processor time (its own default)."""
 
@@ -216,7 +218,9 @@ def _own_groups() -> Iterator[tuple[str, str]]:
 
 def _unified(mounted: Path, own: str) -> Path | None:
     """The folder for groups on version 2, with whatever controllers can be had for them."""
-    for parent in dict.fromkeys([mounted, mounted / own]):
+    group = mounted / own
+    above = [group.parent] if group.name == INNER else []
+    for parent in dict.fromkeys([mounted, *above, group]):
         folder = _usable(parent, "cgroup.kill")
         if folder:
             _enable(parent, folder)
@@ -242,7 +246,7 @@ def _enable(parent: Path, folder: Path) -> None:
     """Have the groups in our folder limited by what their tree offers. Each controller by itself: some may be refused."""
     if parent.joinpath("cgroup.procs").read_text().split() == [str(os.getpid())]:
         # A group with processes of its own gives no controllers to those below; only the root of all may. So the worker goes into one.
-        inner = parent / "worker"
+        inner = parent / INNER
         with suppress(OSError):
             inner.mkdir(exist_ok=True)
             (inner / "cgroup.procs").write_text(str(os.getpid()))

@@ -45,13 +45,15 @@ PROBE_TIME_MAX_S = 20.0
 
 
 class SandboxIsolation:
-    """Runs commands in a sandbox each. ``paths`` are seen besides the usual ones, read-only."""
+    """Runs commands in a sandbox each. ``paths`` are seen besides the usual ones, read-only; folders of ``hidden`` look empty."""
 
     types: Sequence[str] = (SANDBOX,)
 
-    def __init__(self, cgroups: ControlGroups | None = None, paths: Sequence[str] = ()) -> None:
+    def __init__(
+        self, cgroups: ControlGroups | None = None, paths: Sequence[str] = (), hidden: Sequence[str] = ()
+    ) -> None:
         self._cgroups = cgroups or ControlGroups()
-        self._paths = paths
+        self._seen = _Seen(paths, (*HIDDEN, *hidden))
         self._program = shutil.which(PROGRAM) or PROGRAM
 
     def run(self, command: Command, output: Callable[[bytes], None], stop: Event) -> Ended:
@@ -72,7 +74,7 @@ class SandboxIsolation:
                 output(data)
 
         with self._cgroups.group(command.tag, wanted.limits) as group:
-            options = _Options(self._program, self._paths, wanted, user)
+            options = _Options(self._program, self._seen, wanted, user)
             supervised = _Sandboxed(command, group, options)
             ended = supervised.run(take, stop)
         if not supervised.has_begun and ended.ok is False and not stop.is_set():
@@ -86,7 +88,7 @@ class SandboxIsolation:
         """Why no sandbox can be had here, and what to do; empty when one can."""
         if not shutil.which(self._program):
             return f"there is no program {PROGRAM}: install what Debian calls {PACKAGE}"
-        options = _Options(self._program, self._paths, Confinement(), _user(Confinement()))
+        options = _Options(self._program, self._seen, Confinement(), _user(Confinement()))
         try:
             tried = subprocess.run(
                 [*options.argv(()), "true"], capture_output=True, timeout=PROBE_TIME_MAX_S, check=False
@@ -156,11 +158,19 @@ class _Sandboxed(Supervised):
 
 
 @dataclass(frozen=True, slots=True)
+class _Seen:
+    """What of the machine is seen besides its tools, and what of that is not."""
+
+    paths: Sequence[str]
+    hidden: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _Options:
     """What bubblewrap is told."""
 
     program: str
-    paths: Sequence[str]
+    seen: _Seen
     wanted: Confinement
     user: User
 
@@ -196,9 +206,6 @@ class _Options:
                 yield from ("--symlink", os.readlink(path), path)
             else:
                 yield from ("--ro-bind-try", path, path)
-        for path in HIDDEN:
-            if os.path.isdir(path):
-                yield from ("--tmpfs", path)
         yield from ("--proc", "/proc", "--dev", "/dev")
         disk_bytes = self.wanted.limits.disk_bytes
         for path in EMPTY:
@@ -210,7 +217,12 @@ class _Options:
             real = os.path.realpath(path)
             if real != path and os.path.exists(real):
                 yield from ("--ro-bind", real, real)
-        for path in (*_python(), *self.paths):
+        for path in self.seen.paths:
+            yield from (*_folders(path), "--ro-bind-try", path, path)
+        for path in self.seen.hidden:
+            if os.path.isdir(path) and any(Path(path).is_relative_to(seen) for seen in (*TOOLS, *self.seen.paths)):
+                yield from ("--tmpfs", path)
+        for path in _python():
             yield from (*_folders(path), "--ro-bind-try", path, path)
 
 

@@ -82,6 +82,21 @@ def test_folders_that_the_operator_names_are_seen_and_cannot_be_written_to(tmp_p
     assert not SandboxIsolation(paths=[str(tools)]).run(touch, lambda data: None, Event()).ok
 
 
+def test_a_hidden_folder_among_them_looks_empty_and_what_is_mounted_below_it_does_not(tmp_path: Path) -> None:
+    data = tmp_path / "tools" / "data"
+    work = data / "scratch" / "work"
+    work.mkdir(parents=True)
+    (data / "secret").write_text("sesame")
+    printed = bytearray()
+    isolation = SandboxIsolation(paths=[str(tmp_path / "tools")], hidden=[str(data)])
+    command = Command(
+        ["/bin/sh", "-c", f"ls {data}; touch here"], work, {"PATH": os.defpath}, "tag", mounts=[Mount(work, True, True)]
+    )
+    assert isolation.run(command, printed.extend, Event()).ok
+    assert printed == b"scratch\n"
+    assert (work / "here").exists()
+
+
 def test_what_is_mounted_read_only_can_be_read_by_the_command_alone(tmp_path: Path) -> None:
     script, work = tmp_path / "script", tmp_path / "work"
     work.mkdir()
