@@ -22,7 +22,7 @@ from threading import Event
 from distci.errors import Invalid, Unavailable
 from distci.isolation import supervisor
 from distci.isolation.cgroups import ControlGroups, Group
-from distci.isolation.port import SANDBOX, Command, Confinement, Ended
+from distci.isolation.port import SANDBOX, Cause, Command, Confinement, Ended
 from distci.isolation.supervised import Supervised, check, pipes, readable
 from distci.isolation.users import NOBODY, User, find_user, give
 
@@ -77,7 +77,7 @@ class SandboxIsolation:
             options = _Options(self._program, self._seen, wanted, user)
             supervised = _Sandboxed(command, group, options)
             ended = supervised.run(take, stop)
-        if not supervised.has_begun and ended.ok is False and not stop.is_set():
+        if not supervised.has_begun and ended.cause is Cause.ENDED:
             raise Unavailable(f"no sandbox can be made: {printed.decode(errors='replace').strip()}")
         return ended
 
@@ -241,7 +241,7 @@ def _mounts(mounts: Sequence[tuple[str, bool]]) -> Iterator[str]:
 
 def _interpreter() -> str:
     """The interpreter itself, whatever environment this program was installed into."""
-    return os.path.realpath(sys.executable)
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
 def _python() -> Iterator[str]:

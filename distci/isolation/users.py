@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ class User:
     uid: int
     gid: int
 
+
+SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
+"""What a change of owner takes from a file."""
 
 NOBODY = User(65534, 65534)
 """Who owns nothing, on every Linux."""
@@ -51,7 +55,11 @@ def give(mounts: Iterable[Mount], user: User) -> None:
 def _give(mount: Mount, user: User) -> None:
     for _, folders, files, descriptor in os.fwalk(mount.path, onerror=_raise, follow_symlinks=False):
         for name in (*folders, *files):
-            os.chown(name, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if (found.st_uid, found.st_gid) != (user.uid, user.gid):
+                os.chown(name, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode) and found.st_mode & SET_ID_BITS:
+                    os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=descriptor)
     os.chown(mount.path, user.uid, user.gid, follow_symlinks=False)
 
 

@@ -97,6 +97,23 @@ def test_a_hidden_folder_among_them_looks_empty_and_what_is_mounted_below_it_doe
     assert (work / "here").exists()
 
 
+def test_modes_and_links_survive_that_a_workspace_is_given_away(sandboxed: Runner) -> None:
+    # Given a workspace with what a change of owner could spoil
+    outside = sandboxed.directory.with_name("outside")
+    outside.touch()
+    before = outside.stat()
+    program = sandboxed.directory / "program"
+    program.touch()
+    program.chmod(0o4755)
+    os.link(program, sandboxed.directory / "twice")
+    (sandboxed.directory / "link").symlink_to(outside)
+
+    printed = printed_by(sandboxed, "stat -c '%a %h' program; test -O program; test -L link")
+
+    assert printed == "4755 2\n"
+    assert (outside.stat().st_uid, outside.stat().st_ctime_ns) == (before.st_uid, before.st_ctime_ns)
+
+
 def test_what_is_mounted_read_only_can_be_read_by_the_command_alone(tmp_path: Path) -> None:
     script, work = tmp_path / "script", tmp_path / "work"
     work.mkdir()
