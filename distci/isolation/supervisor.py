@@ -137,7 +137,7 @@ def supervise(command: int, control_fd: int, woken: int, grace_s: float) -> int:
             waiting.unregister(control_fd)
             is_polite = os.read(control_fd, 1) == b"T"
             kill_at = time.monotonic() + (grace_s if is_polite else 0.0)
-            for pid in descendants():
+            for pid in descendants() if is_polite else ():
                 send(pid, signal.SIGTERM)
                 send(pid, signal.SIGCONT)
         if kill_at is not None and time.monotonic() >= kill_at:

@@ -406,9 +406,8 @@ def test_d01_a_killed_worker_leaves_nobody(runner: Runner, tree: str) -> None:
     wait_until(lambda: not runner.left())
 
 
+@pytest.mark.parametrize("runner", ["grouped", "sandboxed"], indirect=True)
 def test_a_killed_worker_does_not_keep_its_control_groups(runner: Runner) -> None:
-    if runner.driver == "supervised":
-        pytest.skip("it has none")
     # Given a worker that was killed
     ready = runner.directory / "ready"
     worker = start_worker(runner, f"touch {ready}; sleep {LONG_S}")

@@ -186,6 +186,8 @@ def test_a_sweep_spares_who_is_supervised_by_another_installation(supervised: Ru
     copy = supervised.directory / "distci" / "isolation" / "supervisor.py"
     copy.parent.mkdir(parents=True)
     shutil.copy(supervisor.__file__, copy)
+    go = supervised.directory / "go"
+    os.mkfifo(go)
     status_out, status_in = os.pipe()
     control_out, control_in = os.pipe()
     environment = os.memfd_create("environment")
@@ -204,8 +206,9 @@ def test_a_sweep_spares_who_is_supervised_by_another_installation(supervised: Ru
             "/",
             "1",
             "",
-            "/bin/sleep",
-            "0.3",
+            "/bin/sh",
+            "-c",
+            f"read line < {go}",
         ],
         env=supervised.environment,
         pass_fds=(status_in, control_out, environment),
@@ -218,6 +221,8 @@ def test_a_sweep_spares_who_is_supervised_by_another_installation(supervised: Ru
         wait_until(lambda: len(supervised.left()) == 2)
         # When a worker of ours starts
         supervised.isolation.sweep()
-        # Then that command ends by itself
+        # Then that command goes on to its own end
+        gone_on = stack.enter_context(go.open("r+b", buffering=0))
+        gone_on.write(b"\n")
         assert said.read().startswith(b".0 ")
         assert other.wait() == 0
