@@ -426,7 +426,7 @@ def test_a_killed_worker_does_not_keep_its_control_groups(runner: Runner) -> Non
 
 HOG = "x = bytearray(200 << 20)"
 SPIN = "import time; until = time.process_time() + 0.4\nwhile time.process_time() < until: pass"
-THREADS = "import threading; [threading.Thread(target=threading.Event().wait, args=(5,)).start() for _ in range(20)]"
+THREADS = "import threading; [threading.Thread(target=threading.Event().wait, daemon=True).start() for _ in range(20)]"
 
 
 def python(text: str) -> str:

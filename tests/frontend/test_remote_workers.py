@@ -427,10 +427,10 @@ def program(local: Stage) -> Iterator[Callable[..., Process]]:
     """Starts ``distci worker run shell`` in a home that has nothing but a URL and a token."""
     with ExitStack() as stack:
 
-        def start(url: str, name: str) -> Process:
+        def start(url: str, name: str, **variables: str) -> Process:
             home = Home(local.folder / name)
             home.folder.mkdir()
-            home.environment |= {"DISTCI_TOKEN": token_for(local.ci)}
+            home.environment |= {"DISTCI_TOKEN": token_for(local.ci), **variables}
             return stack.enter_context(
                 home.running("worker", "run", "shell", "--name", name, "--url", url, until="Ctrl-C")
             )
@@ -452,6 +452,20 @@ class TestProgram:
         assert worker.wait() == 0
         assert local.end(build).result == "passed"
         assert local.ci.builds.get(other).result is None
+
+    def test_tasks_are_isolated_as_they_ask_and_as_its_operator_allows(
+        self, local: Stage, program: Callable[..., Process]
+    ) -> None:
+        lab = Lab(local)
+        program(lab.url, "lab-7", DISTCI_ISOLATION="host sandbox")
+        (local.folder / "beside").touch()
+        look = f"test -e {local.folder}/beside && echo sees || echo blind; touch kept"
+        apart = shell(look, "apart", isolation={"type": "sandbox", "network": False})
+        build = lab.start(apart, shell(f"cat kept; {look}", "usual"))
+        assert local.end(build).result == "passed"
+        assert [[*local.ci.builds.log(build, task)] for task in ("apart", "usual")] == [[b"blind\n"], [b"sees\n"]]
+        [seen] = [worker for worker in local.ci.status.workers() if "lab-7" in worker.name]
+        assert seen.offer.labels == ("isolation=host", "isolation=sandbox")
 
     def test_one_that_is_killed_is_taken_over_from(
         self, local: Stage, program: Callable[..., Process], short_lease: None

@@ -166,7 +166,7 @@ def test_a_subject_that_means_nobody_is_refused(subject: str) -> None:
 
 def test_a_worker_is_held_to_its_kinds_labels_and_project() -> None:
     worker = Worker("w1", "lab", frozenset({"shell", "git-checkout"}), ("os=linux", "gpu=*"), "team")
-    assert worker.may_offer(["shell"], ["os=linux", "gpu=a100"])
+    assert worker.may_offer(["shell"], ["os=linux", "gpu=a100", "isolation=sandbox"])
     assert not worker.may_offer(["shell", "control"], [])
     assert not worker.may_offer(["shell"], ["os=windows"])
     assert worker.may_claim("shell", "team/web/job")
