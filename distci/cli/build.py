@@ -10,6 +10,7 @@ import click
 
 from distci.cli import following
 from distci.cli.command import Group, Invocation, json_option, parameter_option, pasteable
+from distci.cli.missing import looking_for
 from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
 from distci.errors import Denied, Unavailable
 from distci.model import BuildId, Trigger
@@ -108,7 +109,8 @@ def list_(invocation: Invocation, job: str, limit: int, before: int | None) -> N
 def show(invocation: Invocation, wanted: BuildId) -> None:
     """Show a build and its tasks as they stand."""
     with invocation.look_at() as system:
-        view = system.builds.get(wanted)
+        with looking_for(system, str(wanted)):
+            view = system.builds.get(wanted)
         why = None if invocation.is_json or view.result else system.why.build(wanted)[0]
     if invocation.is_json:
         print_json(view)

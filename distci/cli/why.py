@@ -9,6 +9,7 @@ import click
 
 from distci.cli import following
 from distci.cli.command import Command, Invocation, json_option, pasteable
+from distci.cli.missing import looking_for
 from distci.cli.output import duration, print_json, print_line
 from distci.errors import Missing, NoSuchTicket
 
@@ -45,10 +46,9 @@ def why(invocation: Invocation, subject: str, task: str | None) -> None:
 
 
 def _reasons(system: System, subject: str, task: str | None) -> list[Reason]:
-    if task is not None:
-        return [system.why.task(subject, task)]
-    if "#" in subject:
-        return system.why.build(subject)
+    if task is not None or "#" in subject:
+        with looking_for(system, subject):
+            return system.why.build(subject) if task is None else [system.why.task(subject, task)]
     try:
         return [system.why.ticket(subject)]
     except Missing as error:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from distci.access import Action
 from distci.documents.jobs import job_from_json, warnings_for
 from distci.errors import NoSuchJob, VersionConflict
 from distci.frontend import etags
 from distci.frontend.endpoint import CURSOR, REASON, Answer, Call, Endpoint, Parameter, Returns, limit
-from distci.frontend.paging import number_of, page
+from distci.frontend.paging import number_of, page, page_through
 from distci.frontend.problems import BadRequest, PreconditionFailed
 from distci.jobs import JobVersion
 from distci.model import Json
 
 LISTED = 100
+LOOKED_THROUGH_MAX = 5000
+"""How many jobs one request looks through for those whose ids hold a text."""
 VERSIONS_LISTED = 20
 VERSION: Mapping[str, Json] = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 TAG: Mapping[str, Json] = {"type": "string"}
@@ -32,10 +34,16 @@ IF_NONE_MATCH = Parameter("If-None-Match", TAG, "`*`: only if there is no such j
 
 
 def list_jobs(call: Call) -> Answer:
-    after = call.query["cursor"] or ""
-    names = call.system.jobs.list(call.query["prefix"], after, tag=call.query["tag"], text=call.query["text"])
-    visible = (name for name in names if call.may(Action.READ, name))
-    return page(call, visible, str, lambda name: {"job": name})
+    return page_of_jobs(call, lambda name: {"job": name})
+
+
+def page_of_jobs(call: Call, shown: Callable[[str], Json]) -> Answer:
+    """The next of the jobs that the query asks for, by ``prefix``, ``tag`` and ``text``."""
+    text, may_read = call.query["text"].lower(), call.may_read
+    names = call.system.jobs.list(call.query["prefix"], call.query["cursor"] or "", tag=call.query["tag"])
+    # What may not be read is left out first: a page that ends there would name it.
+    visible = (name for name in names if may_read(name))
+    return page_through(call, visible, str, lambda name: text in name.lower(), LOOKED_THROUGH_MAX, shown)
 
 
 def get_job(call: Call) -> Answer:
@@ -104,7 +112,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         "List jobs by id",
         list_jobs,
         None,
-        {200: Returns("A page of jobs.", "job-page", headers=("ETag", "Link"))},
+        {200: Returns("A page of jobs; it may be empty and have a next one.", "job-page", headers=("ETag", "Link"))},
         (
             Parameter("prefix", {"type": "string", "default": "", "maxLength": 128}, "Only those whose id begins so."),
             OF_TAG,

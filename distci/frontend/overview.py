@@ -10,14 +10,11 @@ from distci.app import DistCI
 from distci.builds import BuildView
 from distci.errors import Missing
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
-from distci.frontend.jobs import OF_TAG
-from distci.frontend.paging import page_through
+from distci.frontend.jobs import OF_TAG, page_of_jobs
 from distci.model import BuildId, Json
 
 LISTED, LISTED_MAX = 50, 200
 BUILDS, BUILDS_MAX = 10, 50
-LOOKED_THROUGH_MAX = 5000
-"""How many ids of jobs one request looks through for those that hold a text."""
 
 REMEMBERED_MAX = 20_000
 """How many builds that are over are remembered, some 300 bytes each."""
@@ -54,15 +51,8 @@ class Overview:
         self._endings = endings or Endings()
 
     def list(self, call: Call) -> Answer:
-        text, builds, may_read = call.query["text"].lower(), call.query["builds"], call.may_read
-        return page_through(
-            call,
-            call.system.jobs.list(call.query["prefix"], call.query["cursor"] or "", tag=call.query["tag"]),
-            lambda job: job,
-            lambda job: text in job.lower() and may_read(job),
-            LOOKED_THROUGH_MAX,
-            lambda job: {"job": job, "builds": [*self._last(call.system, job, builds)]},
-        )
+        builds = call.query["builds"]
+        return page_of_jobs(call, lambda job: {"job": job, "builds": [*self._last(call.system, job, builds)]})
 
     def _last(self, system: DistCI, job: str, count: int) -> Iterator[Json]:
         """The last builds of a job, the newest first."""

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from frontends import Stage, job, problem, shell
+
+from distci.access import Action
+from distci.frontend.jobs import LOOKED_THROUGH_MAX
+from distci.store import keys
+from distci.store.directory import DirectoryStore
 
 
 class TestChanging:
@@ -99,6 +106,23 @@ def test_jobs_are_listed_by_tag_and_by_any_part_of_their_ids(local: Stage) -> No
     )
     assert [item["job"] for item in api.all("/overview", tag="web")] == ["a/one"]
     problem(api.get("/jobs", params={"tag": "a b"}), 400, "Invalid")
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/overview"])
+def test_one_request_looks_through_so_many_jobs_and_says_where_it_got_to(local: Stage, path: str) -> None:
+    # Given more jobs than one request looks through, the one that is wanted behind them all, and some that who asks may not read
+    names = [f"team/job-{number:05}" for number in range(LOOKED_THROUGH_MAX + 2)]
+    store = DirectoryStore(Path(local.ci.settings.store_address.path), durable=False)
+    for name in ("hidden/one", *names, "team/wanted", "zzz/wanted"):
+        store.put(keys.job_marker(name), b"")
+    api, _ = local.front_end()
+    team = {"Authorization": f"Bearer {local.ci.access.create_token('team', [Action.READ], project='team').text}"}
+    # When it is looked for
+    first = api.get(path, params={"text": "WANTED"}, headers=team).json()
+    second = api.get(path, params={"text": "WANTED", "cursor": first["next"]}, headers=team).json()
+    # Then the first page ends after so many of those that may be read, and the next one goes on there
+    assert (first["items"], first["next"]) == ([], names[LOOKED_THROUGH_MAX - 1])
+    assert ([item["job"] for item in second["items"]], second["next"]) == (["team/wanted"], None)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distci.access import Action, Grant, Role, Visibility
+from distci.access import Action, Role, Visibility
 from distci.app import DistCI, connect
 from distci.errors import InvalidJob, NoSuchJob, StoreUnavailable
 from distci.model import TaskState
@@ -104,8 +105,9 @@ def test_so_does_a_token_and_a_role_that_the_settings_give(ci: DistCI) -> None:
     ci.access.create_token("change", [Action.WRITE], project="app/web")
     assert not may(ci, "app/web", "app/lib")
     assert may(ci, "app/api", "app/lib")
-    ci.access._configured = [Grant("bob@example.org", Role.EDITOR, "app/api")]
-    assert not may(ci, "app/api", "app/lib")
+    told = replace(ci.settings, oidc_roles="bob@example.org=editor@app/api")
+    with connect(settings=told) as same:
+        assert not may(same, "app/api", "app/lib")
 
 
 def test_nobody_is_told_whether_there_is_what_they_may_not_use(ci: DistCI) -> None:

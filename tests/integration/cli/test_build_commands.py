@@ -67,6 +67,19 @@ class TestBuilds:
         assert asked.exit_code == 2
         assert "a build of team/hello cannot be planned:\n  - parameters.NONSENSE: " in asked.stderr
 
+    def test_who_asks_for_a_build_of_a_job_that_is_not_there_is_told_which_was_meant(self, busy: Home) -> None:
+        for asked in (
+            busy.ask("why", "team/helo#1"),
+            busy.ask("why", "team/helo#1", "greet"),
+            busy.ask("build", "show", "team/helo#1"),
+        ):
+            assert asked.exit_code == 5
+            assert asked.stderr == "distci: there is no job 'team/helo'; did you mean 'team/hello'?\n"
+        assert "there is no job 'zzz'; `distci job list`" in busy.ask("why", "zzz#1").stderr
+        assert (
+            "there is no build team/hello#99; `distci build list team/hello`" in busy.ask("why", "team/hello#99").stderr
+        )
+
     def test_who_asks_why_of_a_job_is_told_how_a_build_is_named(self, busy: Home) -> None:
         asked = busy.ask("why", "team/hello")
 
