@@ -92,6 +92,8 @@ UNTRUSTED = ("hold", "run")
 ISOLATIONS = ("sandbox", "host")
 BUILD_PAGE = "/jobs/{job}/-/builds/{number}"
 """Where a front end shows a build."""
+LOGIN_PAGE = "/login/link"
+"""Where a login link leads, with what lets somebody in behind a ``#``: browsers tell that to no server, so it is in no log and no Referer."""
 RECEIVER = re.compile(r"[a-z][a-z0-9.-]*")
 RECEIVERS_PREFIX = f"{PREFIX}RECEIVERS_"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -39,13 +39,14 @@ def login(invocation: Invocation, at: str | None) -> None:
 def link_to(system: DistCI, address: str) -> str:
     """A login link for whoever runs this program, as an owner."""
     from distci.access.rights import check_name
+    from distci.settings import LOGIN_PAGE
 
     try:
         name = check_name(system.settings.actor)
     except Invalid:
         name = "owner"
     with system.audit.note("session.link"):
-        return f"{address.rstrip('/')}/login/{system.login_links.make(name)}"
+        return f"{address.rstrip('/')}{LOGIN_PAGE}#{system.login_links.make(name)}"
 
 
 def invitation(system: DistCI, front_end: FrontEnd) -> str:

@@ -195,11 +195,6 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         {"type": "string", "pattern": "^[a-z][a-z0-9.-]*$"},
         "The name of a receiver: `github`, `gitlab`, `gitea` or that of one which was installed.",
     ),
-    "code": (
-        "distcil_[0-9A-Za-z]{49}",
-        {"type": "string", "pattern": "^distcil_[0-9A-Za-z]{49}$"},
-        "What `distci login` has printed.",
-    ),
     "token": (
         "[0-9a-f]{1,64}",
         {"type": "string", "pattern": "^[0-9a-f]{1,64}$"},

@@ -14,9 +14,9 @@ from distci.access.sessions import LIFETIME_S
 from distci.errors import Missing, NotAuthenticated
 from distci.frontend.access import origin_of
 from distci.frontend.endpoint import JSON, PROJECT, Answer, Call, Endpoint, Handler, Parameter, Returns
-from distci.frontend.pages import is_read_by_people
 from distci.frontend.site import LOGIN, SESSION, Site
 from distci.frontend.threads import Threads
+from distci.settings import LOGIN_PAGE
 from distci.views import to_bytes
 
 if TYPE_CHECKING:
@@ -51,17 +51,10 @@ class Login:
         )
 
     async def by_link(self, call: Call) -> Response:
-        if call.request.method == "HEAD":
-            # Who only looks where a link leads must not use it up.
-            return _sent_to("/")
-        try:
-            person = await self._threads.run(self._system.login_links.use, call.path["code"])
-        except NotAuthenticated:
-            if not is_read_by_people(call.request):
-                raise
-            # The page says how to get in to who is not in yet; who is has come twice.
-            return _sent_to("/")
-        return await self._welcome(call, person, "/")
+        """Let in whoever has opened a login link; its page has sent what lets them in."""
+        person = await self._threads.run(self._system.login_links.use, call.body["link"])
+        response = Response(to_bytes({"is_logged_in": True}), headers=NOT_KEPT, media_type=JSON)
+        return await self._welcome(call, person, response)
 
     async def begin(self, call: Call) -> Response:
         from distci.access.oidc import FLOW_S
@@ -78,7 +71,7 @@ class Login:
             return _sent_to("/")
         query = dict(parse_qsl(call.request.url.query))
         finished = await self._threads.run(self._asked().finish, query, self._site.cookie(call.request, LOGIN))
-        response = await self._welcome(call, finished.person, finished.then)
+        response = await self._welcome(call, finished.person, _sent_to(finished.then))
         self._site.forget(response, call.request, LOGIN)
         return response
 
@@ -93,9 +86,9 @@ class Login:
             raise Missing("no login provider is set here; `distci login` prints a link that lets you in")
         return self._provider
 
-    async def _welcome(self, call: Call, person: Person, then: str) -> Response:
+    async def _welcome(self, call: Call, person: Person, response: Response) -> Response:
+        """The response with a session of that person."""
         cookie = await self._threads.run(self._begun, call, person)
-        response = _sent_to(then)
         self._site.keep(response, call.request, SESSION, cookie, LIFETIME_S)
         return response
 
@@ -147,12 +140,13 @@ def endpoints(login: Login) -> Sequence[Endpoint]:
             "GET", CALLBACK, "finish_login", "Come back from the provider", login.finish, sent, takes_any_query=True
         ),
         _public(
-            "GET",
-            "/login/{code}",
+            "POST",
+            LOGIN_PAGE,
             "use_login_link",
             "Log in by a link, which is good for one time",
             login.by_link,
-            sent,
+            {200: Returns("Logged in, with the cookie that is set.", "logged-in")},
+            body="login-link",
         ),
         _public(
             "POST",
@@ -175,6 +169,7 @@ def _public(
     parameters: Sequence[Parameter] = (),
     *,
     takes_any_query: bool = False,
+    body: str = "",
 ) -> Endpoint:
     return Endpoint(
         method,
@@ -187,6 +182,7 @@ def _public(
         parameters,
         is_public=True,
         takes_any_query=takes_any_query,
+        body=body,
         root="",
         tag="access",
     )

@@ -1,7 +1,8 @@
 """The web page: files that a browser runs as they are. They hold nothing of the system; all that they show comes from the API.
 
 Every address of the page is answered with the same document, whose script shows what belongs there. An address is that of the thing in
-the API without what all of the API's begin with: ``/jobs/team/hello/-/builds/12``.
+the API without what all of the API's begin with: ``/jobs/team/hello/-/builds/12``. Who opens a login link has a document of its own, which is
+there before anybody is known.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from distci.frontend import etags, problems
+from distci.settings import LOGIN_PAGE
 
 FOLDER = Path(__file__).with_name("static")
 DOCUMENT = "index.html"
@@ -30,7 +32,8 @@ ADDRESSES = (
     "/tickets/{rest:path}",
     "/tokens",
 )
-SUFFIXES = (".css", ".html", ".js", ".svg")
+LOGIN_DOCUMENT = "login-link.html"
+SUFFIXES = (".css", ".js", ".svg")
 
 POLICY = "; ".join(
     (
@@ -51,13 +54,16 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def routes() -> list[Route]:
     """What the page is made of, behind its paths. The files are read once, here."""
-    document = _serves(FOLDER / DOCUMENT, {"Content-Security-Policy": POLICY})
+    document, login = (
+        _serves(FOLDER / name, {"Content-Security-Policy": POLICY}) for name in (DOCUMENT, LOGIN_DOCUMENT)
+    )
+    pages = [*((path, document) for path in ADDRESSES), (LOGIN_PAGE, login)]
     files = {
         f"/static/{path.relative_to(FOLDER)}": _serves(path)
         for path in sorted(FOLDER.rglob("*"))
-        if path.suffix in SUFFIXES and path.name != DOCUMENT
+        if path.suffix in SUFFIXES
     }
-    return [Route(path, handler) for path, handler in [*((path, document) for path in ADDRESSES), *files.items()]]
+    return [Route(path, handler) for path, handler in [*pages, *files.items()]]
 
 
 def is_read_by_people(request: Request) -> bool:

@@ -371,19 +371,31 @@ def go(browser: requests.Session, url: str, method: str = "GET", **headers: str)
     return browser.request(method, url, headers=headers, timeout=TIME_MAX_S, allow_redirects=False)
 
 
+def opened(browser: requests.Session, link: str, **headers: str) -> requests.Response:
+    """What the page of a login link asks for, which has what stands behind the #."""
+    page, _, code = link.partition("#")
+    return browser.post(page, json={"link": code}, headers=headers, timeout=TIME_MAX_S)
+
+
 class TestLinks:
     @pytest.mark.parametrize("command", ["frontend", "up"])
     def test_the_link_that_is_printed_lets_one_person_in(
         self, command: str, local: Stage, browser: requests.Session
     ) -> None:
         with local.home.running(command, *local.flags, until="Ctrl-C") as process:
-            found = re.search(r"(http://127\.0\.0\.1:\d+)/login/distcil_\w+", process.stdout)
+            found = re.search(r"(http://127\.0\.0\.1:\d+)/login/link#distcil_\w+", process.stdout)
             assert found, process.stdout
             link, url = found[0], found[1]
-            assert go(browser, link, "HEAD").headers["Location"] == "/"
-            assert not browser.cookies
-            entered = go(browser, link)
-            assert (entered.status_code, entered.headers["Location"]) == (303, "/")
+            # Who only looks where it leads does not use it up, and is told what to do where no script runs.
+            for method in ("HEAD", "GET"):
+                page = go(browser, link, method)
+                assert (page.status_code, page.headers["Content-Type"].split(";")[0]) == (200, "text/html")
+                assert "script-src 'self';" in page.headers["Content-Security-Policy"]
+                assert not browser.cookies
+            assert "Allow scripts of this page and open the link again" in page.text
+            entered = opened(browser, link, Origin=url)
+            assert (entered.status_code, entered.json()) == (200, {"is_logged_in": True})
+            assert entered.headers["Cache-Control"] == "no-store"
             cookie = entered.headers["Set-Cookie"]
             assert "HttpOnly" in cookie
             assert "SameSite=lax" in cookie
@@ -392,24 +404,30 @@ class TestLinks:
             assert who["kind"] == "person"
             assert go(browser, f"{url}/metrics").status_code == 200
             with requests.Session() as other:
-                problem(go(other, link), 401, "NotAuthenticated")
+                told = problem(opened(other, link), 401, "NotAuthenticated")["detail"]
+                assert told == "that login link was used, or is too old; `distci login` prints another"
                 assert go(other, f"{url}/api/v1/session").json() == NOBODY
 
-    def test_who_opens_a_used_one_is_told_by_the_page_how_to_get_in(
-        self, local: Stage, browser: requests.Session
-    ) -> None:
+    @pytest.mark.parametrize("origin", ["https://evil.example.org", "null"])
+    def test_a_page_of_others_uses_none(self, origin: str, local: Stage, browser: requests.Session) -> None:
         api, _ = local.front_end()
-        link = f"{api.url}/login/{local.ci.login_links.make('ada')}"
-        go(browser, link, Accept="text/html")
-        for someone in (browser, requests.Session()):
-            again = go(someone, link, Accept="text/html,*/*;q=0.8")
-            assert (again.status_code, again.headers["Location"]) == (303, "/")
-            assert "Set-Cookie" not in again.headers
+        link = f"{api.url}/login/link#{local.ci.login_links.make('ada')}"
+        problem(opened(browser, link, Origin=origin), 403, "Forbidden")
+        assert opened(browser, link, Origin=api.url).status_code == 200
+
+    def test_what_is_no_link_or_stands_in_the_path_lets_nobody_in(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        code = local.ci.login_links.make("ada")
+        for body in ({"link": ""}, {"link": code[:-1]}, {"link": code.replace("l_", "_")}):
+            problem(api.post("//login/link", json=body), 401, "NotAuthenticated")
+        problem(api.post("//login/link", json={}), 422, "Invalid")
+        for path in (f"//login/{code}", f"//login/link/{code}"):
+            problem(api.get(path), 404, "Missing")
 
     def test_a_later_one_is_printed_by_a_command(self, local: Stage, browser: requests.Session) -> None:
         api, _ = local.front_end()
         link = local.home.ask("login", *local.flags, "--at", api.url).stdout.strip()
-        assert go(browser, link).status_code == 303
+        assert opened(browser, link).status_code == 200
         assert go(browser, f"{api.url}/api/v1/cluster").status_code == 200
 
     def test_who_logs_out_is_logged_out_everywhere(self, local: Stage, browser: requests.Session) -> None:
@@ -447,7 +465,8 @@ class TestPagesOfOthers:
         api, process = local.front_end(DISTCI_PUBLIC_URL="https://ci.example.org")
         found = re.search(r"https://ci\.example\.org(/login/\S+)", process.stdout)
         assert found, process.stdout
-        cookie = go(browser, api.url + found[1], Host="ci.example.org").headers["Set-Cookie"]
+        entered = opened(browser, api.url + found[1], Host="ci.example.org", Origin="https://ci.example.org")
+        cookie = entered.headers["Set-Cookie"]
         assert cookie.startswith("__Host-distci-session=")
         assert "Secure" in cookie
         headers = {"Cookie": cookie.partition(";")[0], "Origin": "https://ci.example.org"}

@@ -42,8 +42,9 @@ def test_a_module_imports_files_that_are_there_and_makes_no_markup_of_texts(path
     assert not re.search(r"innerHTML|dangerouslySetInnerHTML|document\.write|\beval\b|new Function|https?://", text)
 
 
-def test_the_document_has_no_scripts_or_styles_of_its_own() -> None:
-    text = (pages.FOLDER / pages.DOCUMENT).read_text()
+@pytest.mark.parametrize("name", [pages.DOCUMENT, pages.LOGIN_DOCUMENT])
+def test_a_document_has_no_scripts_or_styles_of_its_own(name: str) -> None:
+    text = (pages.FOLDER / name).read_text()
 
     assert not re.search(r"<script(?! src=)[^>]*>\s*\S|<style|\son\w+=|\sstyle=", re.sub(r' type="module"', "", text))
     assert not re.search(r"https?://", text)
