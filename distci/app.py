@@ -82,10 +82,12 @@ class DistCI:
         from distci.access.audited import AuditedBuilds, AuditedHooks, AuditedJobs, AuditedPublished, AuditedTickets
         from distci.access.rights import rules
         from distci.access.sharing import Sharing
+        from distci.events import Events
         from distci.following import Following
         from distci.gateway import Gateway
         from distci.lifecycle import Lifecycle
         from distci.logs import Logs
+        from distci.protocol import paths
         from distci.rebuild import Rebuild, new_epoch
         from distci.status import Status
         from distci.statuses import Statuses
@@ -106,14 +108,19 @@ class DistCI:
         self.audit = self.tickets.audit = Audit(self.store, Acting(settings.actor, gethostname()))
         self.jobs = AuditedJobs(self.store, self.audit)
         self.access = Access(self.store, self.tickets.tree, self.audit, rules(settings.oidc_roles))
+        self.events = Events(
+            self.store,
+            retention=settings.events_retention,
+            watch=lambda woken: self.coordination.watch(paths.EVENTS, woken),
+        )
         self.lifecycle = Lifecycle(
             self.tickets,
             self.store,
             self.jobs,
             statuses=Statuses(self.store, settings),
             may_use=Sharing(self.access, self.jobs).may_use,
+            events=self.events,
         )
-        self.events = self.lifecycle.events
         self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)
         self.artifacts = AuditedPublished(self.builds, self.store, self.audit)
         self.signing = Signing(self.tickets.tree)
@@ -126,6 +133,7 @@ class DistCI:
             settings.receivers,
             self.audit,
             holds_untrusted=settings.untrusted_builds == "hold",
+            retention=settings.held_retention,
         )
         self.rebuild = Rebuild(self.lifecycle)
         self.logs = Logs(self.builds, self.store)

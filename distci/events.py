@@ -3,6 +3,10 @@
 Whoever appends takes the next number: of any number of processes exactly one gets it, the others take the one after it. So there is no
 master, the quorum is not asked, and a number says all that is needed to go on: whatever is told behind it comes behind it.
 
+The oldest are removed, by who appends, as the settings have it. Whoever goes on from a number behind which some are gone, or which is of other
+numbers than those there are (a store was wiped, or came back from a backup), is told so by an event of the kind :data:`GAP`, and then
+all that there is. So nobody takes for all what is not.
+
 An event is appended *before* the transaction that goes on from there, so that none can be missing. Whoever dies between the two leaves it to
 be done again; then it is looked for among the last ones, and found. Only a process that slept there past the end of its claim can append
 what somebody else has appended too: who counts events counts what they tell of, not their numbers.
@@ -11,16 +15,17 @@ what somebody else has appended too: who counts events counts what they tell of,
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Lock
 
 from distci.documents.strict_json import read_json
 from distci.errors import InvalidDocument, NoSuchObject, StoreUnavailable
 from distci.model import BuildId, Json
+from distci.retention import Retention
 from distci.store import keys
 from distci.store.numbers import last_number
 from distci.store.port import Store
@@ -34,11 +39,23 @@ ENDED = "build-ended"
 
 UNREADABLE = "unreadable"
 
+GAP = "gap"
+"""Not stored: told to who asks for those behind a number where the next one is not there any more. It has the number before the first that is, and ``after``: the one that was asked for."""
+
 LOOKED_BACK = 1000
 """Among how many events one is looked for that may have been appended before."""
 
 KEPT = 2000
 """How many events are remembered: they never change."""
+
+SWEPT_EVERY, SWEPT_AT_ONCE = 20, 40
+"""Each so many events, who appends removes at most so many that are kept no longer."""
+
+READ_AT_ONCE = 100
+LOOK_S = 2.0
+"""How long a follower who is not woken waits until it looks by itself: whoever appends may die before it wakes anybody."""
+SLICE_S = 0.2
+"""How often it is looked whether a follower shall stop."""
 
 FORMAT = 1
 
@@ -72,10 +89,19 @@ class Event:
 class Events:
     """The events of one store. Any thread may use it."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        retention: Retention | None = None,
+        watch: Callable[[threading.Event], object] = lambda woken: None,
+    ) -> None:
+        """``retention`` says what is kept, all where it is None, but the last :data:`LOOKED_BACK` always. ``watch`` has what it is given set once when there may be more."""
         self._store = store
         self._clock = clock
-        self._lock = Lock()
+        self._retention = retention
+        self._watch = watch
+        self._lock = threading.Lock()
         self._last = 0
         """A number that is known to be there; 0 before one is."""
         self._known: dict[int, Event] = {}
@@ -88,6 +114,8 @@ class Events:
         while not self._take(number := self.last() + 1, data):
             self._saw(number)
         self._saw(number)
+        if number % SWEPT_EVERY == 0:
+            self._sweep(number)
         return number
 
     def append_again(self, kind: str, build: BuildId, **more: Json) -> int:
@@ -123,15 +151,38 @@ class Events:
         return self._known.setdefault(number, event)
 
     def after(self, number: int, limit: int) -> Sequence[Event]:
-        """The next events behind a number, at most so many.
+        """The next events behind a number, at most so many; the first is of the kind :data:`GAP` where they are not those that came next.
 
         >>> [(event.kind, event.build) for event in ci.events.after(0, 2)]
         [('build-begun', 'docs/hello#1'), ('build-ended', 'docs/hello#1')]
         """
+        if limit <= 0:
+            return []
+        there = [keys.event_of(info.key) for info in self._store.list(keys.EVENTS, keys.event(number), limit)]
+        if there[:1] != [number + 1] and (gap := self._gap(number, there)) is not None:
+            return [gap, *self.after(gap.number, limit - 1)]
         found: list[Event] = []
-        while len(found) < limit and (event := self.read(number + len(found) + 1)) is not None:
+        # A listing is no picture of one moment, and may lack what was appended meanwhile: reading tells.
+        while len(found) < min(limit, len(there)) and (event := self.read(number + len(found) + 1)) is not None:
             found.append(event)
         return found
+
+    def follow(self, number: int, stop: threading.Event | None = None) -> Iterator[Event]:
+        """The events behind a number and those that come, until ``stop`` is set; gaps as :meth:`after` tells them.
+
+        Raises Unavailable when tree or store do not answer: go on behind the last event then.
+        """
+        stop, woken = stop or threading.Event(), threading.Event()
+        while not stop.is_set():
+            # In this order: what is appended between the two is seen, and told once more.
+            self._watch(woken)
+            while found := self.after(number, READ_AT_ONCE):
+                yield from found
+                number = found[-1].number
+            until = time.monotonic() + LOOK_S
+            while not (stop.is_set() or time.monotonic() >= until or woken.wait(SLICE_S)):
+                pass
+            woken.clear()
 
     def before(self, number: int | None = None) -> Iterator[Event]:
         """The events before a number, or all there are, the latest first.
@@ -139,10 +190,11 @@ class Events:
         >>> [event.kind for event in ci.events.before()]
         ['build-ended', 'build-begun']
         """
-        first = self.last() + 1 if number is None else number
-        for each in range(first - 1, 0, -1):
-            if (event := self.read(each)) is not None:
-                yield event
+        last = self.last()
+        for each in range(last if number is None else min(number - 1, last), 0, -1):
+            if (event := self.read(each)) is None:
+                return  # it was removed, and so were all before it
+            yield event
 
     def last(self) -> int:
         """The highest number; 0 where nothing has happened yet."""
@@ -153,6 +205,31 @@ class Events:
         number = last_number(is_beyond, self._last)
         self._saw(number)
         return number
+
+    def _gap(self, number: int, there: Sequence[int]) -> Event | None:
+        """What is said to who knows a number, given the first of those behind it; None where none is missing."""
+        if self._is_there(number + 1) if there else number == 0 or self._is_there(number):
+            return None
+        oldest = there or [keys.event_of(info.key) for info in self._store.list(keys.EVENTS, "", 1)]
+        first = oldest[0] if oldest else 1
+        return Event(first - 1, GAP, "", 0, {"after": number})
+
+    def _is_there(self, number: int) -> bool:
+        """Whether it is stored now, whatever is remembered."""
+        return self._store.head(keys.event(number)) is not None
+
+    def _sweep(self, last: int) -> None:
+        """Remove some of what is kept no longer, the oldest first, so that there is no gap but before all others. What fails is done by who comes next."""
+        if self._retention is None:
+            return
+        try:
+            oldest = self._store.list(keys.EVENTS, "", SWEPT_AT_ONCE)
+            count = last - keys.event_of(oldest[0].key) + 1
+            going = self._retention.beyond([info.modified_s for info in oldest], count, self._clock())
+            for info in oldest[: max(0, min(going, count - LOOKED_BACK))]:
+                self._store.delete(info.key)
+        except StoreUnavailable as error:
+            log.warning("old events are not removed now: %s", error)
 
     def _take(self, number: int, data: bytes) -> bool:
         key = keys.event(number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -17,18 +18,30 @@ from distci import receivers
 from distci.builds import Builds
 from distci.documents.stored import trigger_to_json
 from distci.documents.strict_json import read_json
-from distci.errors import Invalid, InvalidDocument, InvalidJob, NoSuchChange, NoSuchObject, NotAuthenticated
+from distci.errors import (
+    Invalid,
+    InvalidDocument,
+    InvalidJob,
+    NoSuchChange,
+    NoSuchObject,
+    NotAuthenticated,
+    StoreUnavailable,
+)
 from distci.jobs import Jobs, JobVersion
 from distci.model import BuildId, Delivery, HookTrigger, Json, Trigger
 from distci.protocol.records import to_bytes
 from distci.receivers.port import BODY_BYTES_MAX, Change, Ignored, Receiver
+from distci.retention import Retention
 from distci.settings import ReceiverSettings
 from distci.store import keys
-from distci.store.port import Store, objects
+from distci.store.port import ObjectInfo, Store, objects
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+SWEPT_AT_ONCE = 20
+"""How many held changes are removed when one more is held."""
+
 SKIP = re.compile(r"\[(skip[ -]ci|ci[ -]skip|no ci|skip actions|actions skip)\]|^skip-checks: *true *$", re.I | re.M)
 """What people write into a commit's message that shall not be built, as GitHub and GitLab have it."""
 
@@ -116,7 +129,12 @@ class Hooks:
         settings: Mapping[str, ReceiverSettings],
         *,
         holds_untrusted: bool = True,
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """``retention`` says how many held changes wait, and for how long; all for ever where it is None."""
+        self._retention = retention
+        self._clock = clock
         self._builds = builds
         self._jobs = jobs
         self._store = store
@@ -158,6 +176,8 @@ class Hooks:
     def held(self, after: str = "") -> Iterator[Held]:
         """The changes that wait for an approval, by id, those behind ``after``."""
         for info in objects(self._store, keys.HELD, keys.held(after) if after else ""):
+            if self._is_too_old(info):
+                continue
             try:
                 yield self._read_held(keys.held_of(info.key))[0]
             except NoSuchChange:
@@ -200,9 +220,28 @@ class Hooks:
         held = hashlib.sha256(f"{receiver.name} {change.delivery}".encode()).hexdigest()[:16]
         document = {"f": FORMAT, "receiver": receiver.name, "change": asdict(change)}
         self._store.put(keys.held(held), to_bytes(document))
+        self._sweep_held()
         reason = f"it comes from a fork, and waits for an approval: distci hook approve {held}"
         waiting = [Started(job, None, reason) for job in concerned.jobs]
         return replace(self._answer(receiver, change, [*waiting, *concerned.others]), held=held)
+
+    def _sweep_held(self) -> None:
+        """Remove some of the changes that have waited for too long, and of those that are too many. What fails is done with the next one that is held."""
+        if self._retention is None:
+            return
+        try:
+            waiting = sorted(objects(self._store, keys.HELD), key=lambda info: info.modified_s)
+            going = self._retention.beyond([info.modified_s for info in waiting], len(waiting), self._clock())
+            for info in waiting[: min(going, SWEPT_AT_ONCE)]:
+                log.warning(
+                    "change %s waits for an approval no longer: others came, or it was too long", keys.held_of(info.key)
+                )
+                self._store.delete(info.key)
+        except StoreUnavailable as error:
+            log.warning("changes that have waited too long are not removed now: %s", error)
+
+    def _is_too_old(self, info: ObjectInfo) -> bool:
+        return self._retention is not None and self._retention.is_too_old(info.modified_s, self._clock())
 
     def _start(
         self, receiver: Receiver, change: Change, concerned: _Concerned, approval: str = "", *, seal: str = ""
@@ -280,8 +319,12 @@ class Hooks:
         return bool(settings.token and (settings.api_url or receiver.api_url))
 
     def _read_held(self, id_: str) -> tuple[Held, _Concerned]:
+        key = keys.held(id_)
+        info = self._store.head(key)
+        if info is None or self._is_too_old(info):
+            raise no_such_change(id_)
         try:
-            document = read_json(self._store.get(keys.held(id_)), keys.held(id_))
+            document = read_json(self._store.get(key), key)
         except NoSuchObject:
             raise no_such_change(id_) from None
         receiver, change = document["receiver"], _change(document["change"])

@@ -30,11 +30,12 @@ from threading import Event
 
 from distci import events, plan, statuses
 from distci.build_tickets import CONTROL_KIND, build_of, control_ticket, task_ticket, task_ticket_id
-from distci.coordination.port import Create, Delete, Operation, Refused
+from distci.coordination.port import Create, Delete, Operation, Refused, Write
 from distci.documents import stored
 from distci.documents.strict_json import read_json
 from distci.errors import (
     ClaimLost,
+    CoordinationUnavailable,
     Damaged,
     IllegalTransition,
     Invalid,
@@ -106,12 +107,13 @@ class Lifecycle:
         patience_s: float = PATIENCE_S,
         statuses: Statuses | None = None,
         may_use: Callable[[str, str], bool] | None = None,
+        events: Events | None = None,
     ) -> None:
         """``may_use`` says whether builds of one job may use those of another; by default those of their own project alone. ``statuses`` are what those who serve tickets of that kind go by; without any, nobody can. ``patience_s`` is for how long :meth:`create` and :meth:`cancel` find out what became of a request whose answer was lost."""
         self.tickets = tickets
         self.store = store
         self.jobs = jobs
-        self.events = Events(store, clock)
+        self.events = events or Events(store, clock)
         self._clock = clock
         self._patience_s = patience_s
         self._statuses = statuses
@@ -308,7 +310,7 @@ class Lifecycle:
         self.store.put(keys.build_record(build), to_bytes(self.record(live) | noted))
         self._tell(claim, live, events.ENDED, result=live.result, finished_ms=live.finished_ms)
         self.store.delete(keys.accepted(build))
-        return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None)
+        return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None, hints=self._news())
 
     def cancel(self, build: BuildId, reason: str) -> None:
         """Ask a build to end. Tickets that still wait are taken back at once; what runs is stopped by its workers.
@@ -375,6 +377,14 @@ class Lifecycle:
             kind, live.build, trigger=live.trigger.kind, actor=live.trigger.actor, created_ms=live.created_ms, **more
         )
 
+    def _news(self) -> Sequence[Operation]:
+        """Wakes those who wait for events, with the transaction that follows on one."""
+        try:
+            self.tickets.tree.folder(paths.EVENTS)
+        except CoordinationUnavailable:
+            return ()  # the transaction waits for the tree, and those who wait look by themselves
+        return (Write(paths.EVENTS, b""),)
+
     def _plan_accepted(self, claim: Claim, live: LiveBuild) -> Claim | None:
         """Plan a build that the store knows of: the plan is the first trace of it that others could find."""
         build = live.build
@@ -416,7 +426,7 @@ class Lifecycle:
             return self._wait_in_group(claim, planned, policy, slots)
         begun = replace(planned, slots=slots)
         take = transactions.take(slots, str(build))
-        return self._finish(claim, begun, made, advance, lambda: self._is_planned(build), take)
+        return self._finish(claim, begun, made, advance, lambda: self._is_planned(build), take, self._news())
 
     def _expanded(self, live: LiveBuild) -> tuple[Plan, bytes]:
         """A build's plan and its bytes, which are in the store; a build that had one keeps it."""
@@ -493,7 +503,13 @@ class Lifecycle:
 
     def _end_unbegun(self, claim: Claim, live: LiveBuild, result: Result, reason: str) -> Claim | None:
         step = self._ended(replace(live, reason=reason), result)
-        return claim.finish(*step.operations, follow=step.post, keep=True, proof=lambda: self._is_planned(live.build))
+        return claim.finish(
+            *step.operations,
+            follow=step.post,
+            keep=True,
+            proof=lambda: self._is_planned(live.build),
+            hints=self._news(),
+        )
 
     def _finish(
         self,
@@ -503,9 +519,10 @@ class Lifecycle:
         advance: Advance,
         proof: Callable[[], bool],
         also: Sequence[Operation] = (),
+        hints: Sequence[Operation] = (),
     ) -> Claim | None:
         step = self._moved(live, made, advance)
-        return claim.finish(*step.operations, *also, follow=step.post, keep=True, proof=proof)
+        return claim.finish(*step.operations, *also, follow=step.post, keep=True, proof=proof, hints=hints)
 
     def _moved(self, live: LiveBuild, made: Plan, advance: Advance) -> Step:
         """The build after an advance, and the tickets that follow from it."""

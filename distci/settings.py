@@ -24,6 +24,8 @@
     oidc_roles = "group:ci-admins=owner; *@example.org=viewer@team"
     untrusted_builds = "hold"
     artifact_size_max = "16GiB"
+    events_kept = "100000/90d"
+    held_kept = "1000/30d"
 
     [receivers.github]                                               # variables: DISTCI_RECEIVERS_GITHUB_SECRETS ...
     secrets = ["the webhook's new secret", "the old one"]
@@ -53,6 +55,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from distci.errors import InvalidSettings
 from distci.model import BuildId
+from distci.retention import Retention
 
 SYSTEM_FILE = Path("/etc/distci/distci.toml")
 PREFIX = "DISTCI_"
@@ -159,6 +162,10 @@ class Settings:
     """How often somebody may ask each front end, or one address whom nobody knows; empty: as often as they like."""
     artifact_size_max: str = "16GiB"
     """The largest file that a front end takes in as an artifact, of a client or a worker: ``500MiB``, ``16GiB``."""
+    events_kept: str = "100000/90d"
+    """How many events are kept, and for how long: ``100000/90d``. The last 1,000 are, in any case."""
+    held_kept: str = "1000/30d"
+    """How many changes wait for an approval, and for how long: beyond either, the oldest waits no longer."""
     actor: str = ""
     """Who is asking, for the record."""
     url: str = ""
@@ -235,6 +242,14 @@ class Settings:
         return _bytes(self.artifact_size_max)
 
     @property
+    def events_retention(self) -> Retention:
+        return Retention.parse(self.events_kept)
+
+    @property
+    def held_retention(self) -> Retention:
+        return Retention.parse(self.held_kept)
+
+    @property
     def coordination_address(self) -> Address:
         return address(self.coordination or f"sqlite://{quote(str(self.data_folder / 'coordination.sqlite'))}")
 
@@ -266,7 +281,14 @@ class Settings:
             url = getattr(self, name)
             if url:
                 found += [f"{self.origin(name)}: {problem}" for problem in _url_problems(url, known)]
-        for name, read in (("session_timeout", _seconds), ("patience", _seconds), ("artifact_size_max", _bytes)):
+        readable: Mapping[str, Callable[[str], object]] = {
+            "session_timeout": _seconds,
+            "patience": _seconds,
+            "artifact_size_max": _bytes,
+            "events_kept": Retention.parse,
+            "held_kept": Retention.parse,
+        }
+        for name, read in readable.items():
             try:
                 read(getattr(self, name))
             except ValueError as error:

@@ -17,6 +17,7 @@ from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Json
 from distci.protocol import Ticket, Tickets, members
 from distci.published import Published
+from distci.retention import Retention
 from distci.settings import ReceiverSettings
 from distci.store.port import Store
 
@@ -105,8 +106,9 @@ class AuditedHooks(Hooks):
         audit: Audit,
         *,
         holds_untrusted: bool = True,
+        retention: Retention | None = None,
     ) -> None:
-        super().__init__(builds, jobs, store, settings, holds_untrusted=holds_untrusted)
+        super().__init__(builds, jobs, store, settings, holds_untrusted=holds_untrusted, retention=retention)
         self._audit = audit
 
     def approve(self, change: str, actor: str = "", check: Check | None = None) -> Answer:

@@ -12,14 +12,15 @@ import click
 from distci.cli.command import Command, Invocation, json_option
 from distci.cli.output import moment, print_json, print_line
 from distci.errors import Unavailable
+from distci.events import GAP, READ_AT_ONCE
 
 if TYPE_CHECKING:
     from distci.client.events import RemoteEvents
     from distci.events import Event, Events
 
 LISTED = 20
-POLL_S = 0.3
-READ_AT_ONCE = 100
+AWAY_S = 1.0
+"""How long who follows waits for what is away before it is asked again."""
 
 
 @click.command(
@@ -38,11 +39,11 @@ READ_AT_ONCE = 100
 def events(invocation: Invocation, limit: int, after: int | None, follow: bool) -> None:
     """Show what happened to builds: which began and which ended, the oldest first.
 
-    Each has a number, dense from 1 on: whoever knows one can go on behind it.
+    Each has a number, dense from 1 on: whoever knows one can go on behind it. Where events behind it are not kept any more, that is said first.
     """
     with invocation.look_at() as system:
         number = _before_last(system.events, limit) if after is None else after
-        for event in _behind(system.events, number, follow):
+        for event in (_following if follow else _behind)(system.events, number):
             if invocation.is_json:
                 print_json(event.to_json())
             else:
@@ -54,29 +55,38 @@ def _before_last(events: Events | RemoteEvents, limit: int) -> int:
     return min((event.number - 1 for event in islice(events.before(), limit)), default=0)
 
 
-def _behind(events: Events | RemoteEvents, number: int, follow: bool) -> Iterator[Event]:
-    """The events behind a number; those that come, too, however often the store is away meanwhile."""
+def _behind(events: Events | RemoteEvents, number: int) -> Iterator[Event]:
+    """All events behind a number that there are."""
+    while found := events.after(number, READ_AT_ONCE):
+        yield from found
+        number = found[-1].number
+
+
+def _following(events: Events | RemoteEvents, number: int) -> Iterator[Event]:
+    """Those that come, too, however often tree, store or front end are away meanwhile."""
     is_away = False
     while True:
         try:
-            found = events.after(number, READ_AT_ONCE)
-            is_away = False
+            for event in events.follow(number):
+                number, is_away = event.number, False
+                yield event
         except Unavailable as error:
-            if not follow:
-                raise
             if not is_away:
                 click.echo(f"distci: {error}; waiting for it", err=True)
-            found, is_away = (), True
-        yield from found
-        number = found[-1].number if found else number
-        if not found:
-            if not follow:
-                return
-            time.sleep(POLL_S)
+            is_away = True
+            time.sleep(AWAY_S)
 
 
 def _line(event: Event) -> str:
+    if event.kind == GAP:
+        return f"{event.number}  {_gap(event.number, event.more['after'])}; it goes on with {event.number + 1}"
     result = f" {event.more['result']}" if "result" in event.more else ""
     actor = f" by {event.more['actor']}" if event.more.get("actor") else ""
     cause = f", {event.more['trigger']}{actor}" if "trigger" in event.more else ""
     return f"{event.number}  {moment(event.at_ms)}  {event.build} {event.kind.removeprefix('build-')}{result}{cause}"
+
+
+def _gap(number: int, after: int) -> str:
+    if after < number:
+        return f"events {after + 1} to {number} are not kept any more"
+    return f"there is no event {after} any more: numbers have begun anew"

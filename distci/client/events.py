@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
 
 from distci.client.link import Link
-from distci.events import Event
+from distci.client.news import LISTENING_S, News, Pauses
+from distci.events import GAP, Event
 from distci.model import Json
 from distci.views import from_json
 
@@ -26,10 +28,23 @@ class RemoteEvents:
         self._link = link
 
     def read(self, number: int) -> Event | None:
-        return next((event for event in self.after(max(0, number - 1), 1) if event.number == number), None)
+        found = self.after(max(0, number - 1), 1)
+        return next((event for event in found if event.number == number and event.kind != GAP), None)
 
     def after(self, number: int, limit: int) -> Sequence[Event]:
         return [*islice(map(_event, self._link.items(PATH, after=number, limit=min(limit, PAGE))), limit)]
+
+    def follow(self, number: int, stop: threading.Event | None = None) -> Iterator[Event]:
+        stop = stop or threading.Event()
+        with News(self._link, "/events", stop) as news:
+            pauses = Pauses(news, LISTENING_S)
+            while not stop.is_set():
+                found = self.after(number, PAGE)
+                yield from found
+                if found:
+                    number = found[-1].number
+                else:
+                    pauses.next(is_news=False)
 
     def before(self, number: int | None = None) -> Iterator[Event]:
         return map(_event, self._link.items(PATH, cursor=number, limit=PAGE))

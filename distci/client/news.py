@@ -19,6 +19,12 @@ SLICE_S = 0.2
 
 COMMENT = b":"
 
+PAUSE_MIN_S, PAUSE_MAX_S, SLOWER = 0.2, 1.0, 1.3
+"""Between two looks: the shortest, the longest, and by how much each is longer than the one before while nothing happens."""
+
+LISTENING_S = 30.0
+"""Between two looks of somebody whom the stream tells of all that they wait for."""
+
 
 class News:
     """Listens to one stream in a thread of its own, from the first time that somebody waits; a context manager.
@@ -75,3 +81,18 @@ class News:
                 self.is_live = False
                 self._bell.set()
             self._over.wait(AGAIN_S)
+
+
+class Pauses:
+    """Waits between looks until there is news; where these are all that is waited for, for ``listening_s`` while they are heard."""
+
+    def __init__(self, news: News, listening_s: float = 0.0) -> None:
+        self._news = news
+        self._listening_s = listening_s
+        self._pause_s = PAUSE_MIN_S
+
+    def next(self, is_news: bool, most_s: float | None = None) -> bool:
+        """Wait, at most so long; whether it has been stopped."""
+        self._pause_s = PAUSE_MIN_S if is_news else min(PAUSE_MAX_S, self._pause_s * SLOWER)
+        pause_s = max(self._pause_s, self._listening_s) if self._news.is_live else self._pause_s
+        return self._news.wait(pause_s if most_s is None else min(pause_s, most_s))

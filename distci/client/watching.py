@@ -9,15 +9,9 @@ from threading import Event
 from distci.builds import BuildView, LogPiece, TaskView, pieces
 from distci.client.address import of_build
 from distci.client.link import Link
-from distci.client.news import News
+from distci.client.news import LISTENING_S, News, Pauses
 from distci.model import BuildId
 from distci.views import from_json
-
-PAUSE_MIN_S, PAUSE_MAX_S, SLOWER = 0.2, 1.0, 1.3
-"""Between two looks: the shortest, the longest, and by how much each is longer than the one before while nothing happens."""
-
-LISTENING_S = 30.0
-"""Between two looks of somebody whom the stream tells of all that they wait for."""
 
 Printed = Callable[[BuildView, TaskView, int], Iterator[bytes]]
 
@@ -33,7 +27,7 @@ class Watching:
         """The build once it is archived, or as it stands when the time is up."""
         until = None if timeout_s is None else self._clock() + timeout_s
         with self._news(build, Event()) as news:
-            pauses = _Pauses(news, LISTENING_S)
+            pauses = Pauses(news, LISTENING_S)
             for view, is_news in self._looks(build):
                 left_s = None if until is None else until - self._clock()
                 if view.is_archived or (left_s is not None and left_s <= 0):
@@ -46,7 +40,7 @@ class Watching:
         looks = self._looks(build)
         with self._news(build, stop) as news:
             # What is printed changes nothing of a build, so its stream does not tell of that.
-            pauses = _Pauses(news)
+            pauses = Pauses(news)
             yield from pieces(lambda: next(looks)[0], printed, pauses.next, tasks)
 
     def _news(self, build: BuildId, stop: Event) -> News:
@@ -61,18 +55,3 @@ class Watching:
             while (again := self._link.get_unless(of_build(build), etag))[0] is None:
                 yield view, False
             found, etag = again
-
-
-class _Pauses:
-    """Waits between looks until there is news; where these are all that is waited for, for ``listening_s`` while they are heard."""
-
-    def __init__(self, news: News, listening_s: float = 0.0) -> None:
-        self._news = news
-        self._listening_s = listening_s
-        self._pause_s = PAUSE_MIN_S
-
-    def next(self, is_news: bool, most_s: float | None = None) -> bool:
-        """Wait, at most so long; whether it has been stopped."""
-        self._pause_s = PAUSE_MIN_S if is_news else min(PAUSE_MAX_S, self._pause_s * SLOWER)
-        pause_s = max(self._pause_s, self._listening_s) if self._news.is_live else self._pause_s
-        return self._news.wait(pause_s if most_s is None else min(pause_s, most_s))

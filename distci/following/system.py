@@ -8,8 +8,9 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from distci.coordination.port import Stat
 from distci.errors import Invalid
-from distci.events import Event, Events
+from distci.events import GAP, LOOK_S, Event, Events
 from distci.following.feeds import Feed
 from distci.following.told import Told, ended
 from distci.model import Json
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 SYSTEM = "system"
 """What its feed is held by."""
-
-LOOK_S = 0.3
-"""How often it is looked for the next event, which is one question to the store."""
 
 STATE_LOOK_S = 0.7
 STATE_LOOK_SHARE = 0.1
@@ -47,31 +45,48 @@ class SystemFeed(Feed):
         self._lock = Lock()
         self._kept: deque[Event] = deque(maxlen=KEPT)
         self._look_at_state_at = 0.0
+        self._look_at_events_at = 0.0
+        self._news: Stat | None = None
         self.number: int | None = None
         """That of the last event; None before the first look."""
         self.workers: Sequence[str] = ()
         self.queue: Mapping[str, Json] = {}
 
     def after(self, number: int) -> Sequence[Event] | None:
-        """The events behind a number; None when it does not keep as many."""
+        """The events behind a number; None when it does not keep as many, or knows of no such number."""
         with self._lock:
-            if self.number is None or number < self.number - len(self._kept):
+            if self.number is None or not self.number - len(self._kept) <= number <= self.number:
                 return None
             ahead = self.number - number
             return [*self._kept][len(self._kept) - ahead :] if ahead > 0 else ()
 
     def look(self) -> float | None:
+        # In this order: what is appended meanwhile wakes once more.
+        news = self._tickets.tree.coordination.watch(paths.EVENTS, self.woken)
         is_news = self._look_at_state() if monotonic() >= self._look_at_state_at else False
-        if self.number is None:
-            self.number, is_news = self._events.last(), True
-        while fresh := self._events.after(self.number, FETCHED):
-            with self._lock:
-                self._kept += fresh
-                self.number = fresh[-1].number
-            is_news = True
+        if news != self._news or monotonic() >= self._look_at_events_at:
+            is_news = self._look_at_events() or is_news
+            self._news, self._look_at_events_at = news, monotonic() + LOOK_S
         if is_news:
             self.tell()
-        return LOOK_S
+        return max(0.0, min(self._look_at_state_at, self._look_at_events_at) - monotonic())
+
+    def _look_at_events(self) -> bool:
+        """Whether there are any that were not there before."""
+        is_news = self.number is None
+        if self.number is None:
+            self.number = self._events.last()
+        while fresh := self._events.after(self.number, FETCHED):
+            with self._lock:
+                if fresh[0].kind == GAP:
+                    # Each follower is told of that who is not behind it, as the store has it.
+                    self._kept.clear()
+                    fresh = fresh[:1]
+                else:
+                    self._kept += fresh
+                self.number = fresh[-1].number
+            is_news = True
+        return is_news
 
     def _look_at_state(self) -> bool:
         """Whether it is another one than before."""
@@ -102,6 +117,8 @@ class SystemFollower:
         self._queue: Mapping[str, Json] | None = None
         self._fetched: deque[Event] = deque()
         self._must_fetch = False
+        self._is_at_end = False
+        """Whether nothing was found behind our number that the feed does not know of yet."""
         self.feed = sources.hold_system()
         self.feed.listen(wake)
 
@@ -130,20 +147,21 @@ class SystemFollower:
         self.check()
         if self.feed.number is None:
             return
-        if self._number is None or self._number > self.feed.number:
-            # What has a higher number was told of another store.
+        if self._number is None:
             self._number = self.feed.number
         yield from self._take_state()
         while self._fetched:
             yield self._told(self._fetched.popleft())
         fresh = self.feed.after(self._number)
-        self._must_fetch = fresh is None
+        self._must_fetch = fresh is None and not self._is_at_end
+        self._is_at_end = False
         for event in fresh or ():
             yield self._told(event)
 
     def fetch(self) -> None:
         if self._number is not None:
             self._fetched += self._sources.events.after(self._number, FETCHED)
+            self._is_at_end = not self._fetched
 
     def close(self) -> None:
         self.feed.ignore(self._wake)
@@ -166,5 +184,7 @@ class SystemFollower:
 
     def _told(self, event: Event) -> Told:
         self._number = event.number
+        if event.kind == GAP:
+            return Told(GAP, str(event.number), to_bytes(event.to_json()))
         # Of one that cannot be read nobody knows whose it is: job is empty, and it is for who may read everything.
         return Told(event.kind, str(event.number), to_bytes(event.to_json()), job=event.job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from distci.events import UNREADABLE, Event, Events
+from distci.events import GAP, READ_AT_ONCE, UNREADABLE, Event, Events
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import number_of, page_through
 
@@ -15,7 +15,7 @@ LOOKED_THROUGH_MAX = 2000
 AFTER = Parameter(
     "after",
     {"type": "integer", "minimum": 0, "maximum": 10**9 - 1},
-    "Those behind the event of that number instead, the oldest first; 0 for all.",
+    "Those behind the event of that number instead, the oldest first; 0 for all. Where they are not those that came next, a `gap` says so first.",
 )
 
 
@@ -25,7 +25,7 @@ def list_events(call: Call) -> Answer:
         call,
         _wanted(call),
         lambda event: str(event.number),
-        lambda event: event.kind != UNREADABLE and may_read(event.job),
+        lambda event: event.kind == GAP or (event.kind != UNREADABLE and may_read(event.job)),
         LOOKED_THROUGH_MAX,
         lambda event: event.to_json(),
     )
@@ -40,8 +40,9 @@ def _wanted(call: Call) -> Iterator[Event]:
 
 
 def _behind(events: Events, number: int) -> Iterator[Event]:
-    while event := events.read(number := number + 1):
-        yield event
+    while found := events.after(number, READ_AT_ONCE):
+        yield from found
+        number = found[-1].number
 
 
 ENDPOINTS: Sequence[Endpoint] = (

@@ -303,7 +303,8 @@ def endpoints(streams: Streams) -> Sequence[Endpoint]:
             "follow_system",
             "Follow the system: builds that begin and end, workers, what waits",
             follow_system,
-            "`build-begun`, `build-ended`: of builds that whoever follows may read, with the numbers of the events as ids. For who may read "
+            "`build-begun`, `build-ended`: of builds that whoever follows may read, with the numbers of the events as ids. "
+            "`gap`: events behind `after` are not there any more, or numbers have begun anew; it goes on behind `number`. For who may read "
             "the whole system also `workers`, then `workers-changed`: who serves; and `queue`: how many tickets of each kind wait, how many run.",
         ),
     )

@@ -78,8 +78,9 @@ class Claim:
         follow: Sequence[Ticket] = (),
         keep: bool = False,
         proof: Callable[[], bool] | None = None,
+        hints: Sequence[Operation] = (),
     ) -> Claim | None:
-        """End the ticket, take the given operations and post the tickets that follow, in one transaction.
+        """End the ticket, take the given operations and post the tickets that follow, in one transaction; with the hints that still hold.
 
         With ``keep``, the first follow-on ticket that this worker may do itself is claimed in that same transaction, and
         returned. ``proof`` tells from the tree, after a lost answer, whether this very call took effect.
@@ -91,12 +92,12 @@ class Claim:
         """
         kept = self._member.keep(follow) if keep else None
         if kept is None:
-            self._check(self._end(*operations, post=follow, proof=proof))
+            self._check(self._end(*operations, post=follow, proof=proof, hints=hints))
             return None
         posted = [ticket for ticket in follow if ticket.id != kept.ticket.id]
         begun = [Check(paths.CONTROL, self._member.control_version), *transactions.start(kept.running)]
         try:
-            refused = self._end(*operations, *begun, post=posted, proof=kept.is_ours, goes_idle=False)
+            refused = self._end(*operations, *begun, post=posted, proof=kept.is_ours, goes_idle=False, hints=hints)
         except BaseException:
             self._member.forget(kept, is_stray=True)
             raise
@@ -107,7 +108,7 @@ class Claim:
         if refused < len(operations):
             self._check(refused)
         # Paused in the meantime: then the follow-on ticket stands in line like any other.
-        return self.finish(*operations, follow=follow, proof=proof)
+        return self.finish(*operations, follow=follow, proof=proof, hints=hints)
 
     def is_ours(self) -> bool:
         """Whether the tree has this claim on record."""
@@ -192,6 +193,7 @@ class Claim:
         post: Sequence[Ticket] = (),
         proof: Callable[[], bool] | None = None,
         goes_idle: bool = True,
+        hints: Sequence[Operation] = (),
     ) -> int | None:
         """End the claim; the index among ``operations`` (or past them: a ticket to post) of what was refused, or None when all took effect."""
         if self._is_over or self.lost.is_set():
@@ -199,15 +201,16 @@ class Claim:
         tickets, tree = self._member.tickets, self._member.tickets.tree
         has_owner = True
         passed_on = Step()
+        idle: Sequence[Operation] = ()
         while True:
             ended = transactions.end(self.running, has_owner)
 
             def commit(ended: Sequence[Operation] = ended) -> Done:
-                nonlocal passed_on
+                nonlocal passed_on, idle
                 passed_on = permits.pass_on(tree, [name for name, _ in self.running.slots])
-                hints = self._member.idle_hint() if goes_idle else []
+                idle = self._member.idle_hint() if goes_idle else []
                 return tickets.commit(
-                    *ended, *operations, *passed_on.operations, post=[*post, *passed_on.post], hints=hints
+                    *ended, *operations, *passed_on.operations, post=[*post, *passed_on.post], hints=[*idle, *hints]
                 )
 
             try:
@@ -222,7 +225,7 @@ class Claim:
                     raise
                 raise self._superseded() from error
             if isinstance(settled, Done) and settled.committed:
-                if settled.hints:
+                if any(hint in idle for hint in settled.hints):
                     self._member.went_idle()
                 self._over()
                 return None

@@ -16,6 +16,7 @@
     /parked/<why>/<name>                      a ticket that waits for something
     /dead/<token>                             a ticket set aside, with the reason
     /once/<day>/<digest>                      a cause that has been served
+    /events                                   written with each event of a build, so that one watch tells
     /depths/<hour>                            how deep the queue was, minute by minute; made when it is needed
     /access/news                              how many changes of access there have been; written with everything below, so that one watch tells
     /access/keys                              what session cookies are signed with
@@ -53,6 +54,7 @@ PARKED = "/parked"
 DEAD = "/dead"
 ONCE = "/once"
 DEPTHS = "/depths"
+EVENTS = "/events"
 ACCESS = "/access"
 ACCESS_NEWS = "/access/news"
 ACCESS_KEYS = "/access/keys"
@@ -67,8 +69,8 @@ FOR_PERMIT = "permit-"
 """Begins why a ticket is parked that waits for a permit."""
 
 FOLDERS = (EPOCH, JOBS, BUILDS, QUEUE, RUNNING, OWNERS, IDLE, WORKERS, PERMITS, PARKED, DEAD, ONCE)
-"""What every tree has from its first moment on; ``/access`` and ``/depths`` are made when they are needed, since trees without them are in
-use."""
+"""What every tree has from its first moment on; ``/access``, ``/depths`` and ``/events`` are made when they are needed, since trees without them
+are in use."""
 
 EPOCH_ATTEMPTS = 1000
 """Attempts are numbered on from the next thousand in each tree that is made, above all that an earlier one can have given out."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
+from queue import Queue
+from threading import Event, Thread
 from time import monotonic, time
 from urllib.parse import urlsplit
 
@@ -24,9 +26,10 @@ from unit.test_receivers import BUILT
 from waiting import wait_until
 
 from distci.access import Action
-from distci.client import Client, connect
+from distci.client import Client, connect, news
+from distci.client import events as remote_events
 from distci.client.download import PIECE_BYTES
-from distci.client.watching import LISTENING_S, PAUSE_MAX_S
+from distci.client.news import LISTENING_S, PAUSE_MAX_S
 from distci.errors import (
     AlreadyExists,
     Conflict,
@@ -596,3 +599,30 @@ def rests_s(between: Between) -> float:
     """For how long nobody has looked, where a stream has been asked for."""
     looks = [seen for seen in between.seen if not seen.path.endswith("/events")]
     return monotonic() - looks[-1].at_s if len(between.seen) > len(looks) > 0 else 0.0
+
+
+def test_who_follows_events_through_a_front_end_is_woken_by_its_stream(
+    local: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given somebody who never looks by themselves
+    for module, name in ((news, "PAUSE_MIN_S"), (news, "PAUSE_MAX_S"), (remote_events, "LISTENING_S")):
+        monkeypatch.setattr(module, name, 3600.0)
+    api, _ = local.front_end()
+    stop, told = Event(), Queue[str]()
+    with connect(api.url, token=local.token) as system:
+
+        def follow() -> None:
+            for event in system.events.follow(0, stop):
+                told.put(f"{event.build} {event.kind}")
+
+        thread = Thread(target=follow, daemon=True)
+        thread.start()
+        # When a build begins and ends
+        local.ci.jobs.put(job("team/hello", shell("echo hello")))
+        with local.workers():
+            local.ci.builds.trigger("team/hello")
+            # Then they are told
+            assert told.get(timeout=30) == "team/hello#1 build-begun"
+            assert told.get(timeout=30) == "team/hello#1 build-ended"
+        stop.set()
+        thread.join()

@@ -99,6 +99,7 @@ ROWS: Mapping[str, Row] = {
     "builds.log": lambda ci, own: [b"".join(ci.builds.log(BUILD, "say", start)) for start in (0, 3, 99)],
     "builds.follow": lambda ci, own: joined(ci.builds.follow(BUILD)),
     "events.after": lambda ci, own: [ci.events.after(*which) for which in ((0, 3), (1, 1), (1, 0), (9999, 5))],
+    "events.follow": lambda ci, own: [*islice(ci.events.follow(1), 2)],
     "events.before": lambda ci, own: ([event.number for event in ci.events.before()], [*ci.events.before(3)]),
     "events.last": lambda ci, own: ci.events.last(),
     "events.read": lambda ci, own: [ci.events.read(number) for number in (0, 1, 2, 9999)],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from distci.hooks import Answer, Hooks
 from distci.jobs import Jobs
 from distci.lifecycle import Lifecycle
 from distci.protocol import Tickets
+from distci.retention import Retention
 from distci.settings import ReceiverSettings, Settings
 from distci.store import keys
 from distci.store.passing import PassingStore
@@ -577,6 +580,38 @@ def test_approving_twice_after_a_crash_in_between_is_one_build(idle: Callable[..
     ci.store.put(keys.held(held), kept)  # as if it had died before it was taken away
 
     assert started(ci.hooks.approve(held, "ada")) == {"team/a": "team/a#1"}
+
+
+def test_changes_wait_so_many_and_so_long_and_the_oldest_goes_first(idle: Callable[..., DistCI]) -> None:
+    # Given a system where two may wait, for an hour
+    ci = idle()
+    save(ci, "team/a", PULLS)
+    body = deliveries.recorded(FORKED, of_fork)
+
+    def hooks(ahead_s: float = 0) -> Hooks:
+        clock = lambda: time.time() + ahead_s  # noqa: E731
+        return Hooks(ci.builds, ci.jobs, ci.store, SETTINGS, retention=Retention(2, 3600), clock=clock)
+
+    def hold(ahead_s: float = 0) -> str:
+        headers = deliveries.headers(FORKED, body, f"delivery-{next(numbers)}")
+        return hooks(ahead_s).deliver("github", headers, body).held
+
+    numbers = count()
+    # When a third one comes
+    one, two, three = hold(), hold(), hold()
+    # Then the first waits no longer
+    assert {held.id for held in hooks().held()} == {two, three}
+    with pytest.raises(NoSuchChange):
+        hooks().approve(one)
+    # And after an hour none does, though nobody has come to remove them
+    assert [*hooks(3700).held()] == []
+    for decide in (hooks(3700).approve, hooks(3700).refuse):
+        with pytest.raises(NoSuchChange):
+            decide(two)
+    assert {held.id for held in hooks().held()} == {two, three}
+    # And who comes then does
+    hold(3700)
+    assert {held.id for held in hooks().held()}.isdisjoint({two, three})
 
 
 @pytest.fixture

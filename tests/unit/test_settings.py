@@ -92,6 +92,8 @@ class TestPrecedence:
             "delivery_rate": "5/s",
             "request_rate": "6/s",
             "artifact_size_max": "1MiB",
+            "events_kept": "9/1d",
+            "held_kept": "8/2h",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})
@@ -355,6 +357,14 @@ class TestDurations:
 
         assert problem.startswith("--session-timeout: ")
         assert "write for example 10s" in problem
+
+
+@pytest.mark.parametrize("name", ["events_kept", "held_kept"])
+def test_what_does_not_say_how_much_is_kept_is_refused(name: str) -> None:
+    [problem] = problems(**{name: "for ever"})
+
+    assert problem.startswith(f"--{name.replace('_', '-')}: ")
+    assert "write for example 1000/30d" in problem
 
 
 class TestSizes:

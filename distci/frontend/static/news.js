@@ -7,7 +7,7 @@
 import { ROOT } from "./api.js";
 
 const AGAIN_MS = 15_000;
-const KINDS = ["build", "change", "build-begun", "build-ended", "workers", "workers-changed", "queue"];
+const KINDS = ["build", "change", "gap", "build-begun", "build-ended", "workers", "workers-changed", "queue"];
 
 /** The stream that tells of what is at a path: its build's, else the system's. */
 export function streamFor(path) {

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from queue import Queue
+from threading import Event, Thread
 
 import pytest
+from waiting import wait_until
 
+from distci import events
 from distci.app import DistCI
 from distci.coordination.port import Coordination
 from distci.employers.direct import Direct
 from distci.errors import StoreUnavailable
+from distci.following import system
 from distci.isolation.host import HostIsolation
 from distci.process import Post, WorkerProcess
 from distci.settings import Settings
@@ -65,8 +71,48 @@ def test_o11_an_event_whose_teller_failed_right_behind_it_is_there_once(tmp_path
         ci.jobs.put({"job": "team/hello", "tasks": [{"name": "say", "type": "shell", "script": "echo hello"}]})
         for _ in range(2):
             assert ci.builds.wait(ci.builds.trigger("team/hello"), 60).is_archived
-        events = ci.events.after(0, 100)
+        found = ci.events.after(0, 100)
     # Then each has begun and has ended once, in that order
-    assert {*Counter((event.kind, event.build) for event in events).values()} == {1}
-    assert [event.kind for event in events if event.build == "team/hello#1"] == ["build-begun", "build-ended"]
-    assert len(events) == 4
+    assert {*Counter((event.kind, event.build) for event in found).values()} == {1}
+    assert [event.kind for event in found if event.build == "team/hello#1"] == ["build-begun", "build-ended"]
+    assert len(found) == 4
+
+
+def test_who_follows_is_woken_by_builds_that_begin_and_end(
+    ci: DistCI, another: Callable[[], DistCI], employ: Callable[..., WorkerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given somebody who follows in a process of their own and never looks by themselves, and a front end's feed
+    monkeypatch.setattr(events, "LOOK_S", 3600.0)
+    monkeypatch.setattr(system, "LOOK_S", 3600.0)
+    stop, told, fed = Event(), Queue[tuple[str, str]](), Event()
+    follower, feeding = another(), another()
+
+    def follow() -> None:
+        for event in follower.events.follow(0, stop):
+            told.put((event.kind, event.build))
+
+    streamed = feeding.following.system(fed.set)
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    wait_until(lambda: streamed.is_ready)
+    heard = [item.name for item in streamed.take()]
+
+    def has_heard_all() -> bool:
+        heard.extend(item.name for item in streamed.take())
+        return heard.count("build-ended") == 2
+
+    try:
+        # When builds begin and end: one after the other
+        ci.jobs.put({"job": "team/hello", "tasks": [{"name": "say", "type": "shell", "script": "echo hello"}]})
+        with employ(ci.lifecycle):
+            for number in (1, 2):
+                assert ci.builds.wait(ci.builds.trigger("team/hello"), 60).is_archived
+                # Then they are told of each
+                for kind in ("build-begun", "build-ended"):
+                    assert told.get(timeout=30) == (kind, f"team/hello#{number}")
+            wait_until(has_heard_all, 30)
+    finally:
+        stop.set()
+        streamed.close()
+        thread.join()
+    assert [name for name in heard if name.startswith("build-")] == ["build-begun", "build-ended"] * 2
