@@ -55,6 +55,7 @@ PICTURES = (
     "queue",
     "held",
     "workers",
+    "events",
     "tickets",
     "tokens",
 )
