@@ -210,6 +210,11 @@ class Events:
         """What is said to who knows a number, given the first of those behind it; None where none is missing."""
         if self._is_there(number + 1) if there else number == 0 or self._is_there(number):
             return None
+        if not there:
+            with self._lock:
+                # What is remembered is of other numbers, too.
+                self._known.clear()
+                self._last = 0
         oldest = there or [keys.event_of(info.key) for info in self._store.list(keys.EVENTS, "", 1)]
         first = oldest[0] if oldest else 1
         return Event(first - 1, GAP, "", 0, {"after": number})

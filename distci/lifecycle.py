@@ -490,7 +490,7 @@ class Lifecycle:
         for rival in rivals:
             with suppress(NoSuchBuild, IllegalTransition):
                 self.cancel(rival, f"superseded by {live.build}")
-        claim.park_for(full, replace(live, waits_for=full.permit.name).write())
+        claim.park_for(full, replace(live, waits_for=full.permit.name).write(), hints=self._news())
         return None
 
     def _is_newer(self, rival: BuildId, live: LiveBuild) -> bool:

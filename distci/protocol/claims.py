@@ -165,14 +165,14 @@ class Claim:
         waiting = self.ticket.again() if uses_attempt else self.ticket.spared().again()
         self._check(self._end(*transactions.park_until(waiting, due_ms)))
 
-    def park_for(self, full: permits.Full, *operations: Operation) -> None:
-        """Let the ticket wait until a slot of that permit is given back, and take the given operations with it.
+    def park_for(self, full: permits.Full, *operations: Operation, hints: Sequence[Operation] = ()) -> None:
+        """Let the ticket wait until a slot of that permit is given back, and take the given operations with it, and the hints that still hold.
 
         However often it has to wait, that uses up no attempt. Raises :class:`~distci.errors.VersionConflict` when a slot has been
         given back meanwhile, another ticket has begun to wait, or an operation was refused: look again.
         """
         step = permits.park(self._member.tickets.tree, self.ticket.spared().again(), self.ticket.permits, full)
-        self._check(self._end(*operations, *step.operations, post=step.post))
+        self._check(self._end(*operations, *step.operations, post=step.post, hints=hints))
 
     def __enter__(self) -> Self:
         return self

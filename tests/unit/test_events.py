@@ -10,6 +10,7 @@ from threading import Event as Stop
 
 import pytest
 
+from distci import events as events_module
 from distci.errors import StoreUnavailable
 from distci.events import BEGUN, ENDED, GAP, LOOKED_BACK, SWEPT_AT_ONCE, SWEPT_EVERY, UNREADABLE, Event, Events
 from distci.model import BuildId
@@ -147,6 +148,22 @@ def test_who_knows_a_number_that_is_not_given_out_yet_is_told_that_numbers_have_
     assert numbers(Events(store).after(500, 3)) == [(GAP, 0), (BEGUN, 1), (BEGUN, 2)]
 
 
+def test_who_remembers_events_of_a_store_that_was_wiped_is_told_those_that_are_there(store: DirectoryStore) -> None:
+    # Given a process that has read events, a store that was wiped, and another process that appended since
+    events, other = Events(store), BuildId("team/other", 1)
+    fill(store, range(1, 4))
+    assert len(events.after(0, 10)) == 3
+    for number in range(1, 4):
+        store.delete(keys.event(number))
+    assert Events(store).append(BEGUN, other) == 1
+    # When the first goes on
+    gap, *behind = events.after(3, 10)
+    # Then it is told of what is there now
+    assert (gap.kind, gap.number, gap.more) == (GAP, 0, {"after": 3})
+    assert [event.build for event in behind] == [str(other)]
+    assert events.last() == 1
+
+
 def test_what_is_kept_is_bounded_in_number_and_in_age_and_the_last_ones_stay(store: DirectoryStore) -> None:
     # Given more events than are kept, and readers that look on
     fill(store, range(1, LOOKED_BACK + 200))
@@ -230,6 +247,19 @@ def test_who_follows_is_told_of_a_gap_too_and_stops_when_told_to(store: Director
         if event.number == 5:
             stop.set()
     assert told == [(GAP, 1), (BEGUN, 2), (BEGUN, 3), (BEGUN, 4), (BEGUN, 5)]
+
+
+def test_who_is_woken_by_nobody_looks_by_themselves(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given somebody who follows, where whoever appends dies before it wakes anybody
+    monkeypatch.setattr(events_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(events_module, "SLICE_S", 0.01)
+    following = Events(store).follow(0)
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(next, following)
+        # When something happens
+        Events(store).append(BEGUN, BUILD)
+        # Then they hear of it all the same
+        assert heard.result(timeout=30).build == str(BUILD)
 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 999, 1000, 1001, 123_456])
