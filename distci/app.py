@@ -18,8 +18,8 @@ from distci.settings import CREDENTIALS, PREFIX, Settings, argument_of_connect, 
 
 if TYPE_CHECKING:
     from distci.access.oidc import OidcLogin
+    from distci.brokers.remote import Remote
     from distci.coordination.port import Coordination
-    from distci.employers.remote import Remote
     from distci.isolation.choice import ChosenIsolation
     from distci.isolation.port import Isolation
     from distci.store.port import Store
@@ -233,9 +233,9 @@ def open_store(settings: Settings) -> Store:
 
 def open_front_end(settings: Settings) -> Remote:
     """Work through the front end that the settings name, for workers that reach no back end. InvalidSettings for a token or an authority that cannot be read."""
+    from distci.brokers.remote import Remote
     from distci.client.link import Link
     from distci.client.patience import Patience
-    from distci.employers.remote import Remote
     from distci.store.directory import DirectoryStore
 
     return Remote(

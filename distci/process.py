@@ -1,6 +1,6 @@
 """A worker process: the kinds that it serves, each with slots of its own, from its start until it has been drained.
 
-Kinds are found by the entry-point group ``distci.workers``. Whom they work for is said by :mod:`distci.employers`.
+Kinds are found by the entry-point group ``distci.workers``. Who gives them their work is said by :mod:`distci.brokers`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
+from distci.brokers.port import Broker, Chore, Member
 from distci.documents.schema import NO_TASKS
-from distci.employers.port import Chore, Employer, Member
 from distci.errors import AlreadyExists, DistCIError, Invalid, Unavailable
 from distci.isolation.port import Isolation
 from distci.model import ISOLATION_LABEL, isolation_label
@@ -57,7 +57,7 @@ class WorkerProcess:
 
     def __init__(
         self,
-        employer: Employer[Any],
+        broker: Broker[Any],
         isolation: Isolation,
         scratch: Path,
         posts: Sequence[Post],
@@ -71,7 +71,7 @@ class WorkerProcess:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
 
         Raises Invalid for a name that no worker can have, a label that no task can ask for, a secret that cannot be masked,
-        and a kind that is not installed, or that the employer has no work for.
+        and a kind that is not installed, or that the broker has no work for.
         """
         if name and not NAME.fullmatch(name):
             raise Invalid(
@@ -92,17 +92,17 @@ class WorkerProcess:
         offered = tuple(map(isolation_label, isolation.types))
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
         for kind, worker in self._kinds.items():
-            if hasattr(worker, "serve") and not employer.has_tree:
+            if hasattr(worker, "serve") and not broker.has_tree:
                 raise Invalid(
                     f"{kind} works on the back ends themselves, not through a front end; serve it where these are named"
                 )
-        self._employer = employer
+        self._broker = broker
         self._isolation = isolation
         self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{uuid.uuid4().hex[:8]}"
         self._scratch = Scratch(scratch, self._name)
         self._site = Site(isolation, self._scratch.folder, search_path, secrets or {})
         self._members = [
-            employer.member(
+            broker.member(
                 Offer(tuple(post.kinds), (*labels, *(() if NO_TASKS.issuperset(post.kinds) else offered)), tuple(only)),
                 self._name_of(post, posts),
                 post.slots,
@@ -113,7 +113,7 @@ class WorkerProcess:
         self._closing = Event()
         self._chores = {
             chore: Thread(target=self._repeat, args=(chore,), name=chore.name, daemon=True)
-            for chore in employer.chores(self._members)
+            for chore in broker.chores(self._members)
         }
         self._pulse = Thread(target=self._beat, name="pulse", daemon=True)
 
@@ -193,12 +193,12 @@ class WorkerProcess:
     def _server_of(self, kind: type[Any]) -> Any:
         worker = kind()
         if hasattr(worker, "serve"):
-            return lambda claim: self._employer.serve_ticket(worker, claim)
-        return Tasks(worker, self._site, self._employer).serve
+            return lambda claim: self._broker.serve_ticket(worker, claim)
+        return Tasks(worker, self._site, self._broker).serve
 
     def _beat(self) -> None:
         while not self._closing.wait(BEAT_S):
-            if self._employer.is_connected:
+            if self._broker.is_connected:
                 # Where it cannot be noted any more, nobody should believe that all is well.
                 with suppress(OSError):
                     self._scratch.beat()

@@ -22,8 +22,8 @@ from typing import Any, Protocol, TypeVar
 
 from distci import tracing
 from distci.artifacts import Publication
+from distci.brokers.port import Assignment, Broker, Held, Member
 from distci.console import LogWriter
-from distci.employers.port import Assignment, Employer, Held, Member
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
 from distci.isolation.asked import asked
 from distci.isolation.port import Cause, Command, Ended, Isolation, Mount
@@ -410,14 +410,14 @@ def _named_secrets(task: Task) -> Sequence[str]:
 class Tasks:
     """Serves the tickets of one kind of task: everything around :meth:`Worker.perform`."""
 
-    def __init__(self, worker: Worker, site: Site, employer: Employer[Any]) -> None:
+    def __init__(self, worker: Worker, site: Site, broker: Broker[Any]) -> None:
         self._worker = worker
         self._site = site
-        self._employer = employer
+        self._broker = broker
 
     def serve(self, claim: Held) -> Any:
         """Make an attempt and have it settled; a claim of the next task when this worker goes on with that one."""
-        assignment = self._employer.take(claim)
+        assignment = self._broker.take(claim)
         directory = self._site.scratch / claim.token
         try:
             directory.mkdir(parents=True)

@@ -18,8 +18,8 @@ from program import Home, Process
 
 from distci.access import Action
 from distci.app import DistCI, connect
+from distci.brokers.direct import Direct
 from distci.builds import BuildView
-from distci.employers.direct import Direct
 from distci.errors import IllegalTransition
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId

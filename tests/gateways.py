@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from frontends import Api, Stage
 
-from distci.employers.direct import Direct
+from distci.brokers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.isolation.port import Command
 from distci.model import BuildId

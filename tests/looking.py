@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from distci.access import SYSTEM, Person, Role
 from distci.app import DistCI
-from distci.employers.direct import Direct
+from distci.brokers.direct import Direct
 from distci.frontend.serving import FrontEnd
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId

@@ -14,8 +14,8 @@ from threading import Thread
 
 from distci.app import DistCI, open_coordination, open_isolation
 from distci.bench.measuring import fresh, percentile, raw_pairs_per_s
+from distci.brokers.direct import Direct
 from distci.build_tickets import CONTROL_KIND
-from distci.employers.direct import Direct
 from distci.errors import CoordinationUnavailable
 from distci.model import Outcome, Result, Task
 from distci.process import load_kind

@@ -18,7 +18,7 @@ from distci.errors import Invalid, InvalidSettings, Unavailable
 
 if TYPE_CHECKING:
     from distci.app import DistCI
-    from distci.employers.port import Employer
+    from distci.brokers.port import Broker
     from distci.frontend.serving import FrontEnd
     from distci.isolation.choice import ChosenIsolation
     from distci.process import Post, WorkerProcess
@@ -37,7 +37,7 @@ def worker_process(
     system: DistCI, kinds: Sequence[str], slots: int, isolation: ChosenIsolation, **options: Any
 ) -> WorkerProcess:
     """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind."""
-    from distci.employers.direct import Direct
+    from distci.brokers.direct import Direct
 
     return process_for(
         Direct(system.lifecycle, system.store, system.settings.build_pages),
@@ -50,7 +50,7 @@ def worker_process(
 
 
 def process_for(
-    employer: Employer[Any],
+    broker: Broker[Any],
     settings: Settings,
     kinds: Sequence[str],
     slots: int,
@@ -61,7 +61,7 @@ def process_for(
     from distci.process import WorkerProcess
 
     return WorkerProcess(
-        employer,
+        broker,
         isolation,
         scratch(settings),
         _posts(kinds, slots),

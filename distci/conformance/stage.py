@@ -14,12 +14,12 @@ from time import monotonic
 from typing import Any, Self
 
 from distci.app import DistCI, open_isolation
+from distci.brokers.direct import Direct
 from distci.build_tickets import CONTROL_KIND
 from distci.builds import BuildView
 from distci.chaos.daemon import Daemon, free_ports
 from distci.chaos.waiting import wait_until
 from distci.conformance.relay import Relay
-from distci.employers.direct import Direct
 from distci.isolation.port import Command, Ended
 from distci.model import BuildId
 from distci.process import Post, WorkerProcess

@@ -19,8 +19,8 @@ from services.zookeeper import ZooKeeperServers
 from waiting import wait_until
 
 from distci.app import DistCI, connect
+from distci.brokers.direct import Direct
 from distci.chaos.pulse import BEAT_S, Pulse
-from distci.employers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId, Result, TaskState
 from distci.process import Post, WorkerProcess

@@ -23,9 +23,9 @@ from waiting import wait_until
 
 import distci.gateway
 from distci.app import DistCI, connect, open_front_end
+from distci.brokers import direct, remote
 from distci.builds import BuildView
 from distci.conformance.relay import Relay, Weather
-from distci.employers import direct, remote
 from distci.errors import Forbidden, Invalid, InvalidDocument, NotAuthenticated
 from distci.frontend import gateway
 from distci.frontend.serving import FrontEnd
@@ -51,9 +51,9 @@ def token_for(ci: DistCI, *, kinds: Sequence[str] = KINDS, project: str = "") ->
 
 def workers(folder: Path, token: str, *urls: str, kinds: Sequence[str] = KINDS, **options: Any) -> WorkerProcess:
     """Workers of this process that know nothing but these front ends."""
-    employer = open_front_end(Settings(url=" ".join(urls), token=token))
+    broker = open_front_end(Settings(url=" ".join(urls), token=token))
     posts, scratch = [Post(kinds, slots=2)], folder / "scratch"
-    return WorkerProcess(employer, HostIsolation(), scratch, posts, search_path=os.environ["PATH"], **options)
+    return WorkerProcess(broker, HostIsolation(), scratch, posts, search_path=os.environ["PATH"], **options)
 
 
 class Crew:

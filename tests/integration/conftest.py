@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from distci.app import DistCI, connect
+from distci.brokers.direct import Direct
 from distci.builds import BuildView
-from distci.employers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.model import TaskState
 from distci.process import Post, WorkerProcess

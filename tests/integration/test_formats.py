@@ -14,8 +14,8 @@ from program import Home
 from waiting import wait_until
 
 from distci.app import connect, open_coordination
+from distci.brokers.direct import Direct
 from distci.coordination.port import Delete
-from distci.employers.direct import Direct
 from distci.errors import Conflict, WrongFormat
 from distci.isolation.host import HostIsolation
 from distci.lifecycle import Lifecycle

@@ -12,8 +12,8 @@ import pytest
 from waiting import wait_until
 
 from distci.app import DistCI, connect
+from distci.brokers.direct import Direct
 from distci.coordination.port import Check, Coordination, Delete, Operation
-from distci.employers.direct import Direct
 from distci.errors import CoordinationUnavailable, StoreUnavailable
 from distci.gateway import Attempt, Caller
 from distci.isolation.host import HostIsolation

@@ -19,9 +19,9 @@ from waiting import wait_until
 
 from distci import build_tickets
 from distci.app import connect
+from distci.brokers import direct
+from distci.brokers.direct import Direct
 from distci.builds import Builds
-from distci.employers import direct
-from distci.employers.direct import Direct
 from distci.errors import StoreUnavailable
 from distci.isolation.host import HostIsolation
 from distci.jobs import Jobs

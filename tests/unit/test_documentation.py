@@ -24,11 +24,11 @@ import distci
 from distci import plan
 from distci.access import Action
 from distci.app import DistCI, connect, open_isolation
+from distci.brokers.direct import Direct
 from distci.cli import cli
 from distci.cli.command import Command
 from distci.documents.jobs import job_from_json
 from distci.documents.strict_json import read_json
-from distci.employers.direct import Direct
 from distci.frontend.serving import FrontEnd
 from distci.jobs import Jobs
 from distci.model import BuildId, Json, Trigger

@@ -12,7 +12,7 @@ import pytest
 from integration.builds.playing import KINDS, Gate
 
 from distci.app import DistCI, connect
-from distci.employers.direct import Direct
+from distci.brokers.direct import Direct
 from distci.isolation.host import HostIsolation
 from distci.lifecycle import Lifecycle
 from distci.process import Post, WorkerProcess

@@ -14,8 +14,8 @@ from waiting import wait_until
 
 from distci import events
 from distci.app import DistCI
+from distci.brokers.direct import Direct
 from distci.coordination.port import Coordination
-from distci.employers.direct import Direct
 from distci.errors import StoreUnavailable
 from distci.following import system
 from distci.isolation.host import HostIsolation

@@ -29,8 +29,8 @@ from integration.builds.playing import (
 from waiting import wait_until
 
 from distci.app import DistCI
+from distci.brokers.direct import Direct
 from distci.coordination.port import Delete
-from distci.employers.direct import Direct
 from distci.errors import ClaimLost, NoSuchBuild, StoreUnavailable
 from distci.isolation.host import HostIsolation
 from distci.model import Outcome, Result, TaskState

@@ -1,4 +1,4 @@
-"""Who gives workers their work, and takes what comes of it.
+"""Brokers: who gives workers their work, and takes what comes of it.
 
 ::
 

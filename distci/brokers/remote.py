@@ -24,12 +24,12 @@ from urllib.parse import quote
 
 from distci import artifacts, tarballs
 from distci.artifacts import Artifact, Publication, Upload
+from distci.brokers.port import Chore
 from distci.client.address import of_task, segment
 from distci.client.download import Download
 from distci.client.link import UPLOADED_S, Body, Content, Link
 from distci.client.patience import Patience
 from distci.console import LAST_LINE_BYTES_MAX, LOG_BYTES_MAX
-from distci.employers.port import Chore
 from distci.errors import (
     ClaimLost,
     Conflict,
@@ -76,7 +76,7 @@ log = logging.getLogger(__name__)
 
 
 class Remote:
-    """An employer for workers that reach front ends alone."""
+    """A broker for workers that reach front ends alone."""
 
     has_tree = False
 

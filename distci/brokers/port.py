@@ -150,7 +150,7 @@ class Chore:
     """Whether it may be broken off at any point when the process ends."""
 
 
-class Employer(Protocol[C]):
+class Broker(Protocol[C]):
     """Gives work to the workers of one process."""
 
     has_tree: bool

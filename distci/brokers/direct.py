@@ -11,12 +11,12 @@ from typing import Any
 from distci import attempts
 from distci.artifacts import Artifacts, Publication
 from distci.attempts import Input
+from distci.brokers import port
+from distci.brokers.port import Chore
 from distci.build_tickets import CONTROL_KIND, build_of
 from distci.builds import Builds
 from distci.console import LOG_BYTES_MAX
 from distci.coordination.port import SessionState
-from distci.employers import port
-from distci.employers.port import Chore
 from distci.errors import ClaimLost, Damaged, NoSuchObject
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
@@ -39,7 +39,7 @@ NO_ROOM_PAUSE_S = 60.0
 
 
 class Direct:
-    """An employer for workers that reach tree and store. Whoever serves ``control`` also sweeps, and brings back what a tree that was lost had."""
+    """A broker for workers that reach tree and store. Whoever serves ``control`` also sweeps, and brings back what a tree that was lost had."""
 
     has_tree = True
 
