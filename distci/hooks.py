@@ -141,8 +141,10 @@ class Hooks:
         self._settings = settings
         self._holds_untrusted = holds_untrusted
 
-    def deliver(self, receiver: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Take in what a sender says, once it has proved who it is; what became of it.
+    def deliver(
+        self, receiver: str, headers: Mapping[str, str], body: bytes, proved: Callable[[], None] = lambda: None
+    ) -> Answer:
+        """Take in what a sender says, once it has proved who it is; what became of it. ``proved`` is called then, and raises to refuse it.
 
         Raises NoSuchReceiver, NotAuthenticated (no proof, or no secret is set: then nobody can have one), InvalidDelivery naming the
         place, and Unavailable, after which the same delivery is to be sent again.
@@ -159,6 +161,7 @@ class Hooks:
             raise NotAuthenticated(
                 f"the sender does not know a secret of receiver {receiver}; compare its webhook's secret with ours"
             )
+        proved()
         return self._take(found, lower, body)
 
     def play(self, receiver: str, headers: Mapping[str, str], body: bytes) -> Answer:

@@ -48,7 +48,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -157,7 +157,7 @@ class Settings:
     untrusted_builds: str = "hold"
     """What becomes of a change by somebody without rights to the repository: ``hold`` it until somebody approves it, or ``run`` it."""
     delivery_rate: str = "600/m"
-    """How often one address may tell each front end of changes: ``20/s``, ``600/m``; empty: as often as it likes."""
+    """How often one address may tell each front end of changes: ``20/s``, ``600/m``; empty: as often as it likes. Deliveries without a proof are counted apart."""
     request_rate: str = ""
     """How often somebody may ask each front end, or one address whom nobody knows; empty: as often as they like."""
     artifact_size_max: str = "16GiB"
@@ -166,6 +166,8 @@ class Settings:
     """How many events are kept, and for how long: ``100000/90d``. The last 1,000 are, in any case."""
     held_kept: str = "1000/30d"
     """How many changes wait for an approval, and for how long: beyond either, the oldest waits no longer."""
+    trusted_proxies: str = ""
+    """Proxies before the front ends, as addresses and networks with spaces between: they say by ``X-Forwarded-For`` who asks; empty: nobody is believed."""
     actor: str = ""
     """Who is asking, for the record."""
     url: str = ""
@@ -300,6 +302,10 @@ class Settings:
             for name, url in urls.items()
             if url and not WEB_URL.fullmatch(url)
         ]
+        try:
+            networks(self.trusted_proxies)
+        except ValueError as error:
+            found.append(f"{self.origin('trusted_proxies')}: {error}; write for example 127.0.0.1 10.0.0.0/8")
         if self.untrusted_builds not in UNTRUSTED:
             found.append(f"{self.origin('untrusted_builds')}: must be {' or '.join(UNTRUSTED)}")
         for name in self.isolation_types:
@@ -446,6 +452,11 @@ def address(url: str) -> Address:
     """Take a URL apart. Hosts of ``zookeeper://`` may be many, with commas between."""
     parts = urlsplit(url, allow_fragments=False)
     return Address(parts.scheme, parts.netloc, unquote(parts.path), dict(parse_qsl(parts.query)))
+
+
+def networks(text: str) -> Sequence[IPv4Network | IPv6Network]:
+    """The networks that a setting names; ValueError for what is none."""
+    return tuple(map(ip_network, text.split()))
 
 
 def is_loopback(host: str) -> bool:

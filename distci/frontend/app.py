@@ -90,9 +90,10 @@ def create(
     open_streams = Streams(threads)
     endpoints = [endpoint for group in GROUPS for endpoint in group]
     endpoints += artifacts.endpoints(artifacts.Intake(system, threads))
+    rates = Rates(system.settings)
     endpoints += streams.endpoints(open_streams)
     endpoints += health.endpoints(Health(system, stopping))
-    endpoints += hooks.endpoints(threads)
+    endpoints += hooks.endpoints(hooks.Intake(rates, threads))
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())
     endpoints += login.endpoints(login.Login(system, site, threads))
@@ -100,7 +101,7 @@ def create(
     endpoints += reference.endpoints(endpoints)
     application = Starlette(
         routes=[
-            *routes(endpoints, Dispatcher(system, access, Rates(system.settings), threads, metrics)),
+            *routes(endpoints, Dispatcher(system, access, rates, threads, metrics)),
             *pages.routes(),
         ],
         middleware=[Middleware(Guard, site=site)],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import BinaryIO, cast
 
@@ -22,6 +23,15 @@ from distci.model import Json
 BODY_BYTES_MAX = DOCUMENT_BYTES_MAX
 BODY_TIME_MAX_S = 30.0
 """How long a body may take to arrive, and the next piece of a long one: who is slower holds a connection for nothing."""
+
+INTAKE_MAX, INTAKE_BYTES_MAX = 64, 128 * 1024 * 1024
+"""Bodies of senders who have proved nothing that one front end reads at once, and bytes of them."""
+
+SENDER_SHARE = 4
+"""Which part of these bodies one sender may have."""
+
+INTAKE_TIME_MAX_S = 10.0
+"""How long such a body may take to arrive: no forge waits longer for its answer."""
 
 SPOOL_BYTES = 1024 * 1024
 """Of a long body stays in memory; the rest waits in a file."""
@@ -50,19 +60,55 @@ async def read(request: Request, endpoint: Endpoint) -> Json:
     return document
 
 
-async def read_bytes(request: Request, most: int) -> bytes:
-    """The body as it came, of ``most`` bytes at most."""
+class Intake:
+    """Bounds what is in flight of bodies by senders who have proved nothing yet, in number and in bytes. Belongs to an event loop."""
+
+    def __init__(self, bodies_max: int = INTAKE_MAX, bytes_max: int = INTAKE_BYTES_MAX) -> None:
+        self._bodies_max = bodies_max
+        self._bytes_max = bytes_max
+        self._bodies: Counter[str] = Counter()
+        self._bytes = 0
+
+    @asynccontextmanager
+    async def read(self, request: Request, sender: str, most: int) -> AsyncIterator[bytes]:
+        """The body, which counts as in flight until the block ends. Unavailable where there is no room, for this sender or at all."""
+        share = max(1, self._bodies_max // SENDER_SHARE)
+        if self._bodies.total() >= self._bodies_max or self._bodies[sender] >= share:
+            raise Unavailable(f"{self._bodies.total()} deliveries are being read; send it again")
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if self._bytes + count > self._bytes_max:
+                raise Unavailable(f"{self._bytes} bytes of deliveries are being read; send it again")
+            self._bytes += count
+            taken += count
+
+        self._bodies[sender] += 1
+        try:
+            yield await read_bytes(request, most, take, INTAKE_TIME_MAX_S)
+        finally:
+            self._bytes -= taken
+            self._bodies[sender] -= 1
+            self._bodies += Counter()  # who has none left is forgotten
+
+
+async def read_bytes(
+    request: Request, most: int, take: Callable[[int], None] = lambda count: None, time_max_s: float = BODY_TIME_MAX_S
+) -> bytes:
+    """The body as it came, of ``most`` bytes at most. ``take`` is told of each piece, and raises to refuse it."""
     _check_declared(request, most)
     data = bytearray()
     try:
-        with anyio.fail_after(BODY_TIME_MAX_S):
+        with anyio.fail_after(time_max_s):
             async for piece in request.stream():
+                take(len(piece))
                 data += piece
                 if len(data) > most:
                     raise _too_large(most)
     except TimeoutError:
         raise BadRequest(
-            f"the body took more than {BODY_TIME_MAX_S:g} s to come", status=408, headers={"Connection": "close"}
+            f"the body took more than {time_max_s:g} s to come", status=408, headers={"Connection": "close"}
         ) from None
     except ClientDisconnect:
         raise BadRequest("the body was cut off") from None

@@ -31,7 +31,10 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = self._refused(scope["method"], Headers(scope=scope))
+        headers = Headers(scope=scope)
+        # As a proxy says it that ends TLS: no page of others can have a browser send that header.
+        scheme = headers.get("x-forwarded-proto", scope["scheme"])
+        refused = self._refused(scope["method"], headers, scheme)
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -41,7 +44,7 @@ class Guard:
 
         await (refused or self._app)(scope, receive, with_headers)
 
-    def _refused(self, method: str, headers: Headers) -> Response | None:
+    def _refused(self, method: str, headers: Headers, scheme: str) -> Response | None:
         host = headers.get("host", "")
         if not self._site.knows(host):
             return problem(
@@ -50,7 +53,7 @@ class Guard:
         if method in SAFE:
             return None
         origin = headers.get("origin")
-        if origin is not None and not self._site.is_own(origin, host):
+        if origin is not None and not self._site.is_own(origin, host, scheme):
             return problem(403, "Forbidden", f"a page of {origin} may change nothing here")
         if origin is None and "cookie" in headers and "authorization" not in headers:
             # A browser sends cookies by itself. It also says which page made it ask: what does not is none, or one that we cannot trust.

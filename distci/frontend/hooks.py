@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from distci.access import Action
-from distci.errors import Forbidden
+from distci.access import NOBODY, Action
+from distci.errors import Forbidden, NoSuchReceiver, NotAuthenticated
 from distci.frontend import bodies
 from distci.frontend.endpoint import CURSOR, JSON, Answer, Call, Endpoint, Returns, limit
 from distci.frontend.paging import page
 from distci.frontend.problems import BadRequest
-from distci.frontend.rates import DELIVERIES
+from distci.frontend.rates import DELIVERIES, FREE, UNPROVED, Rates
 from distci.frontend.threads import Threads
 from distci.hooks import Answer as Delivered
 from distci.hooks import Held, InvalidDelivery, no_such_change
@@ -26,6 +26,33 @@ SYSTEM = ""
 
 def list_receivers(call: Call) -> Answer:
     return Answer({"items": [*call.system.hooks.list()], "next": None})
+
+
+class Intake:
+    """Takes deliveries in, of which it is not known who sends them before they have been read whole."""
+
+    def __init__(self, rates: Rates, threads: Threads) -> None:
+        self._rates = rates
+        self._threads = threads
+        self._bodies = bodies.Intake()
+
+    async def deliver(self, call: Call) -> Answer:
+        async with self._bodies.read(call.request, self._rates.address(call.request), BODY_BYTES_MAX) as body:
+            return await self._threads.run(self._deliver, call, body)
+
+    def _deliver(self, call: Call, body: bytes) -> Answer:
+        """The proved ones and the others are held to their rate apart: no stranger uses up that of a forge, be it by the same proxy."""
+
+        def count(rate: str = DELIVERIES) -> None:
+            self._rates.check(rate, NOBODY, call.request)
+
+        try:
+            return _became(call.system.hooks.deliver(call.path["receiver"], call.request.headers, body, count))
+        except (NotAuthenticated, NoSuchReceiver):
+            count(UNPROVED)
+            raise
+        except InvalidDelivery as error:
+            raise BadRequest(str(error), status=422) from error
 
 
 def list_held(call: Call) -> Answer:
@@ -76,17 +103,8 @@ def _decider(call: Call) -> Callable[[Held], None]:
     return check
 
 
-def endpoints(threads: Threads) -> Sequence[Endpoint]:
+def endpoints(intake: Intake) -> Sequence[Endpoint]:
     """The endpoints for those who tell of changes, and for those who decide of them."""
-
-    async def deliver(call: Call) -> Answer:
-        body = await bodies.read_bytes(call.request, BODY_BYTES_MAX)
-        try:
-            told = await threads.run(call.system.hooks.deliver, call.path["receiver"], call.request.headers, body)
-        except InvalidDelivery as error:
-            raise BadRequest(str(error), status=422) from error
-        return _became(told)
-
     return (
         Endpoint(
             "GET",
@@ -102,7 +120,7 @@ def endpoints(threads: Threads) -> Sequence[Endpoint]:
             "/hooks/{receiver}",
             "deliver",
             "Tell of a change, as a forge does",
-            deliver,
+            intake.deliver,
             None,
             {
                 202: Returns(
@@ -112,13 +130,13 @@ def endpoints(threads: Threads) -> Sequence[Endpoint]:
                 401: Returns("The sender does not know a secret of the receiver, or none is set.", "problem"),
                 429: Returns("There were too many; the header `Retry-After` says when to send it again.", "problem"),
                 503: Returns(
-                    "Tree or store is away: send it again. What it has started by then it does not start twice.",
+                    "Tree or store is away, or too much is being read: send it again. What it has started by then it does not start twice.",
                     "problem",
                 ),
             },
             takes=JSON,
             is_public=True,
-            rate=DELIVERIES,
+            rate=FREE,
             description="The body is the sender's, byte for byte, under the sender's own headers; the sender proves by them that it knows a secret of the receiver.",
         ),
         Endpoint(

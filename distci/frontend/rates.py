@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 
 from starlette.requests import HTTPConnection
 
@@ -10,10 +11,13 @@ from distci.access import Nobody, Principal
 from distci.access.limits import Limits, Rate
 from distci.errors import Invalid
 from distci.frontend.problems import TooOften
-from distci.settings import Settings
+from distci.settings import Settings, networks
 
 DELIVERIES, REQUESTS, FREE = "delivery_rate", "request_rate", ""
-"""The settings that endpoints are held to; those that watch over a front end may ask at any rate."""
+"""The settings that requests are held to; those that watch over a front end may ask at any rate."""
+
+UNPROVED = "unproved"
+"""Deliveries whose sender knows no secret: at the same rate, and apart from those that are proved."""
 
 
 class Rates:
@@ -21,19 +25,38 @@ class Rates:
 
     def __init__(self, settings: Settings) -> None:
         self._limits: Mapping[str, Limits | None] = {
-            name: _limits(name, getattr(settings, name)) for name in (DELIVERIES, REQUESTS)
+            DELIVERIES: _limits(DELIVERIES, settings.delivery_rate),
+            UNPROVED: _limits(DELIVERIES, settings.delivery_rate),
+            REQUESTS: _limits(REQUESTS, settings.request_rate),
         }
+        self._proxies = networks(settings.trusted_proxies)
 
     def check(self, rate: str, principal: Principal, request: HTTPConnection) -> None:
         """Count a request; TooOften when there were too many."""
         limits = self._limits.get(rate)
         if limits is None:
             return
-        address = request.client.host if request.client else ""
-        who = address if isinstance(principal, Nobody) else principal.name
+        who = self.address(request) if isinstance(principal, Nobody) else principal.name
         wait_s = limits.take(who)
         if wait_s:
-            raise TooOften(f"{who} asks too often; see the setting {rate}", wait_s)
+            raise TooOften(f"{who} asks too often; see the setting {DELIVERIES if rate == UNPROVED else rate}", wait_s)
+
+    def address(self, request: HTTPConnection) -> str:
+        """Where a request comes from: who has connected; where that is a proxy of ours, whom it names, and so on to the first that is none."""
+        address = request.client.host if request.client else ""
+        named = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+        while self._is_proxy(address) and named and (before := named.pop().strip()):
+            address = before
+        return address
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        # Who listens on all addresses of both kinds is told those of IPv4 as part of IPv6.
+        found = getattr(found, "ipv4_mapped", None) or found
+        return any(found in network for network in self._proxies)
 
 
 def _limits(name: str, text: str) -> Limits | None:

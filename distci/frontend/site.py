@@ -14,6 +14,8 @@ from distci.settings import is_loopback
 SESSION, LOGIN = "session", "login"
 """What cookies are for."""
 
+PORTS = {"http": 80, "https": 443}
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -42,9 +44,10 @@ class Site:
         name = _parts(f"//{host}").hostname or ""
         return is_loopback(name) or name in self.hosts or name == urlsplit(self.public_url).hostname
 
-    def is_own(self, origin: str, host: str) -> bool:
-        """Whether a page of that origin is one of its own, for a request to that host."""
-        return bool(host) and _parts(origin).netloc in (host, urlsplit(self.public_url).netloc or host)
+    def is_own(self, origin: str, host: str, scheme: str = "http") -> bool:
+        """Whether a page of that origin is one of its own, for a request by that scheme to that host: scheme, name and port are the same."""
+        found = _origin(origin)
+        return bool(host) and found is not None and found in (_origin(f"{scheme}://{host}"), _origin(self.public_url))
 
     def cookie(self, request: HTTPConnection, purpose: str) -> str:
         """The text that a browser has kept for that; empty when there is none."""
@@ -76,6 +79,16 @@ class Site:
         except ValueError:
             port = None
         return f"distci-{purpose}-{port or 80}"
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, name and port of a URL, as browsers tell origins apart; None for what has none."""
+    parts = _parts(url)
+    try:
+        port = parts.port or PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname and port else None
 
 
 def _parts(url: str) -> SplitResult:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from itertools import count
 
 import deliveries
+import pytest
 import requests
 from frontends import Api, Stage, problem
+from starlette.requests import HTTPConnection
 from waiting import wait_until
 
 from distci.access import Action
+from distci.frontend.rates import Rates
+from distci.settings import Settings
 
 PUSH = "github/push-new-branch"
 SECRET = {"DISTCI_RECEIVERS_GITHUB_SECRETS": deliveries.SECRET}
@@ -27,17 +31,42 @@ def refused(answer: requests.Response) -> int:
     return int(answer.headers["Retry-After"])
 
 
-def test_a6_deliveries_are_held_to_their_rate_proved_or_not_and_nothing_else_is(local: Stage) -> None:
+def test_a6_deliveries_are_held_to_their_rate_and_those_without_a_proof_use_up_nothing_of_the_others(
+    local: Stage,
+) -> None:
+    # Given a stranger and a forge behind one address
     api, _ = local.front_end(DISTCI_DELIVERY_RATE="3/h", **SECRET)
-    assert [deliver(api, "another").status_code for _ in range(2)] == [401, 401]
-    assert deliver(api).status_code == 200
-
+    # When the stranger has used up what strangers have
+    assert [deliver(api, "another").status_code for _ in range(3)] == [401] * 3
+    refused(deliver(api, "another"))
+    refused(api.post("/hooks/nobody", data=b"{}"))
+    # Then the forge has all of its own
+    assert [deliver(api).status_code for _ in range(3)] == [200] * 3
     answer = deliver(api)
-
     assert 1000 < refused(answer) <= 1200
     assert "delivery_rate" in answer.json()["detail"]
-    refused(api.post("/hooks/nobody", data=b"{}"))
     assert api.get("/jobs").status_code == 200
+
+
+def asked_by(peer: str, forwarded: str) -> HTTPConnection:
+    headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
+    return HTTPConnection({"type": "http", "client": (peer, 1), "headers": headers})
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("10.0.0.2", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.2", "1.2.3.4, 203.0.113.9, 10.0.0.3", "203.0.113.9"),
+        ("10.0.0.2", "", "10.0.0.2"),
+        ("203.0.113.9", "1.2.3.4", "203.0.113.9"),
+        ("::1", "2001:db8::1", "2001:db8::1"),
+        ("::ffff:10.0.0.2", "203.0.113.9", "203.0.113.9"),
+    ],
+)
+def test_a_proxy_is_believed_where_the_settings_trust_it(peer: str, forwarded: str, address: str) -> None:
+    assert Rates(Settings(trusted_proxies="10.0.0.0/8 ::1")).address(asked_by(peer, forwarded)) == address
+    assert Rates(Settings()).address(asked_by(peer, forwarded)) == peer
 
 
 def test_who_waits_as_told_is_let_through(local: Stage) -> None:

@@ -94,6 +94,7 @@ class TestPrecedence:
             "artifact_size_max": "1MiB",
             "events_kept": "9/1d",
             "held_kept": "8/2h",
+            "trusted_proxies": "10.0.0.0/8 ::1",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})

@@ -31,6 +31,9 @@ def test_on_loopback_it_answers_to_few_names_elsewhere_to_all(host: str, is_know
     [
         ("http://127.0.0.1:8420", True),
         ("https://ci.example.org", True),
+        ("https://ci.example.org:443", True),
+        ("https://127.0.0.1:8420", False),
+        ("http://ci.example.org", False),
         ("http://127.0.0.1:8421", False),
         ("http://localhost:8420", False),
         ("null", False),
@@ -40,6 +43,11 @@ def test_on_loopback_it_answers_to_few_names_elsewhere_to_all(host: str, is_know
 )
 def test_a_change_comes_from_a_page_of_its_own(origin: str, is_own: bool) -> None:
     assert Site("https://ci.example.org").is_own(origin, "127.0.0.1:8420") is is_own
+
+
+def test_behind_a_proxy_that_ends_tls_its_own_pages_come_by_that() -> None:
+    assert Site().is_own("https://ci.example.org", "ci.example.org", "https")
+    assert not Site().is_own("http://ci.example.org", "ci.example.org", "https")
 
 
 def test_without_a_host_no_page_is_its_own() -> None:
