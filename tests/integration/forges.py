@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
@@ -28,7 +28,8 @@ class Forge:
     requests: int = 0
     moods: deque[str] = field(default_factory=deque)
     """What becomes of the next statuses: ``fail`` (502), ``refuse`` (401), ``drop`` (takes effect, no answer), ``cut`` (neither),
-    ``hang`` (takes effect when :attr:`let_go` is set, long after the caller has given up), ``redirect``."""
+    ``hang`` (takes effect when :attr:`let_go` is set, long after the caller has given up), ``drip`` and ``drip body`` (takes effect, and the
+    answer or its body comes a byte now and then until that is set), ``redirect``."""
     looks: deque[str] = field(default_factory=deque)
     """What becomes of the next questions what it knows: ``fail``, ``refuse``, ``cut``, ``nonsense`` (an answer that is no JSON)."""
     let_go: Event = field(default_factory=Event)
@@ -106,6 +107,9 @@ def forge(kind: str) -> Iterator[Forge]:
             elif mood == "drop":
                 made.take(self.path, body)
                 self.close_connection = True
+            elif mood in ("drip", "drip body"):
+                made.take(self.path, body)
+                self._drip(b"HTTP/1.1 201 " if mood == "drip" else b"HTTP/1.1 201 OK\r\nContent-Length: 10000\r\n\r\n")
             elif mood == "hang":
                 made.let_go.wait(60)
                 made.take(self.path, body)
@@ -119,6 +123,12 @@ def forge(kind: str) -> Iterator[Forge]:
                 self._answer(200, "<html>")
             elif not self._failed(mood):
                 self._answer(200, made.show(self.path))
+
+        def _drip(self, begin: bytes) -> None:
+            with suppress(OSError):  # the caller has hung up
+                self.wfile.write(begin)
+                while not made.let_go.wait(0.05):
+                    self.wfile.write(b"x")
 
         def _mood(self, moods: deque[str]) -> str:
             with made.lock:

@@ -209,6 +209,21 @@ def test_a_forge_that_acts_on_a_request_after_it_was_asked_has_it_twice_and_no_o
     assert has_told(system)
 
 
+@pytest.mark.parametrize("mood", ["drip", "drip body"])
+def test_a_forge_whose_answer_never_ends_holds_a_worker_for_as_long_as_a_call_may_take(
+    start: Callable[..., System], github: Forge, monkeypatch: pytest.MonkeyPatch, gate: Path, mood: str
+) -> None:
+    monkeypatch.setattr(status, "TIME_MAX_S", 0.5)
+    github.moods.append(mood)
+    system = start(github)
+
+    push(system, github, until(gate))
+
+    # Then it is asked what it knows, which is that, and told nothing again.
+    wait_until(lambda: github.requests == 2 and has_told(system))
+    assert github.states(CONTEXT) == ["pending"]
+
+
 def test_the_end_of_a_build_is_told_when_its_beginning_has_been(
     start: Callable[..., System], told: Forge, monkeypatch: pytest.MonkeyPatch, gate: Path
 ) -> None:

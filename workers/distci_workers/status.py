@@ -10,6 +10,7 @@ import requests
 
 from distci.model import Json
 from distci.work import Call, Claim, Lifecycle
+from distci_workers import deadlines
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 15 * 60.0
 """How long a forge that does not take a status is left alone; twice as long each time."""
@@ -19,6 +20,9 @@ PATIENCE_S = 24 * 3600.0
 
 TIMEOUT_S = (5.0, 10.0)
 """To connect, and between two signs of life."""
+
+TIME_MAX_S = 20.0
+"""For a whole call, whatever signs of life there are."""
 
 PIECE_BYTES, PIECES_MAX = 64 * 1024, 16
 """Of an answer."""
@@ -92,16 +96,19 @@ class StatusWorker:
 
 def _ask(method: str, url: str, call: Call) -> tuple[int, bytes]:
     """The answer of a forge: its code, and as much of its body as anybody looks at."""
-    with requests.request(
-        method,
-        url,
-        json=call.body if method == "POST" else None,
-        headers=call.headers,
-        auth=lambda request: request,  # else what ~/.netrc has for the host would take the token's place
-        timeout=TIMEOUT_S,
-        allow_redirects=False,  # the token is for this address alone
-        stream=True,
-    ) as answer:
+    with (
+        deadlines.session(TIME_MAX_S) as session,
+        session.request(
+            method,
+            url,
+            json=call.body if method == "POST" else None,
+            headers=call.headers,
+            auth=lambda request: request,  # else what ~/.netrc has for the host would take the token's place
+            timeout=TIMEOUT_S,
+            allow_redirects=False,  # the token is for this address alone
+            stream=True,
+        ) as answer,
+    ):
         return answer.status_code, b"".join(islice(answer.iter_content(PIECE_BYTES), PIECES_MAX))
 
 
