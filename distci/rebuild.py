@@ -22,7 +22,7 @@ from distci.live import LiveBuild
 from distci.model import BuildId, Json, Result
 from distci.projects import project_of
 from distci.protocol import paths, transactions
-from distci.protocol.records import FORMAT, from_bytes, to_bytes
+from distci.protocol.records import FORMAT, Ticket, from_bytes, to_bytes
 from distci.protocol.sweeps import ONCE_DAYS
 from distci.protocol.tickets import DAY_S
 from distci.store import keys
@@ -75,14 +75,22 @@ class Rebuild:
                 restored.append(live.build)
                 log.warning("%s began again: the tree that knew of it was lost", live.build)
             self._remember(live.build, live.cause, live.created_ms)
+        told: list[Ticket] = []
         for build, record in self._recent():
             self._remember(build, str(record.get("cause", "")), record["created_ms"])
-            # Nobody knows whether the forge has been told; hearing it twice changes nothing.
             trigger, result = trigger_from_json(record["trigger"]), Result(record["result"])
-            told = statuses.tickets(build, project_of(build.job), trigger, result, str(record["reason"]))
-            self._tickets.post(*told)
+            told += statuses.tickets(build, project_of(build.job), trigger, result, str(record["reason"]))
+        self._tell(told)
         tree.commit(Write(paths.epoch(epoch), to_bytes({"f": FORMAT, "rebuilt": True})), epoch=epoch)
         return Rebuilding(epoch, True, restored)
+
+    def _tell(self, told: Sequence[Ticket]) -> None:
+        """Post statuses, but those that still stand. Whether a forge has heard the others nobody knows; it is asked first."""
+        # Looked at after the records were: a build that has one has posted its status before. One that moves meanwhile may be overlooked.
+        standing = {paths.ticket_of(view.token) for view in self._tickets.list()} if told else ()
+        for ticket in told:
+            if ticket.id not in standing:
+                self._tickets.post(ticket)
 
     def once(self) -> None:
         """Run if nobody has since the tree was made; cheap when somebody has."""

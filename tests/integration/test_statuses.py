@@ -491,3 +491,34 @@ def test_what_a_lost_tree_had_to_tell_is_told_unless_the_forge_has_heard_it(
     with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
         StatusWorker().serve(claim_of(member, build, is_over=True), system.ci.lifecycle)
     assert github.states(CONTEXT) == ["success"]
+
+
+def standing(system: System) -> list[str]:
+    """The statuses that are to be told, as tickets."""
+    views = [*system.ci.tickets.list()]
+    return sorted(view.token for view in views if view.ticket is not None and view.ticket.kind == "status")
+
+
+def test_a_rebuild_posts_no_status_that_still_stands_also_of_a_build_that_ends_meanwhile(
+    silent: Callable[[Forge], System], github: Forge, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a status that waits, one that is told again later, and a build that is under way
+    github.is_down = True
+    system = silent(github)
+    over = push(system, github)
+    system.ci.builds.wait(over, 30)
+    with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
+        StatusWorker().serve(claim_of(member, over, is_over=True), system.ci.lifecycle)
+    running = push(system, github, until(gate), "delivery-2")
+    recent = system.ci.rebuild._recent
+
+    # When that ends while the records are read
+    def ends_meanwhile() -> Iterator[tuple[BuildId, dict[str, Any]]]:
+        gate.touch()
+        wait_until(lambda: system.ci.store.head(keys.build_record(running)) is not None)
+        return recent()
+
+    monkeypatch.setattr(system.ci.rebuild, "_recent", ends_meanwhile)
+    system.ci.rebuild.run()
+
+    assert len(standing(system)) == len({token.rpartition(".")[0] for token in standing(system)}) == 4
