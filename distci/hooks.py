@@ -142,9 +142,16 @@ class Hooks:
         self._holds_untrusted = holds_untrusted
 
     def deliver(
-        self, receiver: str, headers: Mapping[str, str], body: bytes, proved: Callable[[], None] = lambda: None
+        self,
+        receiver: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        proved: Callable[[], None] = lambda: None,
+        is_told: Callable[[str], bool] = lambda job: True,
     ) -> Answer:
         """Take in what a sender says, once it has proved who it is; what became of it. ``proved`` is called then, and raises to refuse it.
+
+        ``is_told`` says of a job that is not started whether the sender may know that it names the repository.
 
         Raises NoSuchReceiver, NotAuthenticated (no proof, or no secret is set: then nobody can have one), InvalidDelivery naming the
         place, and Unavailable, after which the same delivery is to be sent again.
@@ -162,7 +169,7 @@ class Hooks:
                 f"the sender does not know a secret of receiver {receiver}; compare its webhook's secret with ours"
             )
         proved()
-        return self._take(found, lower, body)
+        return self._take(found, lower, body, is_told)
 
     def play(self, receiver: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Take in a delivery without a proof, for those who have access to tree and store anyway. Raises as :meth:`deliver` does."""
@@ -203,7 +210,13 @@ class Hooks:
             check(held)
         self._store.delete(keys.held(change))
 
-    def _take(self, receiver: Receiver, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _take(
+        self,
+        receiver: Receiver,
+        headers: Mapping[str, str],
+        body: bytes,
+        is_told: Callable[[str], bool] = lambda job: True,
+    ) -> Answer:
         try:
             told = receiver.read(headers, body)
         except InvalidDocument as error:
@@ -213,6 +226,7 @@ class Hooks:
         if told.event != "tag" and (marker := SKIP.search(told.message)):
             return Answer(receiver.name, told.delivery, told.event, f"its message says {marker[0].strip()}")
         concerned = self._concerned(receiver.name, told)
+        concerned = replace(concerned, others=[other for other in concerned.others if is_told(other.job)])
         if concerned.fitting and not told.is_trusted and self._holds_untrusted:
             return self._hold(receiver, told, concerned)
         seal = hashlib.sha256(body).hexdigest()[:40] if receiver.has_sealed_bodies else ""
@@ -262,7 +276,7 @@ class Hooks:
         return self._answer(receiver, change, jobs)
 
     def _answer(self, receiver: Receiver, change: Change, jobs: Sequence[Started]) -> Answer:
-        reason = "" if jobs else f"no job has a trigger of type {receiver.name} for {change.repository}"
+        reason = "" if jobs else f"no job has a trigger of type {receiver.name} that fits {change.repository}"
         in_order = sorted(jobs, key=lambda started: started.job)
         return Answer(receiver.name, change.delivery, change.event, reason, in_order)
 

@@ -21,6 +21,11 @@ _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ISOLATION_LABEL = "isolation"
 """The label that says how a worker can isolate what tasks run."""
 
+BUILD_IN_TEXT = re.compile(
+    rf"(?<![A-Za-z0-9._/-])({_SEGMENT.pattern}(?:/{_SEGMENT.pattern}){{0,{JOB_ID_SEGMENTS_MAX - 1}}})#[1-9][0-9]{{0,8}}(?![0-9])"
+)
+"""A build that a text names, and its job."""
+
 Json = Any
 """A value that :mod:`json` reads and writes."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from distci import receivers
 from distci.documents.strict_json import read_json
 from distci.errors import Invalid, InvalidDocument
-from distci.model import BuildId, Json, Permit, Result, Trigger
+from distci.model import BUILD_IN_TEXT, BuildId, Json, Permit, Result, Trigger
 from distci.protocol import paths
 from distci.protocol.records import Ticket, to_bytes
 from distci.receivers.port import Call, Status
@@ -34,6 +34,9 @@ LIMIT_S = 2 * 60.0
 """How long a claim may stand: more than a call to a forge can take."""
 
 REASON_LENGTH_MAX = 200
+
+ANOTHER = "a build of another job"
+"""What is told of one: whoever sees the commit sees the status, and need not know that there is that job."""
 
 TURN_LENGTH = 2
 """Characters that tell the permits apart by which tickets take turns: few, since their folders stay in the tree, and enough that those about
@@ -92,11 +95,12 @@ class Word:
 def tickets(
     build: BuildId, project: str, trigger: Trigger, result: Result | None, reason: str = ""
 ) -> Sequence[Ticket]:
-    """The ticket that tells how a build stands; none when nobody wants to know."""
+    """The ticket that tells how a build stands; none when nobody wants to know. It names builds of no other job."""
     delivery = trigger.delivery
     if delivery is None or not delivery.wants_status:
         return []
-    word = Word(build, delivery.receiver, delivery.repository, trigger.commit, result, reason[:REASON_LENGTH_MAX])
+    told = BUILD_IN_TEXT.sub(lambda found: found[0] if found[1] == build.job else ANOTHER, reason)
+    word = Word(build, delivery.receiver, delivery.repository, trigger.commit, result, told[:REASON_LENGTH_MAX])
     return [
         Ticket(
             id=paths.digest(f"{build}\n{KIND}\n{result or 'begun'}", 20),

@@ -7,13 +7,11 @@ endpoint cannot forget to; what people wrote and programs printed, word for word
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 from distci.documents.strict_json import read_json
-from distci.frontend.endpoint import SEGMENT
-from distci.model import Json
+from distci.model import BUILD_IN_TEXT, Json
 from distci.protocol.records import QUOTA
 from distci.protocol.tickets import TicketView
 from distci.views import to_bytes, to_json
@@ -23,8 +21,6 @@ HIDDEN = "a job that you may not see"
 
 MayRead = Callable[[str], bool]
 """Whether somebody may read a job, or a project."""
-
-_BUILD = re.compile(rf"(?<![A-Za-z0-9._/-])({SEGMENT}(?:/{SEGMENT}){{0,3}})#[1-9][0-9]{{0,8}}(?![0-9])")
 
 _GIVEN = frozenset({"parameters", "presets", "name", "needs", "only", "task"})
 """What people gave, and goes by just that."""
@@ -37,7 +33,7 @@ def hidden(value: object, may_read: MayRead) -> Json:
 
 def hidden_document(document: bytes, may_read: MayRead) -> bytes:
     """The same of JSON that is written already; most has nothing to be hidden, and is not read."""
-    named = {found[1] for found in _BUILD.finditer(document.decode(errors="replace"))}
+    named = {found[1] for found in BUILD_IN_TEXT.finditer(document.decode(errors="replace"))}
     if all(map(may_read, named)) and b'_downstream": {"' not in document:
         return document
     return to_bytes(_hidden(read_json(document, "what is told"), may_read))
@@ -60,7 +56,7 @@ def lines(waiting: Mapping[str, int], may_read: MayRead) -> Mapping[str, int]:
 
 def _hidden(value: Json, may_read: MayRead) -> Json:
     if isinstance(value, str):
-        return _BUILD.sub(lambda found: found[0] if may_read(found[1]) else HIDDEN, value) if "#" in value else value
+        return _told(value, may_read)
     if isinstance(value, list):
         return [_hidden(item, may_read) for item in value]
     if not isinstance(value, dict):
@@ -68,6 +64,10 @@ def _hidden(value: Json, may_read: MayRead) -> Json:
     if value.get("state") == NOT_STARTED and not may_read(value["subject"]):
         return value | {"subject": HIDDEN, "because": f"{HIDDEN} would have followed on it", "remedy": ""}
     return {key: _member(key, item, may_read) for key, item in value.items()}
+
+
+def _told(text: str, may_read: MayRead) -> str:
+    return BUILD_IN_TEXT.sub(lambda found: found[0] if may_read(found[1]) else HIDDEN, text) if "#" in text else text
 
 
 def _member(key: str, value: Json, may_read: MayRead) -> Json:

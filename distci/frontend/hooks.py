@@ -41,13 +41,19 @@ class Intake:
             return await self._threads.run(self._deliver, call, body)
 
     def _deliver(self, call: Call, body: bytes) -> Answer:
-        """The proved ones and the others are held to their rate apart: no stranger uses up that of a forge, be it by the same proxy."""
+        """The proved ones and the others are held to their rate apart: no stranger uses up that of a forge, be it by the same proxy.
+
+        Of jobs that it does not start a sender hears as everybody does: they may be of any project.
+        """
 
         def count(rate: str = DELIVERIES) -> None:
             self._rates.check(rate, NOBODY, call.request)
 
         try:
-            return _became(call.system.hooks.deliver(call.path["receiver"], call.request.headers, body, count))
+            told = call.system.hooks.deliver(
+                call.path["receiver"], call.request.headers, body, count, is_told=call.may_read
+            )
+            return _became(told)
         except (NotAuthenticated, NoSuchReceiver):
             count(UNPROVED)
             raise

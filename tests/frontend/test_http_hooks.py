@@ -74,6 +74,19 @@ def test_what_starts_nothing_is_answered_with_the_reason(api: Api, name: str) ->
     assert (answer.json()["reason"], answer.json()["jobs"]) == (IGNORED[name], [])
 
 
+def test_a_forge_is_told_the_same_whether_a_hidden_job_names_its_repository_or_none_does(
+    api: Api, local: Stage
+) -> None:
+    body = deliveries.recorded(PUSH, lambda document: document["repository"].update(full_name="org/quiet"))
+    before = deliver(api, PUSH, body)
+    local.ci.access.set_visibility("hidden", Visibility.PRIVATE)
+    triggers = [{"type": "github", "repository": "org/quiet", "branches": ["none"]}]
+    local.ci.jobs.put(job("hidden/hello", triggers=triggers))
+
+    assert (before.status_code, before.json()["jobs"]) == (200, [])
+    assert deliver(api, PUSH, body).json() == before.json()
+
+
 def test_sent_again_to_another_front_end_it_is_the_same_build(api: Api, local: Stage) -> None:
     other, _ = local.front_end()
 
@@ -220,7 +233,18 @@ class TestHeld:
         answer = requests.post(f"{api.url}/api/v1/held/{change}/approve", headers=whole, timeout=30)
 
         assert [told["job"] for told in answer.json()["jobs"]] == [*self.JOBS]
-        assert "hidden/hello" in [told["job"] for told in deliver(api, FORK).json()["jobs"]]
+
+    def test_a_forge_is_told_of_what_it_starts_and_else_of_what_everybody_may_read(
+        self, held: tuple[Api, str], local: Stage
+    ) -> None:
+        api, _ = held
+        triggers = [{"type": "gitea", "repository": name, "branches": ["none"]} for name in sorted(REPOSITORIES)]
+        for name in ("hidden/hello", "open/other"):
+            local.ci.jobs.put(job(name, triggers=triggers))
+
+        told = deliver(api, FORK).json()
+
+        assert [item["job"] for item in told["jobs"]] == ["open/hello", "open/other", "secret/hello"]
 
     def test_what_is_refused_waits_no_longer(self, held: tuple[Api, str], local: Stage) -> None:
         api, change = held

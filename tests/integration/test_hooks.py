@@ -374,7 +374,7 @@ def test_a_repository_that_no_job_names_concerns_nobody(idle: Callable[..., Dist
 
     answer = send(ci, PUSHED)
 
-    assert answer.reason == "no job has a trigger of type github for Codertocat/Hello-World"
+    assert answer.reason == "no job has a trigger of type github that fits Codertocat/Hello-World"
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,20 @@ def test_a_forge_whose_answer_never_ends_holds_a_worker_for_as_long_as_a_call_ma
     assert github.states(CONTEXT) == ["pending"]
 
 
+def test_a_forge_is_told_of_no_build_of_another_job(start: Callable[..., System], told: Forge, gate: Path) -> None:
+    system = start(told)
+    task = {"name": "hold", "type": "shell", "script": until(gate)}
+    system.ci.jobs.put({"job": "secret/launch", "tasks": [task], "concurrency": {"group": "boards"}})
+    holder = system.ci.builds.trigger("secret/launch")
+    wait_until(lambda: system.ci.builds.get(holder).state == "running")
+
+    build = push(system, told, concurrency={"group": "boards", "policy": "reject"})
+
+    wait_until(lambda: told.latest(CONTEXT) == WORDS[told.kind][Result.CANCELLED])
+    assert system.ci.builds.get(build).reason == "rejected: secret/launch#1 of its group ran"
+    assert told.heard[-1]["description"] == "team/hello#1 cancelled: rejected: a build of another job of its group ran"
+
+
 def test_the_end_of_a_build_is_told_when_its_beginning_has_been(
     start: Callable[..., System], told: Forge, monkeypatch: pytest.MonkeyPatch, gate: Path
 ) -> None:
