@@ -28,8 +28,8 @@ def as_somebody(browser: Browser, site: Site, role: Role | None, project: str = 
     ("role", "may", "tabs", "actions"),
     [
         (Role.VIEWER, "read", ["Builds", "Definition", "Badge"], []),
-        (Role.RUNNER, "read, trigger", ["Builds", "Definition", "Start", "Badge"], ["Cancel"]),
-        (Role.EDITOR, "read, trigger, write", ["Builds", "Definition", "Edit", "Start", "Badge"], ["Cancel"]),
+        (Role.RUNNER, "read, trigger", ["Builds", "Definition", "Badge", "Start"], ["Cancel"]),
+        (Role.EDITOR, "read, trigger, write", ["Builds", "Definition", "Badge", "Edit", "Start"], ["Cancel"]),
     ],
 )
 def test_a_role_in_a_project_is_offered_what_it_may_do(
