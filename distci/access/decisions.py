@@ -6,7 +6,7 @@ Nothing is allowed unless something allows it. Who may not even see a project is
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distci.access.principals import NOBODY, Nobody, Person, Principal, Token, Worker
 from distci.access.rights import Action, Grants, Visibility
@@ -63,13 +63,15 @@ def disguised(principal: Principal, grants: Grants, action: Action, project: str
 def may_give(principal: Principal, grants: Grants, scopes: Collection[Action], project: str) -> Decision:
     """Whether ``principal`` may make a token with these scopes for a project; of a worker's token the scope is WORK.
 
-    Who may say who may do what there; and nobody gives what they do not have themselves.
+    Who may say who may do what there; and nobody gives what they do not have themselves. What everybody may see is not theirs: there may
+    be something private within it.
     """
     decision = decide(principal, grants, Action.ADMIN, project)
+    own = replace(grants, visibilities={})
     for scope in sorted({*scopes} - {Action.WORK}):
         if not isinstance(decision, Allowed):
             break
-        decision = decide(principal, grants, scope, project)
+        decision = decide(principal, own, scope, project)
     return decision
 
 

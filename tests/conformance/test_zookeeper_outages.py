@@ -287,6 +287,8 @@ def test_zookeeper_ensemble_without_a_quorum_is_an_outage(ensemble: ZooKeeperSer
 
     ensemble.kill(0)
     ensemble.kill(1)
+    # The server that is left serves on until it has missed the others.
+    wait_until(lambda: "Mode:" not in ensemble.ask(2, "srvr"))
     wait_until(lambda: not answers(tree))
 
     for read in reads(tree):

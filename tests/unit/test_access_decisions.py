@@ -277,6 +277,10 @@ def test_an_owner_gives_tokens_of_their_project_alone() -> None:
     programs = Token("t", "l", frozenset({Action.ADMIN, Action.READ}), "team")
     assert isinstance(may_give(programs, told, {Action.READ}, "team"), Allowed)
     assert isinstance(may_give(programs, told, {Action.WRITE}, "team"), Denied)
+    public = told.with_visibility("", Visibility.PUBLIC).with_visibility("team/secret", Visibility.PRIVATE)
+    assert may_give(Token("t", "l", frozenset({Action.ADMIN}), ""), public, {Action.READ}, "") == Denied(
+        "token t has no scope read"
+    )
 
 
 WITHIN = Grants(
