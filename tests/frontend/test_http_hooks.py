@@ -74,6 +74,83 @@ def test_what_starts_nothing_is_answered_with_the_reason(api: Api, name: str) ->
     assert (answer.json()["reason"], answer.json()["jobs"]) == (IGNORED[name], [])
 
 
+NO_COMMIT = "0" * 40
+MADE = {"ref": "refs/tags/v1.0.0", "before": NO_COMMIT, "commits": []}
+DELETED: Mapping[str, Any] = {
+    "ref": "refs/tags/v1.0.0",
+    "after": NO_COMMIT,
+    "commits": [],
+    "head_commit": None,
+    "checkout_sha": None,
+}
+BESIDE = {"ref": "v1.0.0", "ref_type": "tag"}
+
+# Of each forge: what tells of a tag that was made, that one was deleted, and what comes beside it.
+TAGS = {
+    "github": (("github/push-new-branch", MADE), ("github/push", {}), ["github/create", "github/delete"]),
+    "gitea": (("gitea/push-event", MADE), ("gitea/push-event", DELETED), ["gitea/create-event", "gitea/delete-event"]),
+    "gitlab": (("gitlab/tag-event", {}), ("gitlab/tag-event", DELETED), []),
+}
+DIALECTS = {
+    "github": ("github", "X-GitHub-"),
+    "gitlab": ("gitlab", "X-Gitlab-"),
+    "gitea": ("gitea", "X-Gitea-"),
+    "forgejo": ("gitea", "X-Forgejo-"),
+}
+
+
+@pytest.mark.parametrize("forge", DIALECTS)
+def test_a_tag_that_is_made_starts_what_its_filter_lets_through_and_one_that_is_deleted_nothing(
+    local: Stage, forge: str
+) -> None:
+    receiver, prefix = DIALECTS[forge]
+    made, deleted, beside = TAGS[receiver]
+    api, _ = local.front_end(**SECRETS)
+
+    def say(name: str, fields: Mapping[str, Any], delivery: str) -> tuple[int, Any]:
+        body = deliveries.recorded(name, (lambda document: document.update(fields)) if fields else None)
+        told = deliveries.headers(name, body, delivery)
+        renamed = {key.replace("X-Gitea-", prefix): value for key, value in told.items()}
+        answer = api.post(f"/hooks/{receiver}", data=body, headers=renamed)
+        return answer.status_code, answer.json()
+
+    # Given jobs for tags of either sort, and one for pushes alone
+    local.ci.access.set_visibility("open", Visibility.PUBLIC)
+    for name, filters in (
+        ("open/first", {"events": ["tag"], "tags": ["v1.*"]}),
+        ("open/second", {"events": ["tag"], "tags": ["v2.*"]}),
+        ("open/third", {}),
+    ):
+        triggers = [{"type": receiver, "repository": repository, **filters} for repository in sorted(REPOSITORIES)]
+        local.ci.jobs.put(job(name, triggers=triggers))
+
+    # When a tag is made
+    status, told = say(*made, "made")
+
+    # Then that is built which it is for
+    assert status == 202
+    assert {item["job"]: item["build"] or item["reason"] for item in told["jobs"]} == {
+        "open/first": "open/first#1",
+        "open/second": "tag v1.0.0 is none of: v2.*",
+        "open/third": "it is for push, not for tag",
+    }
+    trigger = local.ci.builds.get("open/first#1").trigger
+    assert (trigger.ref, len(trigger.commit)) == ("refs/tags/v1.0.0", 40)
+    assert trigger.commit != NO_COMMIT
+
+    # And what comes beside it, or when it is deleted, says why nothing is
+    for number, name in enumerate(beside):
+        status, told = say(name, BESIDE, f"beside-{number}")
+        assert (status, told["jobs"], told["reason"]) == (
+            200,
+            [],
+            "tag v1.0.0: the push that comes beside it says more",
+        )
+    status, told = say(*deleted, "deleted")
+    assert (status, told["jobs"]) == (200, [])
+    assert told["reason"] in ("refs/tags/v1.0.0 was deleted", "refs/tags/simple-tag was deleted")
+
+
 def test_a_forge_is_told_the_same_whether_a_hidden_job_names_its_repository_or_none_does(
     api: Api, local: Stage
 ) -> None:
