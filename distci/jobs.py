@@ -53,6 +53,20 @@ class JobVersion:
         return job_from_json(self.document)
 
 
+class UnfitChain(InvalidJob):
+    """A job that cannot follow on those that it names, since they would start each other as they must not."""
+
+    def __init__(self, job: str, what: str, chain: Sequence[str]) -> None:
+        """``chain`` are the jobs that it is about, each of which starts the next."""
+        super().__init__(f"job {job}", [f"triggers: {what}: {' -> '.join(chain)}"])
+        self._what = what
+        self._chain = chain
+
+    def told(self, name: Callable[[str], str]) -> InvalidJob:
+        """The same for somebody to whom jobs go by other names."""
+        return InvalidJob(self.subject, [f"triggers: {self._what}: {' -> '.join(map(name, self._chain))}"])
+
+
 class Jobs:
     """The jobs of one store. Any thread may use it."""
 
@@ -273,22 +287,21 @@ class Jobs:
         while chains:
             chain = chains.pop()
             if chain[-1] == definition.id:
-                raise InvalidJob(
-                    f"job {definition.id}", [f"triggers: jobs start each other in a circle: {_arrows(chain)}"]
-                )
+                raise UnfitChain(definition.id, "jobs start each other in a circle", chain[::-1])
             if len(chain) > UPSTREAM_DEPTH_MAX:
                 raise InvalidJob(f"job {definition.id}", [f"triggers: more than {UPSTREAM_DEPTH_MAX} jobs in a row"])
             upstream = self._latest(chain[-1])
             if upstream and not upstream.is_deleted:
-                chains += [(*chain, trigger.job) for trigger in upstream.definition().triggers]
+                try:
+                    triggers = upstream.definition().triggers
+                except InvalidJob as error:
+                    what = "the first of these cannot be read here, so that nobody knows whether they start each other in a circle"
+                    raise UnfitChain(definition.id, what, chain[::-1]) from error
+                chains += [(*chain, trigger.job) for trigger in triggers]
 
 
 def _is_upstream(job: str, definition: Job) -> bool:
     return any(trigger.job == job for trigger in definition.triggers)
-
-
-def _arrows(chain: Sequence[str]) -> str:
-    return " -> ".join(reversed(chain))
 
 
 def _pretty(document: Mapping[str, Json]) -> list[str]:

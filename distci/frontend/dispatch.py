@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import re
 import time
@@ -20,16 +21,17 @@ from distci.access import NOBODY, Action, Principal, acting
 from distci.app import DistCI
 from distci.coordination.port import SessionState
 from distci.documents.schema import value_problems
-from distci.errors import CoordinationUnavailable, Missing, NoSuchBuild, NoSuchJob, NotAuthenticated
+from distci.errors import CoordinationUnavailable, DistCIError, Missing, NoSuchBuild, NoSuchJob, NotAuthenticated
 from distci.frontend import bodies, content, etags, problems
 from distci.frontend.access import Access, origin_of
 from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
-from distci.frontend.hiding import hidden
+from distci.frontend.hiding import HIDDEN, hidden, hidden_document
 from distci.frontend.metrics import Metrics
 from distci.frontend.problems import BadRequest
 from distci.frontend.rates import Rates
 from distci.frontend.threads import Threads
-from distci.model import Json
+from distci.jobs import UnfitChain
+from distci.model import BUILD_IN_TEXT, Json
 from distci.plan import did_you_mean
 from distci.views import to_bytes
 
@@ -89,13 +91,18 @@ class Dispatcher:
             headers=headers_of(endpoint, request),
             body=None if endpoint.takes else await bodies.read(request, endpoint),
         )
-        with acting(principal.name, origin_of(request)):
-            # A thread gets a copy of the context, and so knows who acts.
-            answer = (
-                await cast(Callable[[Call], Awaitable[Answer | Response]], endpoint.handle)(call)
-                if inspect.iscoroutinefunction(endpoint.handle)
-                else await self._threads.run(_handled, endpoint, call)
-            )
+        try:
+            with acting(principal.name, origin_of(request)):
+                # A thread gets a copy of the context, and so knows who acts.
+                answer = (
+                    await cast(Callable[[Call], Awaitable[Answer | Response]], endpoint.handle)(call)
+                    if inspect.iscoroutinefunction(endpoint.handle)
+                    else await self._threads.run(_handled, endpoint, call)
+                )
+        except DistCIError as error:
+            if endpoint.takes or _is_told_all(endpoint):
+                raise
+            return await self._threads.run(_refused, error, call)
         if isinstance(answer, Response):
             return answer
         if isinstance(answer, Content):
@@ -119,11 +126,30 @@ class Dispatcher:
 
 def _handled(endpoint: Endpoint, call: Call) -> Answer | Content:
     answer = cast(Callable[[Call], Answer | Content], endpoint.handle)(call)
-    # A worker is told all that its task names.
-    is_verbatim = endpoint.is_verbatim or endpoint.is_for_workers or endpoint.action is Action.WORK
-    if isinstance(answer, Content) or is_verbatim:
+    if isinstance(answer, Content) or endpoint.is_verbatim or _is_told_all(endpoint):
         return answer
     return replace(answer, body=hidden(answer.body, call.may_read))
+
+
+def _refused(error: DistCIError, call: Call) -> Response:
+    """The problem that a request came to, as who asks may be told of it: with the names that they may read, or have said themselves."""
+    may_read = call.may_read
+    said = {found[1] for found in BUILD_IN_TEXT.finditer(json.dumps(call.body))} | {call.path.get("job", "")}
+
+    def may_name(job: str) -> bool:
+        return job in said or may_read(job)
+
+    if isinstance(error, UnfitChain):
+        error = error.told(lambda job: job if may_name(job) else HIDDEN)
+    response = problems.of(error, call.request.url.path)
+    response.body = hidden_document(bytes(response.body), may_name)
+    response.headers["Content-Length"] = str(len(response.body))
+    return response
+
+
+def _is_told_all(endpoint: Endpoint) -> bool:
+    """Whether it is for workers, who are told all that their tasks name."""
+    return endpoint.is_for_workers or endpoint.action is Action.WORK
 
 
 def _missing(path: Mapping[str, str]) -> Missing:

@@ -12,14 +12,17 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from frontends import SCOPES, Api, Stage, job, shell
+from frontends import SCOPES, Api, Stage, job, problem, shell
 from waiting import wait_until
 
 from distci.access import Action, Visibility
 from distci.app import DistCI
+from distci.errors import IllegalTransition
+from distci.frontend import app
 from distci.frontend.app import create
-from distci.frontend.endpoint import Endpoint
+from distci.frontend.endpoint import Answer, Call, Endpoint
 from distci.frontend.hiding import HIDDEN, lines
+from distci.frontend.serving import FrontEnd
 from distci.protocol.records import quota_permit
 from distci.store import keys
 
@@ -217,3 +220,61 @@ def test_who_searches_does_not_find_out(world: tuple[Stage, Api]) -> None:
     ):
         assert api.get(path, headers=headers).json()["items"] == [], path
         assert api.get(path, headers=headers_of(stage, "")).json()["items"], path
+
+
+@pytest.mark.parametrize(
+    ("name", "upstream", "chain"),
+    [
+        ("team/hello", "team/after", f"in a circle: team/hello -> {HUSHED} -> team/after -> team/hello"),
+        ("team/new", "hush/xyzzy-odd", "in a circle: hush/xyzzy-odd -> team/new"),
+    ],
+)
+def test_a_chain_of_jobs_that_cannot_be_saved_names_those_that_may_be_read(
+    world: tuple[Stage, Api], name: str, upstream: str, chain: str
+) -> None:
+    stage, api = world
+    for project, told in (("team", re.sub(rf"hush/{MARK}[^ ]*", HIDDEN, chain)), ("", chain)):
+        token = stage.ci.access.create_token("writer", [Action.READ, Action.WRITE], project=project).text
+        document = job(name, **after(upstream))
+
+        answer = api.put(f"/jobs/{name}", json=document, headers={"Authorization": f"Bearer {token}"})
+
+        [found] = problem(answer, 422, "InvalidJob")["problems"]
+        assert found.endswith(told)
+
+
+def test_no_error_names_a_job_that_is_hidden_from_who_asks(
+    world: tuple[Stage, Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, _ = world
+
+    def refuse(call: Call) -> Answer:
+        raise IllegalTransition(f"{HUSHED}#1 is in the way of {call.build}")
+
+    endpoint = Endpoint("GET", "/jobs/{job}/-/builds/{number}/refused", "refuse", "", refuse, Action.READ, {})
+    monkeypatch.setattr(app, "GROUPS", [[endpoint], *app.GROUPS])
+    with FrontEnd(stage.ci, "127.0.0.1:0") as front_end:
+        address = f"{front_end.address}/api/v1/jobs/team/hello/-/builds/1/refused"
+        for project, named in (("team", HIDDEN), ("", f"{HUSHED}#1")):
+            answer = requests.get(address, headers=headers_of(stage, project), timeout=STREAM_MAX_S)
+
+            assert answer.status_code == 422
+            assert answer.json()["detail"] == f"{named} is in the way of team/hello#1"
+            assert (answer.json()["error"], answer.headers["Content-Type"]) == (
+                "IllegalTransition",
+                "application/problem+json",
+            )
+
+
+def test_what_who_asks_has_said_themselves_is_said_back(world: tuple[Stage, Api]) -> None:
+    stage, api = world
+    stage.ci.jobs.put(job("team/choosy", parameters={"LEVEL": {"choices": ["fast"], "default": "fast"}}))
+    token = stage.ci.access.create_token("runner", [Action.READ, Action.TRIGGER], project="team").text
+
+    answer = api.post(
+        "/jobs/team/choosy/-/builds",
+        json={"parameters": {"LEVEL": "rush/hour#1"}},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+
+    assert "rush/hour#1" in problem(answer, 422, "InvalidJob")["problems"][0]
