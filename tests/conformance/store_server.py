@@ -113,7 +113,7 @@ def bad_network(endpoint: str) -> Iterator[BadNetwork]:
     handler = type("Handler", (_Proxy,), {"network": network, "upstream": urlsplit(endpoint).netloc})
     with _Server(("127.0.0.1", 0), handler) as server:
         network.endpoint = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
             yield network

@@ -411,7 +411,7 @@ class TestRefusals:
                 self.wfile.write(b'{"id": 7}')
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
-            Thread(target=other.serve_forever, daemon=True).start()
+            Thread(target=other.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
             with workers(tmp_path, "token", f"http://127.0.0.1:{other.server_port}") as process:
                 assert process.wait(20)
                 assert isinstance(process.refused, InvalidDocument)

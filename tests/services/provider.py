@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
@@ -18,6 +19,12 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 CLIENT, SECRET = "distci", "s3cret"
+
+
+@cache
+def signing_key() -> RSAKey:
+    """The same for all of a process: making one takes longer than most tests."""
+    return RSAKey.generate_key(2048, {"kid": "one", "use": "sig"})
 
 
 @dataclass
@@ -35,7 +42,7 @@ class Answers:
     forged: dict[str, Any] = field(default_factory=dict)
     """Claims in place of what would be right; None: left out."""
     issuer: str = ""
-    key: RSAKey | ECKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "one", "use": "sig"}))
+    key: RSAKey | ECKey = field(default_factory=signing_key)
     algorithm: str = "RS256"
     published: list[Mapping[str, Any]] | None = None
     is_away: bool = False
@@ -64,7 +71,7 @@ class StandIn:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
     def close(self) -> None:

@@ -56,7 +56,7 @@ def test_the_worker_of_the_documentation_says_what_it_asks_again_for(home: Home)
         def log_message(self, format: str, *arguments: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Away) as server, (home.folder / "said").open("wb") as said:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         told = {"DISTCI_URL": f"http://127.0.0.1:{server.server_port}", "DISTCI_TOKEN": "distci_x"}
         worker = subprocess.Popen([WORKER], env=home.environment | told, stderr=said)
         try:
