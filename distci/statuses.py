@@ -21,7 +21,8 @@ from distci.errors import Invalid, InvalidDocument
 from distci.model import BUILD_IN_TEXT, BuildId, Json, Permit, Result, Trigger
 from distci.protocol import paths
 from distci.protocol.records import Ticket, to_bytes
-from distci.receivers.port import Call, Status
+from distci.protocol.waits import Wait
+from distci.receivers.port import Call, Receiver, Status
 from distci.settings import ReceiverSettings, Settings, page
 from distci.store import keys
 from distci.store.port import Store
@@ -41,6 +42,9 @@ ANOTHER = "a build of another job"
 TURN_LENGTH = 2
 """Characters that tell the permits apart by which tickets take turns: few, since their folders stay in the tree, and enough that those about
 different commits rarely share one."""
+
+LABEL = "receiver"
+"""The label that names whom a ticket is for: who has no token for one takes no ticket for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ def tickets(
             id=paths.digest(f"{build}\n{KIND}\n{result or 'begun'}", 20),
             kind=KIND,
             body=word.to_json(),
+            labels=[label(word.receiver)],
             project=project,
             attempts=ATTEMPTS,
             permits=[Permit(f"{KIND}:{paths.digest(word.folder, TURN_LENGTH)}")],
@@ -115,12 +120,31 @@ def tickets(
     ]
 
 
+def label(receiver: str) -> str:
+    """What the tickets for a receiver ask for."""
+    return f"{LABEL}={receiver}"
+
+
+def without_token(ticket: Ticket) -> Wait:
+    """Why one waits whose label no live worker offers."""
+    word = Word.from_json(ticket.body, f"ticket {ticket.token}")
+    return Wait(
+        f"no live worker has a token for {word.receiver}, to tell it of {word.repository}",
+        f"set receivers.{word.receiver}.token where distci worker run {KIND} runs",
+    )
+
+
 class Statuses:
     """What is to be told to forges, as the store knows it. Any thread may use it."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """What those offer who can tell what these settings let them: a label for each receiver that there is a token for."""
+        return [label(name) for name in receivers.installed() if self._api_url(receivers.load(name))]
 
     def note(self, ticket: Ticket) -> tuple[Word, bool]:
         """What a ticket has to say, noted before it is said, and whether it is noted for the first time: then nobody can have said it.
@@ -140,9 +164,8 @@ class Statuses:
     def call(self, word: Word) -> Call | None:
         """The request that says it; None when there is nobody to say it to, or nothing to prove ourselves with. Raises NoSuchReceiver."""
         receiver = receivers.load(word.receiver)
-        settings = self._settings.receivers.get(word.receiver, ReceiverSettings())
-        api_url = settings.api_url or receiver.api_url
-        if not settings.token or not api_url:
+        api_url = self._api_url(receiver)
+        if not api_url:
             return None
         status = Status(
             repository=word.repository,
@@ -152,7 +175,15 @@ class Statuses:
             description=_description(word),
             url=page(self._settings.build_pages, word.build),
         )
-        return receiver.call(api_url, settings.token, status)
+        return receiver.call(api_url, self._settings_of(receiver).token, status)
+
+    def _api_url(self, receiver: Receiver) -> str:
+        """Where it is told; empty when there is no such place, or nothing to prove ourselves with."""
+        settings = self._settings_of(receiver)
+        return (settings.api_url or receiver.api_url) if settings.token else ""
+
+    def _settings_of(self, receiver: Receiver) -> ReceiverSettings:
+        return self._settings.receivers.get(receiver.name, ReceiverSettings())
 
 
 def _description(word: Word) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from shlex import quote
 from statistics import median
 
+from distci import statuses
 from distci.build_tickets import control_ticket, task_ticket
 from distci.builds import Builds, BuildView, TaskView
 from distci.lifecycle import Lifecycle
@@ -125,6 +126,8 @@ def _of_ticket(view: TicketView, situation: Situation) -> Reason:
     if view.place == "parked" and not ticket.permits and view.reason == "due":
         return Reason(view.token, view.place, "it waits for its time")
     wait = waits.explain(ticket, situation)
+    if ticket.kind == statuses.KIND and wait.missing:
+        wait = statuses.without_token(ticket)
     return Reason(view.token, view.place, wait.because, wait.remedy, wait.place)
 
 

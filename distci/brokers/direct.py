@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from distci import attempts
+from distci import attempts, statuses
 from distci.artifacts import Artifacts, Publication
 from distci.attempts import Input
 from distci.brokers import port
@@ -54,6 +55,9 @@ class Direct:
         return self._lifecycle.tickets.tree.coordination.session.state is SessionState.CONNECTED
 
     def member(self, offer: Offer, name: str, slots: int) -> Member:
+        if statuses.KIND in offer.kinds:
+            labels = dict.fromkeys((*offer.labels, *self._lifecycle.statuses.labels))
+            offer = replace(offer, labels=tuple(labels))
         return Member(self._lifecycle.tickets, offer, name, slots, version("distci"))
 
     def take(self, claim: Claim) -> DirectAssignment:

@@ -17,7 +17,7 @@ from distci.errors import Invalid, NoSuchReceiver
 from distci.model import BuildId
 
 if TYPE_CHECKING:
-    from distci.hooks import Answer
+    from distci.hooks import Answer, ReceiverView
 
 TAKEN, REFUSED = "taken", "refused"
 """Folders of a mail-drop for what has been read."""
@@ -52,10 +52,17 @@ def list_(invocation: Invocation) -> None:
     """List the receivers that are installed, and how many secrets each goes by."""
     with invocation.look_at() as system:
         views = [*system.hooks.list()]
+        offered = {label for worker in system.status.workers() for label in worker.offer.labels}
+
+    def told(view: ReceiverView) -> str:
+        if not view.tells_status:
+            return "not told"
+        return "told" if f"receiver={view.name}" in offered else "waiting: no live worker has the token"
+
     print_records(
         views,
         ("RECEIVER", "SECRETS", "STATUSES"),
-        lambda view: (view.name, view.secrets or "none: it takes nothing", "told" if view.tells_status else "not told"),
+        lambda view: (view.name, view.secrets or "none: it takes nothing", told(view)),
         is_json=invocation.is_json,
     )
 

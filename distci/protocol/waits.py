@@ -57,6 +57,8 @@ class Wait:
     """Its place in the line, from 1; 0 when it stands in none."""
     slots: int = 0
     """How many claims of such tickets its workers hold at once, all together."""
+    missing: Sequence[str] = ()
+    """The labels that it asks for and no live worker of its kind offers."""
 
 
 def read(tickets: Tickets) -> Situation:
@@ -128,11 +130,11 @@ def _nobody(ticket: Ticket, live: Sequence[WorkerView], suitable: Sequence[Worke
         return Wait(f"every worker that could do it is draining: {names}", run)
     of_kind = [worker for worker in live if ticket.kind in worker.offer.kinds]
     if not of_kind:
-        return Wait(f"no live worker serves {ticket.kind}", run)
+        return Wait(f"no live worker serves {ticket.kind}", run, missing=ticket.labels)
     missing = {label: [worker for worker in of_kind if not worker.offer.offers(label)] for label in ticket.labels}
     nowhere = [label for label, lacking in missing.items() if len(lacking) == len(of_kind)]
     if nowhere:
-        return Wait(f"no live worker of {ticket.kind} offers {' or '.join(nowhere)}", run)
+        return Wait(f"no live worker of {ticket.kind} offers {' or '.join(nowhere)}", run, missing=nowhere)
     able = [worker for worker in of_kind if not any(worker in lacking for lacking in missing.values())]
     if able:
         kept = ", ".join(f"{worker.name} for {' or '.join(worker.offer.only)}" for worker in able)

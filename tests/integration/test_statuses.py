@@ -12,10 +12,12 @@ from integration.conftest import System
 from integration.forges import TOKEN, Forge, forge
 from waiting import wait_until
 
+from distci.app import connect
+from distci.employers.direct import Direct
 from distci.errors import ClaimLost
 from distci.model import BuildId, Result
 from distci.protocol import Claim, Member, Offer
-from distci.settings import ReceiverSettings
+from distci.settings import ReceiverSettings, Settings
 from distci.store import keys
 from distci.store.port import objects
 from distci_workers import status
@@ -28,6 +30,7 @@ COMMITS = {
     "gitea": ("example/example", "67b56589a45103f891bdee7c0546e5d40bc02001"),
 }
 CONTEXT = "distci/team/hello"
+TELLS = Offer(["status"], [f"receiver={name}" for name in PUSHES])
 KINDS = ("control", "shell")
 """Those of a worker process that tells nobody anything."""
 
@@ -102,6 +105,12 @@ def is_quiet(system: System) -> bool:
 def has_told(system: System) -> bool:
     """Whether nothing is left to be said."""
     return not [view for view in system.ci.tickets.list() if view.ticket is None or view.ticket.kind == "status"]
+
+
+def standing(system: System) -> list[str]:
+    """The statuses that are to be told, as tickets."""
+    views = [*system.ci.tickets.list()]
+    return sorted(view.token for view in views if view.ticket is not None and view.ticket.kind == "status")
 
 
 WORDS = {
@@ -307,7 +316,7 @@ def test_what_was_heard_late_is_corrected(
     build = push(system, told)
     system.ci.builds.wait(build, 30)
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
+    with Member(system.ci.tickets, TELLS, "hand") as member:
         with monkeypatch.context() as patched:
             # It comes first, and so it is what is to be said.
             patched.setattr(system.ci.lifecycle.statuses, "latest", lambda word: word)
@@ -328,7 +337,7 @@ def test_a_word_that_is_out_of_date_is_not_said(silent: Callable[[Forge], System
     build = push(system, github)
     system.ci.builds.wait(build, 30)
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
+    with Member(system.ci.tickets, TELLS, "hand") as member:
         for is_over in (True, False):
             worker.serve(claim_of(member, build, is_over=is_over), system.ci.lifecycle)
 
@@ -343,7 +352,7 @@ def test_who_was_taken_for_dead_before_it_said_something_puts_right_what_it_said
     build = push(system, github)
     system.ci.builds.wait(build, 30)
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand", slots=2) as member:
+    with Member(system.ci.tickets, TELLS, "hand", slots=2) as member:
         begun = claim_of(member, build, is_over=False)
         tell, latest = worker._tell, system.ci.lifecycle.statuses.latest
         # It comes first, and so it is what is to be said.
@@ -372,7 +381,7 @@ def test_who_died_after_saying_what_was_late_is_followed_by_who_puts_it_right(
     build = push(system, github)
     system.ci.builds.wait(build, 30)
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand", slots=2) as member:
+    with Member(system.ci.tickets, TELLS, "hand", slots=2) as member:
         begun = claim_of(member, build, is_over=False)
         word, _ = system.ci.lifecycle.statuses.note(begun.ticket)
         begun.give_back("its worker was taken for dead")
@@ -391,7 +400,7 @@ def test_who_died_after_saying_something_is_followed_by_who_does_not_repeat_it(
     build = push(system, github)
     system.ci.builds.wait(build, 30)
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
+    with Member(system.ci.tickets, TELLS, "hand") as member:
         over = claim_of(member, build, is_over=True)
         word, _ = system.ci.lifecycle.statuses.note(over.ticket)
         worker._tell(system.ci.lifecycle.statuses.call(word), over, is_new=True)  # and here it dies
@@ -410,7 +419,7 @@ def test_an_older_build_of_the_commit_says_nothing_once_a_newer_one_has_begun(
     second = system.ci.builds.retry(first)
     system.ci.builds.wait(second, 30)
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
+    with Member(system.ci.tickets, TELLS, "hand") as member:
         for build in (second, first):
             for is_over in (True, False):
                 worker.serve(claim_of(member, build, is_over=is_over), system.ci.lifecycle)
@@ -453,6 +462,32 @@ def test_without_a_token_no_ticket_is_posted(start: Callable[..., System], githu
     assert github.requests == 0
 
 
+def test_a_worker_without_the_token_leaves_a_status_to_those_who_have_it_and_why_says_what_is_missing(
+    start: Callable[..., System], github: Forge, tmp_path: Path
+) -> None:
+    # Given a front end with a token, beside a worker of every kind that has none
+    teller = start(github, kinds=KINDS)
+    settings = Settings(data=str(tmp_path / "data"), coordination=teller.ci.settings.coordination)
+    with connect(settings=settings) as other:
+        mute = Direct(other.lifecycle, other.store).member(Offer(["status"]), "mute", 1)
+        with mute:
+            build = push(teller, github)
+            teller.ci.builds.wait(build, 30)
+
+            [ticket, _] = standing(teller)
+            reason = teller.ci.why.ticket(ticket)
+            assert reason.because == "no live worker has a token for github, to tell it of Codertocat/Hello-World"
+            assert reason.remedy == "set receivers.github.token where distci worker run status runs"
+
+            # When one with the token comes
+            able = Direct(teller.ci.lifecycle, teller.ci.store).member(Offer(["status"]), "able", 2)
+            with able:
+                StatusWorker().serve(claim_of(able, build, is_over=True), teller.ci.lifecycle)
+
+    assert (mute.offer.labels, able.offer.labels) == ((), ("receiver=github",))
+    assert github.latest(CONTEXT) == "success"
+
+
 def test_a_forge_that_never_hears_is_given_up_after_a_day(
     silent: Callable[[Forge], System], github: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,7 +496,7 @@ def test_a_forge_that_never_hears_is_given_up_after_a_day(
     monkeypatch.setattr(status, "PATIENCE_S", 0.0)
     system.ci.builds.wait(push(system, github), 30)
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand", slots=2) as member:
+    with Member(system.ci.tickets, TELLS, "hand", slots=2) as member:
         for _ in range(2):
             StatusWorker().serve(next(member.claims()), system.ci.lifecycle)
 
@@ -473,7 +508,7 @@ def test_a_claim_that_is_lost_says_nothing(silent: Callable[[Forge], System], gi
     system = silent(github)
     system.ci.builds.wait(push(system, github), 30)
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand", slots=2) as member:
+    with Member(system.ci.tickets, TELLS, "hand", slots=2) as member:
         claim = next(member.claims())
         claim.lost.set()
         with pytest.raises(ClaimLost):
@@ -489,7 +524,7 @@ def test_what_a_lost_tree_had_to_tell_is_told_unless_the_forge_has_heard_it(
     system = start(github, kinds=KINDS)
     build = push(system, github)
     system.ci.builds.wait(build, 30)
-    with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
+    with Member(system.ci.tickets, TELLS, "hand") as member:
         if has_heard:
             StatusWorker().serve(claim_of(member, build, is_over=True), system.ci.lifecycle)
     for view in [*system.ci.tickets.list()]:
@@ -502,7 +537,7 @@ def test_what_a_lost_tree_had_to_tell_is_told_unless_the_forge_has_heard_it(
 
     system.ci.rebuild.run()
 
-    with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
+    with Member(system.ci.tickets, TELLS, "hand") as member:
         StatusWorker().serve(claim_of(member, build, is_over=True), system.ci.lifecycle)
     assert github.states(CONTEXT) == ["success"]
 

@@ -97,6 +97,7 @@ def test_receivers_are_listed_without_what_is_secret(home: Home) -> None:
     assert listed["github"] == (2, True)
     assert listed["gitea"] == (0, False)
     shown = home.ask("hook", "list").stdout
+    assert "waiting: no live worker has the token" in shown
     assert deliveries.SECRET not in shown
     assert "t0ken" not in shown
 
