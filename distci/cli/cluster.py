@@ -10,6 +10,7 @@ import click
 
 from distci.cli.command import Group, Invocation, json_option, pasteable
 from distci.cli.output import duration, moment, print_facts, print_json, print_line, print_table
+from distci.errors import Conflict
 
 if TYPE_CHECKING:
     from distci.protocol.depths import Sample
@@ -97,36 +98,60 @@ def pause(invocation: Invocation, kinds: tuple[str, ...]) -> None:
         click.echo(f"distci: claimed again, since only what is named is paused: {' '.join(resumed)}", err=True)
     if invocation.is_json:
         print_json({"paused": sorted({*kinds}), "unknown": unknown})
+        return
+    _print_paused(kinds)
 
 
-@cluster.command(examples=("distci cluster resume",))
+@cluster.command(examples=("distci cluster resume", "distci cluster resume shell"))
+@click.argument("kinds", nargs=-1, metavar="[KIND...]")
+@json_option
 @click.pass_obj
-def resume(invocation: Invocation) -> None:
-    """Let all kinds of tickets be claimed again."""
+def resume(invocation: Invocation, kinds: tuple[str, ...]) -> None:
+    """Let tickets of these kinds be claimed again, by default of all."""
     with invocation.connect() as system:
-        system.tickets.pause()
+        paused = {*system.status.cluster().paused}
+        if kinds and "*" in paused - {*kinds}:
+            raise Conflict("all kinds are paused at once; `distci cluster resume` ends that")
+        left = sorted(paused - {*kinds}) if kinds else []
+        system.tickets.pause(*left)
+    for kind in sorted({*kinds} - paused):
+        click.echo(f"distci: warning: {kind} was not paused", err=True)
+    print_json({"paused": left}) if invocation.is_json else _print_paused(left)
 
 
 @cluster.command(examples=("distci cluster weigh team/web 3", "distci cluster weigh team/web 1"))
 @click.argument("project")
 @click.argument("weight", type=float, metavar="N")
+@json_option
 @click.pass_obj
 def weigh(invocation: Invocation, project: str, weight: float) -> None:
     """Give a project N claims for each one of another, while both have tickets waiting; 1 is what all have."""
     with invocation.connect() as system:
         system.tickets.weigh(project, weight)
+    if invocation.is_json:
+        print_json({"project": project, "weight": weight})
+        return
+    print_line(f"{project} has {weight:g} {'claim' if weight == 1 else 'claims'} for each one of another project")
 
 
 @cluster.command(examples=("distci cluster limit team/web 4", "distci cluster limit team/web none"))
 @click.argument("project")
 @click.argument("quota", metavar="N|none")
+@json_option
 @click.pass_obj
 def limit(invocation: Invocation, project: str, quota: str) -> None:
     """Let at most N tasks of a project, and of all within it, run at once; none lifts that. The others wait."""
     if quota != "none" and not quota.isdigit():
         raise click.UsageError(f"{quota!r} is neither a number nor none")
+    number = None if quota == "none" else int(quota)
     with invocation.connect() as system:
-        system.tickets.limit(project, None if quota == "none" else int(quota))
+        system.tickets.limit(project, number)
+    if invocation.is_json:
+        print_json({"project": project, "quota": number})
+    elif number is None:
+        print_line(f"{project} has no limit")
+    else:
+        print_line(f"{project}: at most {number} {'task runs' if number == 1 else 'tasks run'} at once")
 
 
 @cluster.command(examples=("distci cluster rebuild",))
@@ -173,6 +198,10 @@ def _through_time(kind: str, samples: Sequence[Sample], hours: int) -> Sequence[
         deepest[column] = max(deepest[column], depth.waiting)
     line = "".join(HEIGHTS[-(-count * (len(HEIGHTS) - 1) // most.waiting)] for count in deepest)
     return kind, most.waiting, moment(most_ms), duration(max(depth.oldest_s for _, depth in seen) * 1000), line
+
+
+def _print_paused(kinds: Collection[str]) -> None:
+    print_line(f"paused: {' '.join(sorted({*kinds}))}" if kinds else "nothing is paused")
 
 
 def _warn_of_unknown(kind: str, known: Collection[str]) -> None:

@@ -16,7 +16,7 @@ class TestPause:
         ran = busy.run("cluster", "pause", "shel")
         paused = busy.json("cluster", "status")[0]["paused"]
         busy.ask("cluster", "resume")
-        assert (ran.returncode, ran.stdout) == (0, "")
+        assert (ran.returncode, ran.stdout) == (0, "paused: shel\n")
         assert ran.stderr == (
             "distci: warning: shel is paused, but no live worker serves it and no ticket of it waits; did you mean 'shell'?\n"
         )
@@ -32,12 +32,28 @@ class TestPause:
         assert ran.stderr == "distci: claimed again, since only what is named is paused: shell\n"
         assert paused == ["git-checkout"]
 
-    def test_kinds_that_are_served_or_wait_are_paused_without_a_word(self, busy: Home) -> None:
+    def test_kinds_that_are_served_or_wait_are_paused_without_a_warning(self, busy: Home) -> None:
         with distci.connect(busy.folder / ".local" / "share" / "distci") as system:
             system.tickets.post(Ticket("waits", "acme.robot"))
         ran = busy.run("cluster", "pause", "shell", "acme.robot", "*")
         busy.ask("cluster", "resume")
-        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "paused: * acme.robot shell\n", "")
+
+    def test_some_kinds_are_resumed_and_it_is_said_what_is_still_paused(self, home: Home) -> None:
+        home.ask("cluster", "pause", "shell", "status")
+
+        assert home.ask("cluster", "resume", "shell").stdout == "paused: status\n"
+        other = home.ask("cluster", "resume", "control")
+        assert (other.stdout, other.stderr) == ("paused: status\n", "distci: warning: control was not paused\n")
+        assert home.ask("cluster", "resume").stdout == "nothing is paused\n"
+
+    def test_one_kind_of_all_that_are_paused_at_once_is_not_resumed(self, home: Home) -> None:
+        home.ask("cluster", "pause", "*")
+
+        refused = home.ask("cluster", "resume", "shell")
+
+        assert (refused.exit_code, "`distci cluster resume` ends that" in refused.stderr) == (7, True)
+        assert home.json("cluster", "resume", "*") == [{"paused": []}]
 
     def test_a_program_is_told_of_unknown_kinds_in_a_field(self, home: Home) -> None:
         ran = home.run("cluster", "pause", "*", "robot", "--json")
@@ -46,17 +62,19 @@ class TestPause:
 
 class TestWeigh:
     def test_a_weight_is_shown_until_it_is_one_again(self, home: Home) -> None:
-        home.ask("cluster", "weigh", "team/web", "3")
+        told = home.ask("cluster", "weigh", "team/web", "3").stdout
+        assert told == "team/web has 3 claims for each one of another project\n"
         assert home.json("cluster", "status")[0]["weights"] == {"team/web": 3.0}
         assert "team/web 3" in home.run("cluster", "status").stdout
         home.ask("cluster", "weigh", "team/web", "1")
         assert home.json("cluster", "status")[0]["weights"] == {}
 
     def test_a_quota_is_shown_until_it_is_lifted(self, home: Home) -> None:
-        home.ask("cluster", "limit", "team/web", "3")
+        told = home.ask("cluster", "limit", "team/web", "3").stdout
+        assert told == "team/web: at most 3 tasks run at once\n"
         assert home.json("cluster", "status")[0]["quotas"] == {"team/web": 3}
 
-        home.ask("cluster", "limit", "team/web", "none")
+        assert home.ask("cluster", "limit", "team/web", "none").stdout == "team/web has no limit\n"
         assert home.json("cluster", "status")[0]["quotas"] == {}
 
     @pytest.mark.parametrize("wrong", ["0", "many", "1001", "1.5"])
