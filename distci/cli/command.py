@@ -183,6 +183,24 @@ class Command(click.Command):
         logs.begin(ctx.ensure_object(Invocation).verbosity)
         return super().invoke(ctx)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; what it does not know is answered with what may be meant."""
+        ctx.allow_extra_args = True
+        options = {name: option for option in self.params for name in option.opts}
+        try:
+            left = super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from distci.cli.elsewhere import OPTIONS
+
+            if (meant := OPTIONS.get(error.option_name)) in options:
+                ctx.fail(f"{error.message} Did you mean {meant}?")
+            raise
+        if left and not ctx.resilient_parsing:
+            is_parameter = "--parameter" in options and "=" in left[0]
+            hint = f"; a parameter is given as --parameter {quote(left[0])}" if is_parameter else ""
+            ctx.fail(f"Got unexpected extra {'argument' if len(left) == 1 else 'arguments'} ({' '.join(left)}){hint}")
+        return left
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The command's own options first, those that many share below."""
         write_options(self.get_params(ctx), ctx, formatter)
@@ -206,6 +224,18 @@ class Group(click.Group):
         super().__init__(*args, **kwargs)
         self.examples = examples
         self.params += SYSTEM
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a command that is not there is answered with what may be meant."""
+        word = args[0]
+        if word[:1].isalnum() and not ctx.resilient_parsing and self.get_command(ctx, word) is None:
+            from distci.cli.elsewhere import meant
+
+            group = "" if ctx.parent is None else str(self.name)
+            ctx.fail(f"No such command {word!r}{meant(group, word, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)

@@ -13,7 +13,7 @@ from integration.cli.homes import HELLO
 from program import TIME_MAX_S, Home
 
 import distci
-from distci.cli import cli
+from distci.cli import cli, elsewhere
 from distci.cli.command import Group, Invocation
 
 
@@ -62,6 +62,35 @@ class TestHelp:
         between = home.ask("job", "--data", data, "list").stdout
 
         assert before == between == "team/hello\n"
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            ("logs team/hello", "No such command 'logs'; did you mean `distci build log`?"),
+            ("job run job.json", "No such command 'run'; did you mean `distci build trigger`?"),
+            ("job lits", "No such command 'lits'; did you mean 'list'?"),
+            ("why# x", "No such command 'why#'; did you mean 'why'?"),
+            ("audit purge", "No such command 'purge'; known are: list"),
+            ("up --port 80", "Did you mean --listen?"),
+            ("job list --limt 3", "'--limt'. Did you mean '--limit'?"),
+            (
+                "build trigger team/hello A=b",
+                "Got unexpected extra argument (A=b); a parameter is given as --parameter A=b",
+            ),
+            ("job list a b", "Got unexpected extra argument (b)\n"),
+        ],
+    )
+    def test_what_is_called_otherwise_elsewhere_is_answered_with_its_name_here(
+        self, home: Home, words: str, told: str
+    ) -> None:
+        asked = home.ask(*words.split())
+
+        assert asked.exit_code == 2
+        assert told in asked.stderr
+
+    def test_what_is_meant_by_names_from_elsewhere_is_there(self) -> None:
+        meant = {tuple(words.split()) for words in elsewhere.COMMANDS.values() if not words.startswith("--")}
+        assert meant <= {*EVERY}
 
     def test_the_version(self, home: Home) -> None:
         assert home.ask("--version").stdout == f"distci {distci.__version__}\n"
