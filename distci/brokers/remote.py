@@ -139,6 +139,7 @@ class RemoteMember:
         self._arrived: deque[RemoteClaim] = deque()
         self._is_asking = False
         self._is_known = False
+        self._key = ""
         self._rests = Rests()
         self._asker = Thread(target=self._ask_on, name=f"asker of {name}", daemon=True)
 
@@ -147,7 +148,9 @@ class RemoteMember:
         return self._drained.is_set()
 
     def join(self) -> None:
-        """Nothing: it is known as soon as it asks."""
+        """Ask for the first time, and only for what waits now: who is not wanted learns it at once (:attr:`refused`)."""
+        self._is_asking = True
+        self._ask_once(0.0)
 
     def leave(self) -> None:
         """Ask no more. Front ends forget it by themselves."""
@@ -188,23 +191,25 @@ class RemoteMember:
             self._change.notify_all()
 
     def _ask_on(self) -> None:
-        key = ""
         while self._wait_for_slot():
-            key = key or uuid.uuid4().hex
-            claim: RemoteClaim | None = None
-            try:
-                claim = self._contact.during(lambda: self._ask(key))  # noqa: B023 - called at once
-                self._is_known, key = True, ""
-            except Unavailable as error:
-                # Asked again with the same key, it is the same claim if there was one.
-                log.warning("no front end answers: %s", error)
-                self._drained.wait(outcomes.PAUSE_S)
-            except DistCIError as error:
-                key = ""
-                self._be_refused(error)
-            self._note(claim)
+            self._ask_once(WAIT_S)
 
-    def _ask(self, key: str) -> RemoteClaim | None:
+    def _ask_once(self, wait_s: float) -> None:
+        self._key = self._key or uuid.uuid4().hex
+        claim: RemoteClaim | None = None
+        try:
+            claim = self._contact.during(lambda: self._ask(self._key, wait_s))
+            self._is_known, self._key = True, ""
+        except Unavailable as error:
+            # Asked again with the same key, it is the same claim if there was one.
+            log.warning("no front end answers: %s", error)
+            self._drained.wait(outcomes.PAUSE_S)
+        except DistCIError as error:
+            self._key = ""
+            self._be_refused(error)
+        self._note(claim)
+
+    def _ask(self, key: str, wait_s: float) -> RemoteClaim | None:
         """What was claimed. InvalidDocument where that is no claim, as of a page that has taken the front end's place."""
         wanted = {
             "kinds": [*self.offer.kinds],
@@ -213,11 +218,11 @@ class RemoteMember:
             "name": self.name,
             "slots": self.slots,
             "version": version("distci"),
-            "wait_s": WAIT_S,
+            "wait_s": wait_s,
         }
         headers = {"Idempotency-Key": key}
         told: Mapping[str, Any] | None = self._link.change(
-            "POST", "/claims", wanted, headers=headers, answer_s=WAIT_S + PATIENCE_S
+            "POST", "/claims", wanted, headers=headers, answer_s=wait_s + PATIENCE_S
         )
         try:
             return RemoteClaim(self._claim_link, self._contact, self, told) if told else None
@@ -226,10 +231,12 @@ class RemoteMember:
 
     def _be_refused(self, error: DistCIError) -> None:
         """End where somebody has drained this worker, or front ends do not want it; else it was one ticket that came to nothing."""
-        log.warning("%s", error)
         is_drained = self._is_known and isinstance(error, Forbidden)
         if isinstance(error, NotAuthenticated) or not (self._is_known or isinstance(error, ClaimLost | Conflict)):
+            # Whoever runs the process says so.
             self.refused = error
+        else:
+            log.warning("%s", error)
         if is_drained or self.refused:
             self.drain()
         else:

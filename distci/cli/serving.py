@@ -100,12 +100,13 @@ def scratch(settings: Settings) -> Path:
 def serve(process: WorkerProcess, welcome: str) -> None:
     """Serve until somebody drains the workers or a signal comes; then finish what is held. The welcome is said once it serves.
 
-    Raises WrongFormat when the tree went on to a format that is not spoken here.
+    Raises WrongFormat when the tree went on to a format that is not spoken here, and what front ends refuse its workers with.
     """
     from distci.cli.interrupts import interrupts
 
     with process, interrupts(process.drain, DRAINING):
-        click.echo(welcome)
+        if not process.refused:
+            click.echo(welcome)
         process.wait()
     if process.refused:
         raise process.refused

@@ -150,6 +150,12 @@ class TestDirectly:
 
 
 class TestHooks:
+    def test_a_worker_whose_token_does_not_fit_is_told_so_once_and_welcomed_by_nobody(self, remote: Home) -> None:
+        refused = remote.ask("worker", "run", "shell")
+
+        assert (refused.exit_code, refused.stdout) == (6, "")
+        assert refused.stderr.count("\n") == 1, refused.stderr
+
     def test_what_a_stranger_wrote_is_shown_approved_and_refused(self, local: Stage, remote: Home) -> None:
         # Given two changes of a fork
         local.ci.jobs.put(job(triggers=[{"type": "gitea", "repository": BUILT[FORK][1], "events": ["pull_request"]}]))
