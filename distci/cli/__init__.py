@@ -116,7 +116,7 @@ def _drop_output() -> None:
 
 def report(error: Exception, invocation: Invocation) -> int:
     """Say what went wrong, for people or as JSON; the exit code that it means."""
-    from distci.errors import DistCIError
+    from distci.errors import DistCIError, NoSuchBuild, NoSuchJob
 
     if isinstance(error, click.ClickException):
         if not invocation.is_json:
@@ -124,7 +124,9 @@ def report(error: Exception, invocation: Invocation) -> int:
             return error.exit_code
         return _say(error, error.format_message(), error.exit_code, invocation)
     if isinstance(error, DistCIError):
-        return _say(error, str(error), error.exit_code, invocation)
+        may_be_elsewhere = isinstance(error, NoSuchJob | NoSuchBuild) and invocation.unnamed and not invocation.is_json
+        where = f" (in {invocation.unnamed}; --data or --url names another system)" if may_be_elsewhere else ""
+        return _say(error, f"{error}{where}", error.exit_code, invocation)
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return _say(error, f"{place}{error.strerror}", 1, invocation)

@@ -48,6 +48,8 @@ class Invocation:
     config: str | None = None
     verbosity: int = 0
     is_json: bool = False
+    unnamed: str = ""
+    """The folder of the system that was connected to though nobody named any."""
 
     def connect(self) -> System:
         """The system to work on, through a front end where a URL names one. Close it when done."""
@@ -55,23 +57,33 @@ class Invocation:
 
         settings = self._load()
         if not settings.url:
+            self.unnamed = str(settings.data_folder) if _is_default(settings) else ""
             return DistCI(settings)
         from distci.client import Client
 
         return Client(settings)
 
     def look_at(self) -> System:
-        """The same for commands that only look: a folder that somebody names is not made into a new, empty system. Missing where there is none."""
+        """The same for commands that only look: a folder is not made into a new, empty system. Missing where there is none."""
         from distci.errors import Missing
 
         settings = self._load()
-        if not settings.url and "data" in settings.origins and not (settings.coordination or settings.store):
+        if not (settings.url or settings.coordination or settings.store):
             folder = settings.data_folder
             if not Path(settings.coordination_address.path).exists():
+                if _is_default(settings):
+                    raise Missing(
+                        f"there is no system in {folder}; `distci up` makes one there and runs it, --data or --url names another"
+                    )
                 raise Missing(
                     f"{settings.origin('data')}: there is no system in {folder}; `distci up --data {quote(str(folder))}` makes one there and runs it"
                 )
         return self.connect()
+
+    def note_none(self, what: str) -> None:
+        """Tell people that there are none, and where, when nobody named the system that was looked at."""
+        if self.unnamed and not self.is_json:
+            click.echo(f"distci: no {what} in {self.unnamed}; --data or --url names another system", err=True)
 
     def pasteable(self, text: str) -> str:
         """A text whose ``distci ...`` commands are about the system that this call was told of, and so work when they are pasted."""
@@ -123,6 +135,11 @@ class Invocation:
         from distci import settings
 
         return Path(self.config) if self.config else settings.find_file(os.environ)
+
+
+def _is_default(settings: Settings) -> bool:
+    """Whether nobody named the system that these settings lead to."""
+    return not (settings.url or settings.coordination or settings.store or "data" in settings.origins)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:

@@ -75,6 +75,8 @@ def list_(invocation: Invocation, prefix: str, tag: str, search: str, limit: int
     """List the jobs whose id starts with PREFIX."""
     with invocation.look_at() as system:
         names, is_cut = cut(system.jobs.list(prefix, after, limit and limit + 1, tag=tag, text=search), limit)
+    if not (names or prefix or tag or search or after):
+        invocation.note_none("jobs")
     for name in names:
         print_json({"job": name}) if invocation.is_json else print_line(name)
     if is_cut and not invocation.is_json:

@@ -34,6 +34,8 @@ def list_(invocation: Invocation, place: str | None, kind: str | None, build: st
             and (kind is None or (view.ticket and view.ticket.kind == kind))
             and (of_build is None or (view.ticket and view.ticket.body.get("build") == of_build))
         ]
+    if not (views or place or kind or build):
+        invocation.note_none("tickets")
     print_records(
         views,
         ("TICKET", "PLACE", "KIND", "LABELS", "POSTED", "WORKER", "REASON"),

@@ -87,6 +87,8 @@ def list_(invocation: Invocation) -> None:
     """List the live workers and the tickets that they hold."""
     with invocation.look_at() as system:
         serving_now = system.status.workers()
+    if not serving_now:
+        invocation.note_none("live workers")
     print_records(
         serving_now,
         ("WORKER", "STATE", "KINDS", "LABELS", "SLOTS", "HOST", "VERSION", "SINCE", "HOLDS"),

@@ -92,6 +92,7 @@ class TestWeigh:
 
 class TestHistory:
     def test_how_deep_the_queue_was_is_shown_by_kind(self, home: Home) -> None:
+        home.ask("cluster", "resume")
         assert "nobody saw anything wait" in home.ask("cluster", "history").stdout
         with distci.connect(home.folder / ".local" / "share" / "distci") as system:
             now_ms = int(system.tickets.clock() * 1000)

@@ -170,6 +170,25 @@ def test_who_only_looks_makes_no_system_where_there_is_none(home: Home) -> None:
         assert f"`distci up --data '{data}'`" in ran.stderr
 
 
+def test_who_names_no_system_is_told_which_one_was_looked_at(home: Home) -> None:
+    data = home.folder / ".local" / "share" / "distci"
+    none = home.ask("job", "list")
+    assert (none.exit_code, data.exists()) == (5, False)
+    assert none.stderr == (
+        f"distci: there is no system in {data}; `distci up` makes one there and runs it, --data or --url names another\n"
+    )
+
+    home.ask("cluster", "resume")
+
+    for what, command in (("jobs", "job"), ("live workers", "worker"), ("tickets", "ticket")):
+        asked = home.ask(command, "list")
+        assert (asked.exit_code, asked.stdout) == (0, "")
+        assert asked.stderr == f"distci: no {what} in {data}; --data or --url names another system\n"
+    missing = home.ask("build", "trigger", "team/none")
+    assert missing.stderr.endswith(f" (in {data}; --data or --url names another system)\n")
+    assert home.ask("job", "list", "--data", str(data)).stderr == ""
+
+
 def test_commands_that_are_told_are_about_the_same_system(home: Home) -> None:
     data = str(home.folder / "a folder")
     home.ask("job", "put", home.file(HELLO), "--data", data)
