@@ -115,9 +115,15 @@ class Access:
             )
 
     def require_something(self, principal: Principal) -> None:
-        """NotAuthenticated for nobody, unless there is something that everybody sees."""
-        if Visibility.PUBLIC not in self.grants().visibilities.values():
+        """NotAuthenticated for nobody, unless there is something that everybody sees; Forbidden for a worker who sees nothing."""
+        is_anything_public = Visibility.PUBLIC in self.grants().visibilities.values()
+        if not is_anything_public:
             self.require_somebody(principal)
+        # Outside its project a worker is anybody; within, it sees nothing.
+        if isinstance(principal, Worker) and not (is_anything_public and principal.project):
+            raise Forbidden(
+                "this token is a worker's, for its work alone: it may list nothing; `distci token create` makes one for people"
+            )
 
 
 def bearer_of(request: HTTPConnection) -> str | None:

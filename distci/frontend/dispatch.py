@@ -26,6 +26,7 @@ from distci.frontend import bodies, content, etags, problems
 from distci.frontend.access import Access, origin_of
 from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
 from distci.frontend.hiding import HIDDEN, hidden, hidden_document
+from distci.frontend.jobs import PUT_JOB
 from distci.frontend.metrics import Metrics
 from distci.frontend.problems import BadRequest
 from distci.frontend.rates import Rates
@@ -33,6 +34,7 @@ from distci.frontend.threads import Threads
 from distci.jobs import UnfitChain
 from distci.model import BUILD_IN_TEXT, Json
 from distci.plan import did_you_mean
+from distci.projects import project_of
 from distci.views import to_bytes
 
 log = logging.getLogger(__name__)
@@ -114,7 +116,7 @@ class Dispatcher:
         principal = self._access.principal(request)
         if endpoint.action is not None:
             path = request.path_params
-            self._access.require(principal, endpoint.action, path.get("job", ""), _missing(path))
+            self._access.require(principal, endpoint.action, path.get("job", ""), _missing(endpoint, path))
         elif endpoint.is_for_workers:
             self._access.require_worker(principal)
         elif endpoint.is_filtered:
@@ -152,9 +154,14 @@ def _is_told_all(endpoint: Endpoint) -> bool:
     return endpoint.is_for_workers or endpoint.action is Action.WORK
 
 
-def _missing(path: Mapping[str, str]) -> Missing:
-    """What is raised where there is nothing of that name."""
+def _missing(endpoint: Endpoint, path: Mapping[str, str]) -> Missing:
+    """What is raised where there is nothing of that name, or must seem so."""
     job = path.get("job", "")
+    if endpoint.name == PUT_JOB:
+        what = f"there is no job {job!r} that you may see, and you may not make one of that name"
+        return NoSuchJob(
+            f"{what}: it takes a token that may {endpoint.action} in {project_of(job) or 'the whole system'}"
+        )
     if "number" in path:
         return NoSuchBuild(f"there is no build {job}#{path['number']}; `distci build list {job}` shows those there are")
     return NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")

@@ -14,6 +14,8 @@ from distci.frontend.problems import BadRequest, PreconditionFailed
 from distci.jobs import JobVersion
 from distci.model import Json
 
+PUT_JOB = "put_job"
+"""The operation that may make a job that is not there yet."""
 LISTED = 100
 LOOKED_THROUGH_MAX = 5000
 """How many jobs one request looks through for those whose ids hold a text."""
@@ -138,7 +140,7 @@ ENDPOINTS: Sequence[Endpoint] = (
     Endpoint(
         "PUT",
         "/jobs/{job}",
-        "put_job",
+        PUT_JOB,
         "Save a job as its next version",
         put_job,
         Action.WRITE,

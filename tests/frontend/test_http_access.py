@@ -262,6 +262,8 @@ def expected(who: Who, operation: str, where: str, action: str, visibility: str)
     admitted, unknown = [(400, "Invalid")], [(401, "NotAuthenticated")]
     if operation in ("finish_login", "get_description", "get_reference"):
         return None
+    if where == FILTERED and WORK in who.in_projects:
+        return [(403, "Forbidden")]
     if where in (ALL, FILTERED) or (where == KNOWN and who.is_known):
         return admitted
     if where == WORKERS and who.is_known:
@@ -296,6 +298,39 @@ class TestHidden:
             assert hidden.text.replace("team/secret", "team/nobody") == none.text, operation
             asked += 1
         assert asked > 15
+
+    def test_who_may_neither_see_nor_make_a_job_is_told_so_whether_there_is_one(self, local: Stage) -> None:
+        local.ci.jobs.put(job("team/hello"))
+        api, _ = local.front_end()
+        elsewhere = local.ci.access.create_token("other", [Action.READ, Action.WRITE], project="other").text
+
+        told = [
+            requests.put(
+                f"{api.url}/api/v1/jobs/{name}",
+                json=job(name),
+                headers={"Authorization": f"Bearer {elsewhere}"},
+                timeout=TIME_MAX_S,
+            )
+            for name in ("team/hello", "team/none")
+        ]
+
+        assert [answer.status_code for answer in told] == [404, 404]
+        assert [answer.json()["detail"] for answer in told] == [
+            f"there is no job {name!r} that you may see, and you may not make one of that name: it takes a token that may write in team"
+            for name in ("team/hello", "team/none")
+        ]
+
+    def test_a_workers_token_lists_nothing_and_says_so(self, local: Stage) -> None:
+        local.ci.jobs.put(job("team/hello"))
+        api, _ = local.front_end()
+        of_worker = local.ci.access.create_worker_token("lab", ["shell"]).text
+
+        answer = requests.get(
+            f"{api.url}/api/v1/jobs", headers={"Authorization": f"Bearer {of_worker}"}, timeout=TIME_MAX_S
+        )
+
+        assert answer.status_code == 403
+        assert "this token is a worker's" in answer.json()["detail"]
 
     def test_lists_hold_what_somebody_may_read(self, world: tuple[Stage, Api]) -> None:
         stage, api = world
