@@ -32,7 +32,7 @@ from distci.errors import (
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
-from distci.model import BuildId, Json, Result, TaskState, Trigger
+from distci.model import BuildId, Json, Result, TaskState, Trigger, check_job_id
 from distci.protocol import paths, transactions
 from distci.protocol.tickets import DAY_S
 from distci.store import keys
@@ -198,7 +198,7 @@ class Builds:
         """
         wanted = _id(build)
         coordination = self._tickets.tree.coordination
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        until = deadline(timeout_s, time.monotonic())
         changed = Event()
         path = paths.build(wanted)
         while True:
@@ -453,6 +453,23 @@ def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -
         attempts=attempts,
         since_ms=since_ms,
     )
+
+
+def check_request(job: str, parameters: Mapping[str, str] | None, **texts: str) -> None:
+    """Return if these are a job's id, parameters and texts as far as their types go; Invalid names what is not, as a front end does."""
+    check_job_id(job)
+    if not isinstance(parameters, Mapping | None):
+        raise Invalid(f"parameters: {parameters!r} is not of type object")
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise Invalid(f"{name}: {text!r} is not of type string")
+
+
+def deadline(timeout_s: float | None, now_s: float) -> float | None:
+    """When that time is up, by the clock that ``now_s`` is of; None for never. Invalid for what is no number."""
+    if timeout_s is not None and not isinstance(timeout_s, int | float):
+        raise Invalid(f"timeout_s: {timeout_s!r} is not of type number; it is in seconds")
+    return None if timeout_s is None else now_s + timeout_s
 
 
 def _asked_with(cause: str) -> Sequence[str]:

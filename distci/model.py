@@ -32,6 +32,8 @@ Json = Any
 
 def check_job_id(job: str) -> str:
     """The id itself when it is well formed; :class:`~distci.errors.Invalid` with what is wrong otherwise."""
+    if not isinstance(job, str):
+        raise Invalid(f"{job!r} is not a job; write its id, for example team/hello")
     segments = job.split("/")
     if len(job) > JOB_ID_LENGTH_MAX:
         raise Invalid(f"job id is {len(job)} characters long; at most {JOB_ID_LENGTH_MAX} are allowed")

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from distci.access.audit import Audit
 from distci.artifacts import Artifact
-from distci.builds import Builds
+from distci.builds import Builds, check_request
 from distci.hooks import Answer, Check, Hooks
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
@@ -63,6 +63,8 @@ class AuditedBuilds(Builds):
         ref: str = "",
         cause: str = "",
     ) -> BuildId:
+        # Before anything is noted of it.
+        check_request(job, parameters, commit=commit, ref=ref, cause=cause)
         names = sorted(parameters or {})
         with self._audit.note(
             "build.trigger", job, actor=actor, reason=cause, parameters=names, commit=commit, ref=ref

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from threading import Event
 
-from distci.builds import BuildView, LogPiece, TaskView
+from distci.builds import BuildView, LogPiece, TaskView, check_request
 from distci.client.address import build_of, of_build, of_job
 from distci.client.link import Link
 from distci.client.logs import RemoteLogs
@@ -42,6 +42,7 @@ class RemoteBuilds:
         ref: str = "",
         cause: str = "",
     ) -> BuildId:
+        check_request(job, parameters, commit=commit, ref=ref, cause=cause)
         given = {"parameters": dict(parameters or {}), "commit": commit, "ref": ref}
         return self._started(of_job(job, "builds"), {name: value for name, value in given.items() if value}, cause)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from threading import Event
 
-from distci.builds import BuildView, LogPiece, TaskView, pieces
+from distci.builds import BuildView, LogPiece, TaskView, deadline, pieces
 from distci.client.address import of_build
 from distci.client.link import Link
 from distci.client.news import LISTENING_S, News, Pauses
@@ -25,7 +25,7 @@ class Watching:
 
     def wait(self, build: BuildId, timeout_s: float | None) -> BuildView:
         """The build once it is archived, or as it stands when the time is up."""
-        until = None if timeout_s is None else self._clock() + timeout_s
+        until = deadline(timeout_s, self._clock())
         with self._news(build, Event()) as news:
             pauses = Pauses(news, LISTENING_S)
             for view, is_news in self._looks(build):

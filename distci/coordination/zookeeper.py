@@ -98,6 +98,8 @@ PASSING = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 log = logging.getLogger(__name__)
 kazoo_log = log.getChild("kazoo")
 """Of each attempt to connect, several lines."""
+# Where a program has set up no logs, Python would print these to stderr: what matters of them is in what is raised.
+kazoo_log.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,16 @@ class TestTriggering:
 
         with pytest.raises(InvalidJob, match="LAST: 4 is not a text"):
             ci.builds.trigger("team/job", {"LAST": 4})  # type: ignore[dict-item]
+        for given, told in (
+            ((None,), "None is not a job; write its id, for example team/hello"),
+            (("team/job", ["LAST=4"]), r"parameters: \['LAST=4'\] is not of type object"),
+        ):
+            with pytest.raises(Invalid, match=told):
+                ci.builds.trigger(*given)  # type: ignore[arg-type]
+        with pytest.raises(Invalid, match="commit: 3 is not of type string"):
+            ci.builds.trigger("team/job", commit=3)  # type: ignore[arg-type]
+        with pytest.raises(Invalid, match="timeout_s: '1m' is not of type number; it is in seconds"):
+            ci.builds.wait("team/job#1", timeout_s="1m")  # type: ignore[arg-type]
         with pytest.raises(InvalidJob, match="is not of type object"):
             ci.jobs.put("team/job")  # type: ignore[arg-type]
         with pytest.raises(Invalid, match="7 is not a build; write JOB#NUMBER"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 
 import pytest
-from program import Home
+from program import TIME_MAX_S, Home
 
 
 class TestUnreachable:
@@ -55,6 +56,13 @@ class TestUnreachable:
         assert (answers[service].returncode, answers[service].stdout) == (4, "")
         assert answers[service].stderr == self.NO_TREE
         assert answers["verbose"].stderr.count("Connection dropped") > 3
+
+    def test_a_program_that_has_set_up_no_logs_is_told_by_the_error_alone(self) -> None:
+        code = "from distci.coordination.zookeeper import kazoo_log; kazoo_log.warning('Connection dropped')"
+
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIME_MAX_S)
+
+        assert (ran.returncode, ran.stderr) == (0, "")
 
     @pytest.mark.parametrize("option", ["--coordination=sqlite:///dev/null/a/b", "--data=/dev/null/a"])
     def test_a_folder_that_cannot_be_is_no_surprise(self, home: Home, option: str) -> None:
