@@ -221,6 +221,12 @@ def test_a_held_change_is_approved_or_refused_by_whoever_may(browser: Browser, s
     assert {entry.what for entry in site.ci.audit.list()} >= {"hook.approve", "hook.refuse"}
 
 
+def test_a_build_that_is_not_there_leads_back_to_its_job_and_asks_for_no_terminal(site: Site, page: Page) -> None:
+    page.goto("/jobs/team/nothing/-/builds/7")
+    expect(page.get_by_role("alert")).to_have_text("there is no build team/nothing#7")
+    expect(page.get_by_role("main").get_by_role("link")).to_have_text(["Jobs", "team/nothing"])
+
+
 def test_of_a_job_that_is_not_there_nothing_is_offered(site: Site, page: Page) -> None:
     page.goto("/jobs/team/nothing")
     expect(page.get_by_role("alert")).to_contain_text("there is no job")

@@ -23,12 +23,16 @@ export function Ago({ at_ms, now_ms }) {
 }
 
 const FORBIDDEN = 403;
+const MISSING = 404;
+
+/** What to type where there is a terminal is no help on a page. */
+const said = (problem) => (problem.status === MISSING ? problem.message.replace(/; `distci [^`]*`[^;]*$/, "") : problem.message);
 
 /** What went wrong, said at once to those who do not see it. */
 export function Wrong({ problem }) {
     // That nobody is logged in is said once, on top of the page.
     if (!problem || problem.status === 401) return null;
-    return html`<div class="wrong" role="alert"><p>${problem.message}</p>${problem.status === FORBIDDEN ? html`<p>Whoever is an owner there can give you the right: <code>distci access grant</code>.</p>` : null}
+    return html`<div class="wrong" role="alert"><p>${said(problem)}</p>${problem.status === FORBIDDEN ? html`<p>Whoever is an owner there can give you the right: <code>distci access grant</code>.</p>` : null}
         ${problem.problems?.length ? html`<ul>${problem.problems.map((line) => html`<li>${line}</li>`)}</ul>` : null}</div>`;
 }
 

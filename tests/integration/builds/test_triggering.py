@@ -45,7 +45,7 @@ class TestTriggering:
             (("team/job", ["LAST=4"]), r"parameters: \['LAST=4'\] is not of type object"),
         ):
             with pytest.raises(Invalid, match=told):
-                ci.builds.trigger(*given)  # type: ignore[arg-type]
+                ci.builds.trigger(*given)
         with pytest.raises(Invalid, match="commit: 3 is not of type string"):
             ci.builds.trigger("team/job", commit=3)  # type: ignore[arg-type]
         with pytest.raises(Invalid, match="timeout_s: '1m' is not of type number; it is in seconds"):

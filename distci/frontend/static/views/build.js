@@ -18,7 +18,9 @@ export function Build({ place, parts: [job, number] }) {
     const id = `${job}#${number}`;
     const live = useLive(addresses.build(id));
     useTitle(live.body ? `${mark(stateOf(live.body))} ${id}` : id);
-    return html`<${Shown} live=${live}>${(build) => html`<${Whole} build=${build} place=${place} />`}<//>`;
+    // What is there has its way back in its heading.
+    const back = live.problem?.status === 404 ? html`<p class="trail"><a href="/">Jobs</a> / <a href=${addresses.job(job)}>${job}</a></p><h1>#${number}</h1>` : null;
+    return html`${back}<${Shown} live=${live}>${(build) => html`<${Whole} build=${build} place=${place} />`}<//>`;
 }
 
 function Whole({ build, place }) {
