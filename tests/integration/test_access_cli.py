@@ -163,7 +163,7 @@ def test_the_audit_says_who_did_what(home: Home) -> None:
 
 def test_settings_that_give_roles_to_nobody_are_refused(home: Home) -> None:
     home.environment["DISTCI_OIDC_ROLES"] = "group:web=king"
-    asked = home.ask("job", "list")
+    asked = home.ask("cluster", "resume")
     assert (asked.exit_code, "group:web=king" in asked.output) == (2, True)
 
 
