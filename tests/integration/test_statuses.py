@@ -13,7 +13,7 @@ from integration.forges import TOKEN, Forge, forge
 from waiting import wait_until
 
 from distci.app import connect
-from distci.employers.direct import Direct
+from distci.brokers.direct import Direct
 from distci.errors import ClaimLost
 from distci.model import BuildId, Result
 from distci.protocol import Claim, Member, Offer
@@ -542,12 +542,6 @@ def test_what_a_lost_tree_had_to_tell_is_told_unless_the_forge_has_heard_it(
     assert github.states(CONTEXT) == ["success"]
 
 
-def standing(system: System) -> list[str]:
-    """The statuses that are to be told, as tickets."""
-    views = [*system.ci.tickets.list()]
-    return sorted(view.token for view in views if view.ticket is not None and view.ticket.kind == "status")
-
-
 def test_a_rebuild_posts_no_status_that_still_stands_also_of_a_build_that_ends_meanwhile(
     silent: Callable[[Forge], System], github: Forge, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -556,7 +550,7 @@ def test_a_rebuild_posts_no_status_that_still_stands_also_of_a_build_that_ends_m
     system = silent(github)
     over = push(system, github)
     system.ci.builds.wait(over, 30)
-    with Member(system.ci.tickets, Offer(["status"]), "hand") as member:
+    with Member(system.ci.tickets, TELLS, "hand") as member:
         StatusWorker().serve(claim_of(member, over, is_over=True), system.ci.lifecycle)
     running = push(system, github, until(gate), "delivery-2")
     recent = system.ci.rebuild._recent
