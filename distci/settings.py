@@ -24,6 +24,7 @@
     oidc_roles = "group:ci-admins=owner; *@example.org=viewer@team"
     untrusted_builds = "hold"
     artifact_size_max = "16GiB"
+    workspace_size_max = "16GiB"
     events_kept = "100000/90d"
     held_kept = "1000/30d"
 
@@ -162,6 +163,8 @@ class Settings:
     """How often somebody may ask each front end, or one address whom nobody knows; empty: as often as they like."""
     artifact_size_max: str = "16GiB"
     """The largest file that a front end takes in as an artifact, of a client or a worker: ``500MiB``, ``16GiB``."""
+    workspace_size_max: str = "16GiB"
+    """The largest workspace that a front end takes in of a worker, as it is sent and once it is unpacked."""
     events_kept: str = "100000/90d"
     """How many events are kept, and for how long: ``100000/90d``. The last 1,000 are, in any case."""
     held_kept: str = "1000/30d"
@@ -244,6 +247,10 @@ class Settings:
         return _bytes(self.artifact_size_max)
 
     @property
+    def workspace_bytes_max(self) -> int:
+        return _bytes(self.workspace_size_max)
+
+    @property
     def events_retention(self) -> Retention:
         return Retention.parse(self.events_kept)
 
@@ -287,6 +294,7 @@ class Settings:
             "session_timeout": _seconds,
             "patience": _seconds,
             "artifact_size_max": _bytes,
+            "workspace_size_max": _bytes,
             "events_kept": Retention.parse,
             "held_kept": Retention.parse,
         }

@@ -10,7 +10,7 @@ import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -61,6 +61,21 @@ def write(store: Store, snapshot: Snapshot) -> Iterator[bytes]:
     yield END
 
 
+def is_larger(tar: BinaryIO, bytes_max: int) -> bool:
+    """Whether a tar file has more bytes than that, headers and all, once it is unpacked; it is at its beginning afterwards.
+
+    No more than that is unpacked to find it out. Raises Invalid for what is no tar file.
+    """
+    size = 0
+    with _opened(tar) as members:
+        while size <= bytes_max and (member := members.next()):
+            size += BLOCK_BYTES + member.size
+            # It would remember them all.
+            members.members = []  # type: ignore[attr-defined]
+    tar.seek(0)
+    return size > bytes_max
+
+
 def read(store: Store, tar: BinaryIO, before: Snapshot, task: str, folder: Path) -> Snapshot:
     """What a task made of a snapshot, from a tar file, compressed or not; its contents are then in the store.
 
@@ -69,20 +84,27 @@ def read(store: Store, tar: BinaryIO, before: Snapshot, task: str, folder: Path)
     """
     with Packer(store, folder, worth_keeping(before.entries.values())) as packer:
         found = _Found(packer)
-        try:
-            with tarfile.open(fileobj=tar, mode="r:*") as members:
-                for member in members:
-                    found.see(member, members)
-        except (tarfile.TarError, EOFError, ValueError, OverflowError, zlib.error, lzma.LZMAError) as error:
-            raise Invalid(f"the body is no whole tar file: {error}") from error
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise Invalid(f"the body is no whole tar file: {error}") from error
+        with _opened(tar) as members:
+            for member in members:
+                found.see(member, members)
         entries = found.entries(packer.finish())
     return successor(
         before, {path: with_origin(entry, before.entries.get(path), task) for path, entry in entries.items()}, task
     )
+
+
+@contextmanager
+def _opened(tar: BinaryIO) -> Iterator[tarfile.TarFile]:
+    """Its members. What shows that it is no tar file while they are read raises Invalid."""
+    try:
+        with tarfile.open(fileobj=tar, mode="r:*") as members:
+            yield members
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, zlib.error, lzma.LZMAError) as error:
+        raise Invalid(f"the body is no whole tar file: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Invalid(f"the body is no whole tar file: {error}") from error
 
 
 class _Found:

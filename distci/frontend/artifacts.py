@@ -6,9 +6,9 @@ They come from scripts and from anybody, so they are never shown as part of a pa
 from __future__ import annotations
 
 import base64
-import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from urllib.parse import quote
 
 from starlette.responses import Response
@@ -83,11 +83,8 @@ class Intake:
             raise PreconditionFailed(f"{build} has an artifact {name!r}, with the SHA-256 {there.sha256}")
         if there and sha256 not in ("", there.sha256):
             raise other_bytes(build, there)
-        async with bodies.spooled(call.request, self._threads, self._bytes_max) as file:
-            # The file must stay until the store has it, and what was sent in full waits for a thread.
-            artifact = await self._threads.run(
-                lambda: self._published.put(build, name, file, sha256=sha256), wait_max_s=math.inf, is_left_alone=False
-            )
+        put = partial(self._published.put, build, name, sha256=sha256)
+        artifact = await bodies.take_in(call.request, self._threads, self._bytes_max, put)
         return _taken(call, artifact, 200 if there else 201)
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +19,8 @@ from distci.frontend.endpoint import JSON, Endpoint
 from distci.frontend.problems import BadRequest
 from distci.frontend.threads import Threads
 from distci.model import Json
+
+Value = TypeVar("Value")
 
 BODY_BYTES_MAX = DOCUMENT_BYTES_MAX
 BODY_TIME_MAX_S = 30.0
@@ -115,12 +117,19 @@ async def read_bytes(
     return bytes(data)
 
 
-@asynccontextmanager
-async def spooled(request: Request, threads: Threads, most: float = math.inf) -> AsyncIterator[BinaryIO]:
-    """The body in a file without a name, whole: however long it is, memory stays flat, and who is slow holds no thread.
+async def take_in(request: Request, threads: Threads, most: int, keep: Callable[[BinaryIO], Value]) -> Value:
+    """What ``keep`` gives for the body in a file, whole: however long it is, memory stays flat, and who is slow holds no thread.
 
     Raises BadRequest for one that was cut off or has more than ``most`` bytes, and Unavailable where this machine has no room for it.
     """
+    async with _spooled(request, threads, most) as file:
+        # The file must stay until the store has it, and what was sent in full waits for a thread.
+        return await threads.run(keep, file, wait_max_s=math.inf, is_left_alone=False)
+
+
+@asynccontextmanager
+async def _spooled(request: Request, threads: Threads, most: int) -> AsyncIterator[BinaryIO]:
+    """A body in a file without a name."""
     _check_declared(request, most)
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as file:
         pieces = request.stream()
@@ -151,12 +160,12 @@ async def spooled(request: Request, threads: Threads, most: float = math.inf) ->
         yield cast(BinaryIO, file)
 
 
-def _check_declared(request: Request, most: float) -> None:
+def _check_declared(request: Request, most: int) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most:
         raise _too_large(most)
 
 
-def _too_large(most: float) -> BadRequest:
+def _too_large(most: int) -> BadRequest:
     """The connection stays, and the rest of the body is dropped as it comes: closed in the midst of it, it would be reset, and the answer lost on its way."""
     return BadRequest(f"the body has more than {most} bytes" if most else "no body is wanted here", status=413)

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from distci import tarballs
 from distci.access import Action, Worker
 from distci.app import DistCI
+from distci.artifacts import Artifact
 from distci.errors import Forbidden, Unavailable
 from distci.frontend import bodies, etags
 from distci.frontend.access import origin_of
@@ -33,6 +34,7 @@ from distci.frontend.builds import BUILD, address
 from distci.frontend.content import PIECE_BYTES, until_gone
 from distci.frontend.endpoint import CURSOR, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import page
+from distci.frontend.problems import BadRequest
 from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
 from distci.model import BuildId, Json, Outcome, Verdict
@@ -122,10 +124,13 @@ class Desk:
 
     async def put_artifact(self, call: Call) -> Answer:
         await self._threads.run(self._attempt, call)
-        async with bodies.spooled(call.request, self._threads, call.system.settings.artifact_bytes_max) as file:
+
+        def keep(file: BinaryIO) -> Artifact:
             # Its time may have come while the body did.
-            artifact = await self._threads.run(lambda: self._attempt(call).put_artifact(call.path["artifact"], file))
-        return Answer(artifact)
+            return self._attempt(call).put_artifact(call.path["artifact"], file)
+
+        most = call.system.settings.artifact_bytes_max
+        return Answer(await bodies.take_in(call.request, self._threads, most, keep))
 
     def list_artifacts(self, call: Call) -> Answer:
         after = call.query["cursor"] or ""
@@ -155,10 +160,16 @@ class Desk:
 
     async def put_workspace(self, call: Call) -> Answer:
         await self._threads.run(self._attempt, call)
-        async with bodies.spooled(call.request, self._threads) as file:
-            folder = Path(tempfile.gettempdir())
-            files = await self._threads.run(lambda: self._attempt(call).put_workspace(file, folder))
-        return Answer({"files": files})
+        most = call.system.settings.workspace_bytes_max
+
+        def keep(file: BinaryIO) -> int:
+            if tarballs.is_larger(file, most):
+                raise BadRequest(
+                    f"the workspace has more than {most} bytes, headers and all, once it is unpacked", status=413
+                )
+            return self._attempt(call).put_workspace(file, Path(tempfile.gettempdir()))
+
+        return Answer({"files": await bodies.take_in(call.request, self._threads, most, keep)})
 
     def read_workspace(self, call: Call) -> Content:
         snapshot = self._attempt(call).workspace()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import hashlib
 import io
 import os
@@ -10,25 +12,41 @@ import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event as ThreadEvent
+from types import SimpleNamespace
+from typing import BinaryIO, cast
 
+import anyio
 import pytest
 import requests
 from frontends import BUILD, Api, Stage, problem, raw, shell
 from gateways import Hand, Lab
+from starlette.requests import Request
+from starlette.types import Message
 from waiting import wait_until
 
+from distci.access import Worker
+from distci.app import DistCI
 from distci.coordination.port import Create
+from distci.frontend.access import Access
+from distci.frontend.endpoint import Call
+from distci.frontend.gateway import Desk
+from distci.frontend.threads import Threads
+from distci.gateway import Gateway
 from distci.model import BuildId, Plan, TaskState, Trigger
 from distci.protocol import paths
 from distci.protocol.leases import standing
 from distci.protocol.members import drain
 from distci.protocol.records import Ticket
 from distci.protocol.transactions import post
-from distci.store.port import objects
+from distci.store import keys
+from distci.store.passing import PassingStore
+from distci.store.port import Store, objects
 from distci.views import from_json
 
 WORKER = Path(__file__).parents[2] / "docs" / "examples" / "worker.sh"
-LARGE_BYTES = 256 * 1024 * 1024
+MIB = 1024 * 1024
+LARGE_BYTES = 256 * MIB
 
 
 def take_away(stage: Stage, token: str) -> None:
@@ -366,6 +384,63 @@ class TestCompleting:
         assert b"".join(stage.ci.builds.log(build, "say")) == b"one\ntwo\n"
 
 
+class Slow(PassingStore):
+    """A store that takes nothing before it may."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.begun, self.may = ThreadEvent(), ThreadEvent()
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None:
+        self.begun.set()
+        assert self.may.wait(60)
+        super().put(key, data)
+
+
+class TestUploads:
+    @pytest.mark.parametrize("what", ["artifact", "workspace"])
+    def test_a_front_end_that_ends_leaves_the_store_its_file_until_that_has_it(self, local: Stage, what: str) -> None:
+        lab = Lab(local)
+        lab.start(shell("true"), shell("true", "then"))
+        hand = lab.claimed()
+        anyio.run(self._cancelled, local, hand, what)
+        build, task = BuildId.parse(hand.told["build"]), hand.told["task"]
+        if what == "artifact":
+            assert local.ci.store.get(keys.artifact(build, task, hand.token, "a")) == tar_of(member("a", b"x"))
+        else:
+            assert local.ci.store.head(keys.workspace(build, task, hand.token))
+
+    async def _cancelled(self, local: Stage, hand: Hand, what: str) -> None:
+        """One that is cancelled while the store takes it in."""
+        store, system = Slow(local.ci.store), local.ci
+        gateway = Gateway(system.lifecycle, store, system.artifacts)
+        shown = SimpleNamespace(gateway=gateway, artifacts=system.artifacts, store=store)
+        desk = Desk(cast(DistCI, shown), Threads(), ThreadEvent())
+        found = standing(system.tickets, hand.token)
+        assert found
+        build = BuildId.parse(hand.told["build"])
+        path = {"job": build.job, "number": str(build.number), "task": hand.told["task"], "claim": hand.token}
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": tar_of(member("a", b"x")), "more_body": False}
+
+        call = Call(
+            system=system,
+            access=cast(Access, None),
+            principal=Worker(found.running.worker.rpartition("@")[2], "lab-7", frozenset(["shell"])),
+            request=Request({"type": "http", "headers": []}, receive),
+            path=path | {"artifact": "a"},
+            query={},
+            headers={},
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(desk.put_artifact if what == "artifact" else desk.put_workspace, call)
+            while not store.begun.is_set():
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+            asyncio.get_running_loop().call_later(0.2, store.may.set)
+
+
 class TestWorkspace:
     def test_it_is_carried_between_workers_of_both_sorts(self, stage: Stage) -> None:
         lab = Lab(stage)
@@ -405,6 +480,20 @@ class TestWorkspace:
         for data in (b"no tar file", tar_of(tarfile.TarInfo("a"))[:300], b"\x1f\x8b broken"):
             problem(hand.call("PUT", "/workspace", data=data), 422, "Invalid")
 
+    def test_what_is_too_large_is_refused_sent_or_unpacked_and_nothing_of_it_is_kept(self, local: Stage) -> None:
+        local.home.environment["DISTCI_WORKSPACE_SIZE_MAX"] = "40MiB"
+        lab = Lab(local)
+        lab.start(shell("true"), shell("true", "then"))
+        hand = lab.claimed()
+        before = {info.key for info in objects(local.ci.store, "")}
+        # Of several packs, of which the first would be in the store before the last is looked at.
+        large = tar_of(*(member(name, bytes([number]) * (20 * MIB)) for number, name in enumerate("abc")))
+        for data in (large, gzip.compress(large, 1)):
+            found = problem(hand.call("PUT", "/workspace", data=data), 413, "Invalid")
+            assert str(40 * MIB) in found["detail"]
+        assert {info.key for info in objects(local.ci.store, "")} == before
+        assert hand.call("PUT", "/workspace", data=tar_of(member("a", b"small"))).json() == {"files": 1}
+
 
 def take(lab: Lab, task: str) -> Hand:
     hand = lab.claimed(labels=["os=linux"])
@@ -412,8 +501,16 @@ def take(lab: Lab, task: str) -> Hand:
     return hand
 
 
-def tar_of(member: tarfile.TarInfo) -> bytes:
-    return member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+def tar_of(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> bytes:
+    pairs = [each if isinstance(each, tuple) else (each, b"") for each in members]
+    parts = (info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512) for info, data in pairs)
+    return b"".join(parts) + bytes(1024)
+
+
+def member(name: str, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    return info, data
 
 
 class TestArtifacts:

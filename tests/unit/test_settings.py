@@ -92,6 +92,7 @@ class TestPrecedence:
             "delivery_rate": "5/s",
             "request_rate": "6/s",
             "artifact_size_max": "1MiB",
+            "workspace_size_max": "2MiB",
             "events_kept": "9/1d",
             "held_kept": "8/2h",
             "trusted_proxies": "10.0.0.0/8 ::1",
