@@ -126,14 +126,18 @@ class Gateway:
             raise Forbidden(f"claim {token} is another worker's")
         return attempt
 
-    def complete(self, caller_id: str, build: BuildId, task: str, token: str, outcome: Outcome) -> Mapping[str, Json]:
-        """End an attempt; what is then on record of it. Repeated, that is the same, whatever the outcome now said.
+    def complete(
+        self, caller_id: str, build: BuildId, task: str, token: str, outcome: Outcome, *, publishes: bool = True
+    ) -> Mapping[str, Json]:
+        """End an attempt, which ``publishes`` all the files that it has put, or none; what is then on record of it.
+
+        Repeated, that is the same, whatever the outcome now said.
 
         Raises ClaimLost when the attempt does not count, Invalid while bytes in the middle of the log are missing, and
         IllegalTransition when it is cancelled though nobody has cancelled the build.
         """
         try:
-            self.attempt(caller_id, build, task, token).settle(outcome)
+            self.attempt(caller_id, build, task, token).settle(outcome, publishes=publishes)
         except ClaimLost:
             # Perhaps it was this very call, or one before it, whose answer was lost.
             if not self._is_settled(caller_id, build, task, token):
@@ -353,8 +357,8 @@ class Attempt:
         self._store.put(keys.workspace(self.build, self.name, self.token), encode(snapshot, self.name))
         return sum(isinstance(entry, File) for entry in snapshot.entries.values())
 
-    def settle(self, outcome: Outcome) -> None:
-        """Put the outcome on record and move the build on."""
+    def settle(self, outcome: Outcome, *, publishes: bool) -> None:
+        """Put the outcome on record, publish all files that were put, or none, and move the build on."""
         if outcome.verdict is Verdict.CANCELLED and not self.is_called_off:
             raise IllegalTransition(f"nobody has cancelled {self.build}; a claim is given back by DELETE")
         record = attempts.record(
@@ -364,7 +368,7 @@ class Attempt:
             ended_ms=self._lifecycle.now_ms(),
             log_bytes=self.log_bytes(),
             has_workspace=self._store.head(keys.workspace(self.build, self.name, self.token)) is not None,
-            artifacts=len(self._artifacts.gather(self.build, self.name, self.token)),
+            artifacts=len(self._artifacts.gather(self.build, self.name, self.token)) if publishes else 0,
         )
         self._lifecycle.settle(self._standing.claim(self._gateway.tickets), self.name, outcome, record)
 

@@ -314,8 +314,8 @@ class RemoteClaim:
         self.lost.set()
         self.over.set()
 
-    def finish(self, outcome: Outcome) -> None:
-        """Put the outcome on record; what is said again is the same."""
+    def finish(self, outcome: Outcome, *, publishes: bool) -> None:
+        """Put the outcome on record, and unless it ``publishes``, none of the files that were put; what is said again is the same."""
         reason = outcome.reason.encode(errors="surrogateescape").decode(errors="replace")[:REASON_CHARS_MAX]
         body = {
             "verdict": outcome.verdict,
@@ -323,6 +323,7 @@ class RemoteClaim:
             "exit_status": outcome.exit_status,
             "signal": outcome.signal,
             "details": dict(outcome.details),
+            "publishes": publishes,
         }
         self.call("PUT", "/outcome", body)
         self._end()
@@ -370,6 +371,8 @@ class RemoteAssignment:
         self._restored = Restored()
         self._beat_at = 0.0
         self._stop: Verdict | None = None
+        self._is_publishing = False
+        """Whether publishing has begun, and has not ended well."""
 
     def variables(self) -> dict[str, str]:
         return dict(self._variables)
@@ -420,7 +423,10 @@ class RemoteAssignment:
             if (taken.size_bytes, taken.sha256) != (file.read_bytes, file.sha256):
                 raise Damaged(f"{taken.name!r} is not with the front end as it was sent")
 
-        return artifacts.publish(root, patterns, place, keep)
+        self._is_publishing = True
+        published = artifacts.publish(root, patterns, place, keep)
+        self._is_publishing = False
+        return published
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         found = self._claim.call("POST", "/pins", {"name": name})["value"] or find()
@@ -456,7 +462,7 @@ class RemoteAssignment:
         return self._stop
 
     def settle(self, outcome: Outcome, log_bytes: int) -> RemoteClaim | None:
-        self._claim.finish(outcome)
+        self._claim.finish(outcome, publishes=not self._is_publishing)
         return None
 
     def wait_for_room(self) -> None:

@@ -198,7 +198,10 @@ class Desk:
             given.get("signal"),
             given.get("details", {}),
         )
-        recorded = self._gateway.complete(_worker(call).id, call.build, call.path["task"], call.path["claim"], outcome)
+        publishes = given.get("publishes", True)
+        recorded = self._gateway.complete(
+            _worker(call).id, call.build, call.path["task"], call.path["claim"], outcome, publishes=publishes
+        )
         told = ("verdict", "reason", "exit_status", "signal", "details")
         return Answer({name: recorded[name] for name in told})
 

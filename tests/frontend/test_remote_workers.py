@@ -38,7 +38,9 @@ from distci.protocol.members import drain
 from distci.protocol.records import Ticket
 from distci.protocol.sweeps import Sweeper
 from distci.settings import Settings
+from distci.store import keys
 from distci.store.attended import Checkpoint
+from distci.store.port import objects
 from distci.work import TaskContext
 
 KINDS = ("shell", "git-checkout", "publish-artifacts", "copy-artifacts")
@@ -152,6 +154,18 @@ class TestBuilds:
         assert {str(task.attempts[-1]["worker"]).partition("@")[0] for task in view.tasks} == {"lab-7"}
         [seen] = [worker for worker in crew.ci.status.workers() if "@" in worker.name]
         assert (seen.slots, set(seen.offer.kinds), bool(seen.version)) == (2, set(KINDS), True)
+
+    def test_what_cannot_all_be_published_is_not_published_at_all(self, local: Stage) -> None:
+        local.home.environment["DISTCI_ARTIFACT_SIZE_MAX"] = "1MiB"
+        crew = Crew(local)
+        build = crew.lab.start(
+            shell("for name in a b c; do echo 1 > $name; done; truncate -s 2M d"),
+            {"name": "keep", "type": "publish-artifacts", "paths": ["*"]},
+        )
+        view = crew.end(build)
+        assert (view.result, view.task("keep").attempts[-1]["artifacts"]) == ("failed", 0)
+        assert [info.key for info in objects(crew.ci.store, keys.build(build)) if "artifact" in info.key]
+        assert crew.ci.artifacts.list(build) == []
 
     def test_all_checkouts_of_a_build_get_the_same_commit(self, local: Stage, tmp_path: Path) -> None:
         crew = Crew(local)
