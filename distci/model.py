@@ -34,17 +34,26 @@ def check_job_id(job: str) -> str:
     """The id itself when it is well formed; :class:`~distci.errors.Invalid` with what is wrong otherwise."""
     if not isinstance(job, str):
         raise Invalid(f"{job!r} is not a job; write its id, for example team/hello")
-    segments = job.split("/")
-    if len(job) > JOB_ID_LENGTH_MAX:
-        raise Invalid(f"job id is {len(job)} characters long; at most {JOB_ID_LENGTH_MAX} are allowed")
+    return _check_id("job id", job)
+
+
+def check_project(project: str) -> str:
+    """The project itself when it is well formed, be it that of the whole system; :class:`~distci.errors.Invalid` otherwise."""
+    return _check_id("project", project) if project else project
+
+
+def _check_id(what: str, text: str) -> str:
+    segments = text.split("/")
+    if len(text) > JOB_ID_LENGTH_MAX:
+        raise Invalid(f"{what} is {len(text)} characters long; at most {JOB_ID_LENGTH_MAX} are allowed")
     if len(segments) > JOB_ID_SEGMENTS_MAX:
-        raise Invalid(f"job id {job!r} has {len(segments)} segments; at most {JOB_ID_SEGMENTS_MAX} are allowed")
+        raise Invalid(f"{what} {text!r} has {len(segments)} segments; at most {JOB_ID_SEGMENTS_MAX} are allowed")
     for segment in segments:
         if not _SEGMENT.fullmatch(segment):
             raise Invalid(
-                f"job id {job!r}: segment {segment!r} must be a letter or digit, then letters, digits, '.', '_', '-'"
+                f"{what} {text!r}: segment {segment!r} must be a letter or digit, then letters, digits, '.', '_', '-'"
             )
-    return job
+    return text
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from distci.errors import Invalid
-from distci.model import check_job_id
+from distci.model import check_project
 from distci.projects import SYSTEM, lineage
 
 EVERYBODY = "everybody"
@@ -124,11 +124,6 @@ class Grants:
     def _with(self, project: str, given: Mapping[str, Role]) -> Grants:
         others = {name: roles for name, roles in self.roles.items() if name != project}
         return replace(self, roles={**others, project: given} if given else others)
-
-
-def check_project(project: str) -> str:
-    """The project itself when it is well formed, :class:`~distci.errors.Invalid` otherwise."""
-    return check_job_id(project) if project else project
 
 
 def check_name(name: str) -> str:

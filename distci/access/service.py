@@ -15,11 +15,12 @@ from distci.access.audit import Audit
 from distci.access.decisions import Decision, decide
 from distci.access.principals import Person, Principal
 from distci.access.register import Recorded, Register
-from distci.access.rights import Action, Grant, Grants, Role, Visibility, check_name, check_project, check_subject
+from distci.access.rights import Action, Grant, Grants, Role, Visibility, check_name, check_subject
 from distci.access.state import Change, State, TokenRecord
 from distci.access.texts import Sort, digest_of, new_text, sort_of
 from distci.access.used import LastUses
 from distci.errors import Conflict, Invalid, NoSuchToken, NotAuthenticated
+from distci.model import check_project
 from distci.projects import SYSTEM
 from distci.protocol.records import KIND
 from distci.protocol.tree import Tree

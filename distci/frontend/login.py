@@ -9,13 +9,13 @@ from urllib.parse import parse_qsl
 from starlette.responses import Response
 
 from distci.access import Nobody, Person, Token, Worker, acting
-from distci.access.rights import check_project
 from distci.access.sessions import LIFETIME_S
 from distci.errors import Missing, NotAuthenticated
 from distci.frontend.access import origin_of
 from distci.frontend.endpoint import JSON, PROJECT, Answer, Call, Endpoint, Handler, Parameter, Returns
 from distci.frontend.site import LOGIN, SESSION, Site
 from distci.frontend.threads import Threads
+from distci.model import check_project
 from distci.settings import LOGIN_PAGE
 from distci.views import to_bytes
 

@@ -18,7 +18,7 @@ from threading import Event, Lock
 from distci import tracing
 from distci.coordination.port import Coordination, Delete, Operation, Write
 from distci.errors import Conflict, CoordinationUnavailable, Invalid, InvalidDocument, NoSuchTicket, Unavailable
-from distci.model import Json
+from distci.model import Json, check_project
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.outcomes import Truth
 from distci.protocol.records import (
@@ -318,7 +318,7 @@ class Tickets:
     def weigh(self, project: str, weight: float) -> None:
         """Let a project have ``weight`` claims (0.01 to 100) for each one of a project of weight 1, while both have tickets waiting.
 
-        Raises Invalid for another weight, Conflict when somebody else changes the same at the same time.
+        Raises Invalid for another weight and what can be no project, Conflict when somebody else changes the same at the same time.
         """
         self._change_control(_of_project("weights", project, check_weight(project, weight) if weight != 1 else None))
 
@@ -326,7 +326,7 @@ class Tickets:
         """Let at most ``quota`` tickets (1 to 1,000) of a project and of all within it be claimed at once; None lifts that.
 
         What is claimed goes on, and the tickets beyond wait for their turn. Those that plan, archive and tell forges do not count.
-        Raises Invalid for another quota or no project, Conflict when somebody else changes the same at the same time.
+        Raises Invalid for another quota and what can be no project, Conflict when somebody else changes the same at the same time.
         """
         if not project:
             raise Invalid("a quota is that of a project; workers and their slots bound the whole system")
@@ -500,6 +500,9 @@ def _of_project(what: str, project: str, value: Json) -> Callable[[dict[str, Jso
 
     def change(document: dict[str, Json]) -> dict[str, Json]:
         known: dict[str, Json] = document.get(what) or {}
+        if project not in known:
+            # What an earlier version has let in can still be taken back.
+            check_project(project)
         given = {**known, project: value}
         return document | {what: {name: its for name, its in given.items() if its is not None}}
 

@@ -18,7 +18,7 @@ from distci.coordination.port import NODE_BYTES_MAX, Coordination, Create, Delet
 from distci.errors import ClaimLost, CoordinationUnavailable, Invalid, NoSuchTicket, VersionConflict
 from distci.protocol import Claim, Member, Offer, Permit, Sweeper, Ticket, Tickets, claiming, paths, permits
 from distci.protocol.members import workers
-from distci.protocol.records import Running
+from distci.protocol.records import Running, from_bytes, to_bytes
 from distci.protocol.sweeps import EMPTY_S, GRACE_S, LOOK_S, ONCE_DAYS, SWEEP_S, TURN_S, WATCHERS
 from distci.protocol.tickets import DAY_S, Step
 from distci.protocol.tree import Tree
@@ -1033,6 +1033,17 @@ def test_c9_a_project_that_is_weighed_has_that_many_turns(bench: Bench) -> None:
 def test_a_weight_that_no_project_can_have_is_refused(bench: Bench, wrong: float) -> None:
     with pytest.raises(Invalid):
         bench.boss.weigh("a", wrong)
+
+
+def test_what_an_earlier_version_took_for_a_project_is_taken_back(bench: Bench) -> None:
+    tree = bench.boss.tree
+    node = tree.coordination.read(paths.CONTROL)
+    assert node
+    old = to_bytes(from_bytes(node.data, paths.CONTROL) | {"quotas": {"a//b": 3}, "weights": {"../x": 2}})
+    assert tree.commit(Write(paths.CONTROL, old, node.version)).committed
+    bench.boss.limit("a//b", None)
+    bench.boss.weigh("../x", 1)
+    assert (bench.boss.control().quotas, bench.boss.control().weights) == ({}, {})
 
 
 def test_weighing_keeps_what_is_paused_and_pausing_keeps_the_weights(bench: Bench) -> None:

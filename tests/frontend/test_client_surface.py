@@ -180,6 +180,8 @@ REFUSED: Mapping[str, Row] = {
     "a ticket that is not there": lambda ci, own: ci.tickets.show("none"),
     "a ticket that was not set aside": lambda ci, own: ci.tickets.requeue(waiting(ci)),
     "a quota that is none": lambda ci, own: ci.tickets.limit(own, 0),
+    "a quota of what is no project": lambda ci, own: ci.tickets.limit("a//b", 3),
+    "a weight of what is no project": lambda ci, own: ci.tickets.weigh("a\0b", 3),
     "a weight that is none": lambda ci, own: ci.tickets.weigh(own, 1000),
     "a worker that is not there": lambda ci, own: ci.tickets.drain("none"),
     "the reason of what is not there": lambda ci, own: ci.why.ticket("none"),

@@ -84,6 +84,13 @@ class TestWeigh:
         assert ran.returncode == 2
         assert wrong in ran.stderr
 
+    @pytest.mark.parametrize("name", ["a//b", "../x", "a b", "/a", "a/b/c/d/e", "\N{SNOWMAN}"])
+    def test_what_can_be_no_project_gets_neither_weight_nor_quota(self, home: Home, name: str) -> None:
+        for command in ("limit", "weigh"):
+            ran = home.run("cluster", command, name, "3")
+            assert (ran.returncode, repr(name) in ran.stderr) == (2, True), ran.stderr
+        assert home.json("cluster", "status")[0]["quotas"] == {}
+
     def test_a_weight_that_no_project_can_have_is_refused(self, home: Home) -> None:
         ran = home.run("cluster", "weigh", "team/web", "0")
         assert ran.returncode == 2
