@@ -7,6 +7,8 @@ where a change comes from.
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,7 +36,7 @@ class Guard:
         headers = Headers(scope=scope)
         # As a proxy says it that ends TLS: no page of others can have a browser send that header.
         scheme = headers.get("x-forwarded-proto", scope["scheme"])
-        refused = self._refused(scope["method"], headers, scheme)
+        refused = self._refused(scope["method"], headers, scheme) or _unreadable(scope)
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -61,3 +63,13 @@ class Guard:
                 403, "Forbidden", "with a cookie, say which page asks (Origin); programs show a token instead"
             )
         return None
+
+
+def _unreadable(scope: Scope) -> Response | None:
+    """What a path with bytes that are no UTF-8 gets: servers put the same character for each of them, and two names would be one."""
+    try:
+        unquote_to_bytes(scope.get("raw_path") or b"").decode()
+    except UnicodeDecodeError as error:
+        wrong = error.object[error.start]
+        return problem(400, "Invalid", f"the path is not UTF-8: it has the byte %{wrong:02X}")
+    return None

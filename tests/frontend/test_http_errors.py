@@ -27,6 +27,13 @@ class TestNobodysPaths:
         problem(api.get("/jobs/a/-/builds/0"), 404, "Missing")
         problem(api.get("/jobs/a/-/builds/1x"), 404, "Missing")
 
+    def test_bytes_that_are_no_utf_8_are_no_name_and_so_no_two_names_are_one(self, local: Stage) -> None:
+        api, _ = local.front_end()
+        for path in (f"{BUILD}/artifacts/a%ff", "/jobs/a%FF", "/jobs/%C3"):
+            for method in ("GET", "PUT"):
+                assert "not UTF-8" in problem(api.call(method, path, data=b"x"), 400, "Invalid")["detail"]
+        problem(api.get(f"{BUILD}/artifacts/%EF%BF%BD"), 404, "NoSuchBuild")
+
     def test_people_are_told_by_the_page(self, local: Stage) -> None:
         api, _ = local.front_end()
         html = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
