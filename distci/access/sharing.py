@@ -1,6 +1,6 @@
 """Which jobs' builds the builds of another job may use: copy what they published, and follow on their end.
 
-A build asks for nobody, so it may use what everybody may read who can say what it does: jobs of its own project; besides, jobs that everybody
+A build asks for nobody, so it may use what everybody may read who can say what it does: jobs of its own project, or of none where it has none; besides, jobs that everybody
 who has logged in sees, and jobs whose own definition shares them with it. Looked at when it happens, since the name of a job may be
 a parameter, and what was allowed when a job was saved may be so no more.
 """
@@ -13,7 +13,7 @@ from distci.access.rights import Action, Visibility
 from distci.access.service import Access
 from distci.errors import Invalid, Missing
 from distci.jobs import Jobs
-from distci.projects import is_within, project_of
+from distci.projects import SYSTEM, is_within, project_of
 
 
 class Sharing:
@@ -33,13 +33,19 @@ class Sharing:
         grants = self._access.grants()
         if grants.visibility(used) is not Visibility.PRIVATE:
             return True
-        return is_within(used, self._reach(user)) or any(is_within(user, project) for project in self._shared(used))
+        return self._reaches(user, used) or any(is_within(user, project) for project in self._shared(used))
 
-    def _reach(self, job: str) -> str:
-        """The project of a job; the job by itself where somebody may change it who has no right to its project."""
-        grants = self._access.grants()
-        may_write = any(Action.WRITE in role.actions for role in grants.roles.get(job, {}).values())
-        return job if may_write or self._access.has_token(Action.WRITE, job) else project_of(job)
+    def _reaches(self, user: str, used: str) -> bool:
+        """Whether a job has another beside it; only below it where somebody may change it who has no right to its project."""
+        grants, project = self._access.grants(), project_of(user)
+        if is_within(used, user):
+            return True
+        if any(Action.WRITE in role.actions for role in grants.roles.get(user, {}).values()):
+            return False
+        if self._access.has_token(Action.WRITE, user):
+            return False
+        # Jobs of no project have each other. The whole system is nobody's own project.
+        return is_within(used, project) if project != SYSTEM else project_of(used) == SYSTEM
 
     def _shared(self, job: str) -> Iterable[str]:
         """The projects that a job is shared with, also where its tasks are of types that are not installed here."""

@@ -45,7 +45,8 @@ def may(ci: DistCI, user: str, used: str) -> bool:
         ("app/web", "apple/lib", False),
         ("app/web", "lib", False),
         ("web", "lib", True),
-        ("web", "ops/lib", True),
+        ("web", "ops/lib", False),
+        ("web", "web/lib", True),
         ("app/web", "app/web", True),
     ],
 )
