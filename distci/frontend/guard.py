@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from distci.frontend.endpoint import ROOT
 from distci.frontend.problems import problem
 from distci.frontend.site import Site
 
@@ -66,7 +67,12 @@ class Guard:
 
 
 def _unreadable(scope: Scope) -> Response | None:
-    """What a path with bytes that are no UTF-8 gets: servers put the same character for each of them, and two names would be one."""
+    """What a path with bytes that are no UTF-8 gets: servers put the same character for each of them, and two names would be one.
+
+    Addresses of pages name nothing but what is asked for then.
+    """
+    if not scope["path"].startswith(ROOT):
+        return None
     try:
         unquote_to_bytes(scope.get("raw_path") or b"").decode()
     except UnicodeDecodeError as error:

@@ -45,7 +45,7 @@ def serving(system: System, name: str, speaks: Formats) -> Iterator[tuple[Ticket
     ci = system.ci
     coordination = open_coordination(ci.settings)
     tickets = Tickets(coordination, new_epoch=lambda: new_epoch(ci.store), speaks=speaks)
-    lifecycle = Lifecycle(tickets, ci.store, ci.jobs)
+    lifecycle = Lifecycle(tickets, ci.store, ci.jobs, statuses=ci.lifecycle.statuses)
     posts, scratch = [Post(KINDS, slots=4)], system.scratch / name
     process = WorkerProcess(
         Direct(lifecycle, ci.store), HostIsolation(), scratch, posts, search_path=os.defpath, name=name

@@ -74,7 +74,7 @@ class TestBuilds:
             busy.ask("build", "show", "team/helo#1"),
         ):
             assert asked.exit_code == 5
-            assert asked.stderr == "distci: there is no job 'team/helo'; did you mean 'team/hello'?\n"
+            assert asked.stderr.startswith("distci: there is no job 'team/helo'; did you mean 'team/hello'?")
         assert "there is no job 'zzz'; `distci job list`" in busy.ask("why", "zzz#1").stderr
         assert (
             "there is no build team/hello#99; `distci build list team/hello`" in busy.ask("why", "team/hello#99").stderr
