@@ -335,6 +335,8 @@ def test_clients_are_put_down_by_their_own_address_and_requests_by_one_id(
     forged = {"X-Forwarded-For": "192.0.2.1", "X-Request-ID": "mine"}
     api.put("/jobs/team/hello", json=job(), headers=forged)
     answer = api.get("/jobs/team/hello", headers=forged)
+    # It is put down once the answer is out.
+    wait_until(lambda: answer.headers["X-Request-ID"] in nginx.requests)
     logged = json.loads(nginx.requests.splitlines()[-1])
     assert logged["request"] == answer.headers["X-Request-ID"] != "mine"
     assert (logged["method"], logged["path"], logged["status"]) == ("GET", "/api/v1/jobs/team/hello", "200")
