@@ -20,6 +20,7 @@ import requests
 from frontends import CALL_TIME_MAX_S, Api, Stage, job, problem, shell
 from services.daemon import free_ports
 from services.nginx import NAME, Nginx
+from waiting import wait_until
 
 MIB = 1024 * 1024
 
