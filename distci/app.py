@@ -132,6 +132,7 @@ class DistCI:
             self.store,
             settings.receivers,
             self.audit,
+            self.access,
             holds_untrusted=settings.untrusted_builds == "hold",
             retention=settings.held_retention,
         )

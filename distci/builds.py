@@ -98,6 +98,11 @@ class BuildView:
     refused_downstream: Mapping[str, str] = field(default_factory=dict)
     """Jobs that would have followed on it and may not; by id, why."""
 
+    @property
+    def bad_tasks(self) -> Sequence[str]:
+        """Those that did not pass, of a build that is over."""
+        return [task.name for task in self.tasks if not task.state.is_good]
+
     def task(self, name: str) -> TaskView:
         """The task of that name; NoSuchTask when there is none."""
         for task in self.tasks:
@@ -233,14 +238,40 @@ class Builds:
         when nothing failed. ``cause`` is as for :meth:`trigger`.
         """
         old = self.get(build)
+        only = old.bad_tasks if only_failed and old.is_archived else ()
+        if only_failed and old.is_archived and not only:
+            raise IllegalTransition(f"no task of {old.id} failed; run it again as a whole")
+        return self._again(old, only, actor, _asked_with(cause))
+
+    def rerun(self, build: BuildId, actor: str, causes: Sequence[str]) -> BuildId:
+        """Run what failed of a build that is over once more, or all of it where nothing did; for services, ``causes`` as for :meth:`start`.
+
+        IllegalTransition while it runs.
+        """
+        old = self.get(build)
+        return self._again(old, old.bad_tasks, actor, causes)
+
+    def noted(self, cause: str, text: str) -> str:
+        """What was first noted for a cause within a day: ``text``, where nothing was. Whoever comes again goes by what they first found."""
+        day = int(self._clock() // DAY_S)
+        days = (day - 1, day, day + 1)
+        for near in days:
+            self._tickets.tree.folder(paths.once_day(near))
+        if self._tickets.tree.commit(*transactions.remember(cause, day, text)).committed:
+            return text
+        # Somebody was first; or the answer was lost, and it is ours.
+        self._tickets.tree.coordination.sync()
+        noted = self._remembered(days, [cause])
+        if noted is None:
+            raise CoordinationUnavailable("it is not known whether that was noted; tell it again")
+        return noted
+
+    def _again(self, old: BuildView, only: Sequence[str], actor: str, causes: Sequence[str]) -> BuildId:
         if not old.is_archived:
             raise IllegalTransition(f"{old.id} is still {old.state}; wait for it or cancel it first")
-        only = [task.name for task in old.tasks if not task.state.is_good] if only_failed else []
-        if only_failed and not only:
-            raise IllegalTransition(f"no task of {old.id} failed; run it again as a whole")
         trigger = replace(old.trigger, kind=RETRY_KIND, actor=actor or self._actor, retry_of=old.id, only=only)
         job, config = old.id.job, old.config
-        return self._created(job, lambda: self._jobs.get(job, config), trigger, _asked_with(cause))
+        return self._created(job, lambda: self._jobs.get(job, config), trigger, causes)
 
     def log(self, build: BuildId | str, task: str, start: int = 0) -> Iterator[bytes]:
         """The console log of a task's latest attempt from byte ``start`` on, as far as it is stored now.
@@ -299,10 +330,14 @@ class Builds:
 
     def _served(self, days: Sequence[int], causes: Sequence[str]) -> BuildId | None:
         """The build that was started for any of the causes on these days."""
+        served = self._remembered(days, causes)
+        return None if served is None else BuildId.parse(served)
+
+    def _remembered(self, days: Sequence[int], causes: Sequence[str]) -> str | None:
         for day, cause in product(days, causes):
             node = self._tickets.tree.coordination.read(paths.once(day, cause))
             if node is not None:
-                return BuildId.parse(node.data.decode())
+                return node.data.decode()
         return None
 
     def _find(self, build: BuildId) -> BuildView | None:

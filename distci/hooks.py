@@ -19,9 +19,11 @@ from distci.builds import Builds
 from distci.documents.stored import trigger_to_json
 from distci.documents.strict_json import read_json
 from distci.errors import (
+    Forbidden,
     Invalid,
     InvalidDocument,
     InvalidJob,
+    Missing,
     NoSuchChange,
     NoSuchObject,
     NotAuthenticated,
@@ -30,7 +32,8 @@ from distci.errors import (
 from distci.jobs import Jobs, JobVersion
 from distci.model import BuildId, Delivery, HookTrigger, Json, Trigger
 from distci.protocol.records import to_bytes
-from distci.receivers.port import BODY_BYTES_MAX, Change, Ignored, Receiver
+from distci.receivers.commands import EVENT as COMMENT
+from distci.receivers.port import BODY_BYTES_MAX, Change, Command, Ignored, Receiver
 from distci.retention import Retention
 from distci.settings import ReceiverSettings
 from distci.store import keys
@@ -44,6 +47,9 @@ SWEPT_AT_ONCE = 20
 
 SKIP = re.compile(r"\[(skip[ -]ci|ci[ -]skip|no ci|skip actions|actions skip)\]|^skip-checks: *true *$", re.I | re.M)
 """What people write into a commit's message that shall not be built, as GitHub and GitLab have it."""
+
+LOOKED_AT = 100
+"""Of each job, how many of the newest builds are looked through for those of a pull request."""
 
 TRIGGER_BYTES_MAX = 3 * 1024
 """What a trigger may take of its build's node, which it shares with the state of the build's tasks."""
@@ -210,6 +216,121 @@ class Hooks:
             check(held)
         self._store.delete(keys.held(change))
 
+    def may_start(self, author: str, job: str) -> bool:
+        """Whether somebody whom a forge names, ``github:ada``, may start builds of a job. Nobody may where nothing says so."""
+        return False
+
+    def carry_out(self, receiver: Receiver, command: Command, seal: str, is_told: Callable[[str], bool]) -> Answer:
+        """Do what a comment asks for, as far as its author may.
+
+        What it is about is found once, and noted before anything is done: told again, after whatever has happened, it is about the same. So whoever
+        dies in the middle of it is followed by the same delivery, and nothing that came later is cancelled or approved by an old word.
+        """
+        author = author_of(receiver, command)
+        jobs = self._naming(receiver, command)
+        mine = [job for job in jobs if self.may_start(author, job)]
+        if not mine:
+            reason = f"{author} may start no builds of a job that names {command.repository}; who may says: distci access grant {author} runner --project PROJECT"
+            return Answer(receiver.name, command.delivery, COMMENT, reason)
+        others = [
+            Started(job, None, f"{author} may not start builds of it")
+            for job in jobs
+            if job not in mine and is_told(job)
+        ]
+        decides = command.word in ("approve", "refuse")
+        about = self._waiting(receiver, command) if decides else self._builds_of(receiver, command, mine)
+        # A body that is sealed is the same whatever id is said beside it, and the other way round.
+        noted = f"/distci {_causes(receiver, command.delivery, seal)[-1]}"
+        about = self._builds.noted(noted, " ".join(about)).split()
+        if decides:
+            return self._decide(receiver, command, about, is_told)
+        known = [build for build in map(BuildId.parse, about) if build.job in mine]
+        if not known:
+            reason = (
+                f"pull request {command.pull_request} has no build {'that runs' if command.word == 'cancel' else 'yet'}"
+            )
+            return Answer(receiver.name, command.delivery, COMMENT, reason)
+        causes = _causes(receiver, command.delivery, seal)
+        done = [self._do(command.word, build, author, command.pull_request, causes) for build in known]
+        return self._told(receiver, command, [*done, *others])
+
+    def _do(self, word: str, build: BuildId, author: str, number: int, causes: Sequence[str]) -> Started:
+        try:
+            if word == "retry":
+                return Started(build.job, self._builds.rerun(build, author, causes))
+            self._builds.cancel(build, f"cancelled by {author} in pull request {number}")
+        except (Invalid, Missing) as error:
+            return Started(build.job, None, str(error))
+        return Started(build.job, None, f"{build} is cancelled")
+
+    def _decide(
+        self, receiver: Receiver, command: Command, about: Sequence[str], is_told: Callable[[str], bool]
+    ) -> Answer:
+        """Approve the one change that is meant, or refuse all that wait."""
+        author = author_of(receiver, command)
+
+        def check(held: Held) -> None:
+            if not all(self.may_start(author, job) for job in held.jobs or [""]):
+                raise Forbidden(f"{author} may not start a build of every job that it concerns")
+
+        def told(reason: str) -> Answer:
+            return Answer(receiver.name, command.delivery, COMMENT, reason)
+
+        which = f"pull request {command.pull_request}"
+        if not about:
+            return told(f"no change of {which} {f'at {command.commit} ' * bool(command.commit)}waits for an approval")
+        if command.word == "approve" and len(about) > 1:
+            return told(
+                f"{len(about)} changes of {which} wait; say which commit you have looked at: /distci approve COMMIT"
+            )
+        try:
+            if command.word == "approve":
+                answer = self.approve(about[0], author, check)
+                jobs = [job for job in answer.jobs if job.build or is_told(job.job)]
+                return replace(answer, delivery=command.delivery, event=COMMENT, jobs=jobs)
+            for change in about:
+                self.refuse(change, check)
+        except NoSuchChange:
+            return told(f"what waited of {which} was decided before")
+        except Forbidden as error:
+            return told(f"{error}")
+        return told(f"what waited of {which} is refused")
+
+    def _naming(self, receiver: Receiver, command: Command) -> Sequence[str]:
+        """The jobs that are for pull requests, or whatever else, of a command's repository."""
+        return sorted(
+            {
+                version.job
+                for name in command.names
+                for version, _ in self._jobs.concerned(receiver.name, name, lambda job, error: None)
+            }
+        )
+
+    def _builds_of(self, receiver: Receiver, command: Command, jobs: Sequence[str]) -> Sequence[str]:
+        """The builds of a pull request that are meant: of each job the last one, or all that still run."""
+        found = []
+        for job in jobs:
+            mine = [
+                view for view in self._builds.list(job, LOOKED_AT) if _is_of(view.trigger.delivery, receiver, command)
+            ]
+            found += [view for view in mine if view.result is None] if command.word == "cancel" else mine[:1]
+        return [str(view.id) for view in found]
+
+    def _waiting(self, receiver: Receiver, command: Command) -> Sequence[str]:
+        """The changes of a pull request that wait, by id."""
+        return [
+            held.id
+            for held in self.held()
+            if held.receiver == receiver.name
+            and held.change.pull_request == command.pull_request
+            and held.change.repository.lower() == command.repository.lower()
+            and held.change.commit.startswith(command.commit)
+        ]
+
+    def _told(self, receiver: Receiver, command: Command, jobs: Sequence[Started]) -> Answer:
+        in_order = sorted(jobs, key=lambda started: started.job)
+        return Answer(receiver.name, command.delivery, COMMENT, "", in_order)
+
     def _take(
         self,
         receiver: Receiver,
@@ -223,13 +344,15 @@ class Hooks:
             raise InvalidDelivery(f"{receiver.name}: {error}") from error
         if isinstance(told, Ignored):
             return Answer(receiver.name, told.delivery, told.event, told.reason)
+        seal = hashlib.sha256(body).hexdigest()[:40] if receiver.has_sealed_bodies else ""
+        if isinstance(told, Command):
+            return self.carry_out(receiver, told, seal, is_told)
         if told.event != "tag" and (marker := SKIP.search(told.message)):
             return Answer(receiver.name, told.delivery, told.event, f"its message says {marker[0].strip()}")
         concerned = self._concerned(receiver.name, told)
         concerned = replace(concerned, others=[other for other in concerned.others if is_told(other.job)])
         if concerned.fitting and not told.is_trusted and self._holds_untrusted:
             return self._hold(receiver, told, concerned)
-        seal = hashlib.sha256(body).hexdigest()[:40] if receiver.has_sealed_bodies else ""
         return self._start(receiver, told, concerned, seal=seal)
 
     def _hold(self, receiver: Receiver, change: Change, concerned: _Concerned) -> Answer:
@@ -263,7 +386,7 @@ class Hooks:
     def _start(
         self, receiver: Receiver, change: Change, concerned: _Concerned, approval: str = "", *, seal: str = ""
     ) -> Answer:
-        causes = [f"{receiver.name} {change.delivery}", *([f"{receiver.name} body {seal}"] if seal else [])]
+        causes = _causes(receiver, change.delivery, seal)
         jobs = [*concerned.others]
         for version, hook in concerned.fitting:
             try:
@@ -347,6 +470,24 @@ class Hooks:
         receiver, change = document["receiver"], _change(document["change"])
         concerned = self._concerned(receiver, change)
         return Held(id_, receiver, change, concerned.jobs), concerned
+
+
+def author_of(receiver: Receiver, command: Command) -> str:
+    """Who asks, as roles and records name them: ``github:ada``."""
+    return f"{receiver.name}:{command.author}"
+
+
+def _is_of(delivery: Delivery | None, receiver: Receiver, command: Command) -> bool:
+    """Whether a build was started by what was told of the same pull request."""
+    return (
+        delivery is not None
+        and (delivery.receiver, delivery.pull_request) == (receiver.name, command.pull_request)
+        and delivery.repository.lower() == command.repository.lower()
+    )
+
+
+def _causes(receiver: Receiver, delivery: str, seal: str) -> Sequence[str]:
+    return [f"{receiver.name} {delivery}", *([f"{receiver.name} body {seal}"] if seal else [])]
 
 
 def no_such_change(change: str) -> NoSuchChange:

@@ -11,7 +11,13 @@ from typing import Any
 
 RECORDED = Path(__file__).parent / "data" / "webhooks"
 SECRET = "a-secret-of-the-webhook"
-EVENTS = {"pull-request": "pull_request", "push": "push", "create": "create", "delete": "delete"}
+EVENTS = {
+    "pull-request": "pull_request",
+    "push": "push",
+    "create": "create",
+    "delete": "delete",
+    "issue-comment": "issue_comment",
+}
 
 Change = Callable[[Any], Any]
 

@@ -93,6 +93,14 @@ def acting(who: str, origin: str = "") -> Iterator[None]:
         _ACTING.reset(token)
 
 
+@contextmanager
+def acting_as(who: str) -> Iterator[None]:
+    """The same from where things are done already."""
+    told = _ACTING.get()
+    with acting(who, told.origin if told else ""):
+        yield
+
+
 class Audit:
     """What was done in one system. Any thread may use it."""
 

@@ -5,18 +5,24 @@ Here, and not in each command and endpoint, so that none of them can forget it. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 
-from distci.access.audit import Audit
+from distci.access.audit import Audit, acting_as
+from distci.access.decisions import Allowed
+from distci.access.principals import Commenter
+from distci.access.rights import Action
+from distci.access.service import Access
 from distci.artifacts import Artifact
 from distci.builds import Builds, check_request
-from distci.hooks import Answer, Check, Hooks
+from distci.errors import Invalid
+from distci.hooks import Answer, Check, Hooks, author_of
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Json
 from distci.protocol import Ticket, Tickets, members
 from distci.published import Published
+from distci.receivers.port import Command, Receiver
 from distci.retention import Retention
 from distci.settings import ReceiverSettings
 from distci.store.port import Store
@@ -83,6 +89,12 @@ class AuditedBuilds(Builds):
             remark.target = f"{build} as {fresh}"
             return fresh
 
+    def rerun(self, build: BuildId, actor: str, causes: Sequence[str]) -> BuildId:
+        with self._audit.note("build.retry", str(build), actor=actor, reason=" ".join(causes)) as remark:
+            fresh = super().rerun(build, actor, causes)
+            remark.target = f"{build} as {fresh}"
+            return fresh
+
 
 class AuditedPublished(Published):
     """:class:`~distci.published.Published` of which it is noted who put which file to which build; what tasks publish is on record in their builds."""
@@ -106,12 +118,14 @@ class AuditedHooks(Hooks):
         store: Store,
         settings: Mapping[str, ReceiverSettings],
         audit: Audit,
+        access: Access,
         *,
         holds_untrusted: bool = True,
         retention: Retention | None = None,
     ) -> None:
         super().__init__(builds, jobs, store, settings, holds_untrusted=holds_untrusted, retention=retention)
         self._audit = audit
+        self._access = access
 
     def approve(self, change: str, actor: str = "", check: Check | None = None) -> Answer:
         with self._audit.note("hook.approve", change, actor=actor):
@@ -120,6 +134,17 @@ class AuditedHooks(Hooks):
     def refuse(self, change: str, check: Check | None = None) -> None:
         with self._audit.note("hook.refuse", change):
             super().refuse(change, check)
+
+    def may_start(self, author: str, job: str) -> bool:
+        """Whether a role that was granted to that very name lets them start builds of the job."""
+        try:
+            return isinstance(self._access.decide(Commenter(author), Action.TRIGGER, job), Allowed)
+        except Invalid:
+            return False  # Such as a bot's, which nobody can give a role.
+
+    def carry_out(self, receiver: Receiver, command: Command, seal: str, is_told: Callable[[str], bool]) -> Answer:
+        with acting_as(author_of(receiver, command)):
+            return super().carry_out(receiver, command, seal, is_told)
 
 
 class AuditedTickets(Tickets):

@@ -44,6 +44,14 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Commenter(Person):
+    """Somebody of whom a forge says that they wrote something there. They have not logged in here: what ``everybody`` may who has, they may not."""
+
+    def is_meant(self, subject: str) -> bool:
+        return subject == self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A program that has shown an access token."""
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from distci.model import Json, Result
-from distci.receivers.port import Call, Change, Ignored, Status
+from distci.receivers.commands import nothing, read_comment
+from distci.receivers.port import Call, Change, Command, Ignored, Status
 from distci.receivers.reading import Fields, changed_paths, is_no_commit
 
 HEADS, TAGS = "refs/heads/", "refs/tags/"
@@ -76,6 +77,23 @@ def read_pull_request(delivery: str, body: Fields) -> Change | Ignored:
         pull_request=number,
         message=request.text("title", ""),
         is_trusted=source.lower() == repository.text("full_name").lower(),
+    )
+
+
+def read_issue_comment(delivery: str, body: Fields) -> Command | Ignored:
+    """A comment; only one that was just made, on a pull request, can ask for something."""
+    issue = body.object("issue")
+    # Gitea says "is_pull" beside it; what came before it had that names the pull request in the issue, as GitHub does.
+    if body.text("action") != "created" or not (body.flag("is_pull") or "pull_request" in issue):
+        return nothing(delivery)
+    repository, comment = body.object("repository"), body.object("comment")
+    return read_comment(
+        delivery,
+        repository.text("full_name"),
+        urls(repository),
+        issue.number("number"),
+        comment.object("user").text("login"),
+        comment.text("body", ""),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distci.receivers import forge
-from distci.receivers.port import Call, Change, Headers, Ignored, Status
+from distci.receivers.port import Call, Change, Command, Headers, Ignored, Status
 from distci.receivers.reading import Fields, header, is_signed
 
 EVENT = ("X-Gitea-Event", "X-Forgejo-Event")
@@ -14,7 +14,7 @@ SIGNATURE = ("x-gitea-signature", "x-forgejo-signature")
 
 
 class Gitea:
-    """Pushes, tags and pull requests; proved by the body's HMAC under the webhook's secret."""
+    """Pushes, tags, pull requests and comments on these; proved by the body's HMAC under the webhook's secret."""
 
     name = "gitea"
     api_url = ""
@@ -24,7 +24,7 @@ class Gitea:
         signature = next((headers[name] for name in SIGNATURE if headers.get(name)), "")
         return is_signed(body, signature, secrets)
 
-    def read(self, headers: Headers, body: bytes) -> Change | Ignored:
+    def read(self, headers: Headers, body: bytes) -> Change | Command | Ignored:
         event, delivery = header(headers, *EVENT), header(headers, *DELIVERY)
         fields = Fields.of_body(headers, body)
         match event:
@@ -33,6 +33,8 @@ class Gitea:
                 return forge.read_push(delivery, fields, forge.pushed_paths(fields, total if total >= 0 else None))
             case "pull_request" | "pull_request_sync":
                 return forge.read_pull_request(delivery, fields)
+            case "issue_comment":
+                return forge.read_issue_comment(delivery, fields)
             case "create" | "delete":
                 what = f"{fields.text('ref_type')} {fields.text('ref')}"
                 return Ignored(delivery, event, f"{what}: the push that comes beside it says more")

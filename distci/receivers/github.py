@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distci.receivers import forge
-from distci.receivers.port import Call, Change, Headers, Ignored, Status
+from distci.receivers.port import Call, Change, Command, Headers, Ignored, Status
 from distci.receivers.reading import Fields, header, is_signed
 
 SIGNED = "sha256="
@@ -14,7 +14,7 @@ COMMITS_MAX = 2048
 
 
 class GitHub:
-    """Pushes, tags and pull requests; proved by the body's HMAC under the webhook's secret."""
+    """Pushes, tags, pull requests and comments on these; proved by the body's HMAC under the webhook's secret."""
 
     name = "github"
     api_url = "https://api.github.com"
@@ -24,7 +24,7 @@ class GitHub:
         signature = headers.get("x-hub-signature-256", "")
         return is_signed(body, signature.removeprefix(SIGNED), secrets) and signature.startswith(SIGNED)
 
-    def read(self, headers: Headers, body: bytes) -> Change | Ignored:
+    def read(self, headers: Headers, body: bytes) -> Change | Command | Ignored:
         event, delivery = header(headers, "X-GitHub-Event"), header(headers, "X-GitHub-Delivery")
         fields = Fields.of_body(headers, body)
         match event:
@@ -34,6 +34,8 @@ class GitHub:
                 return forge.read_push(delivery, fields, paths)
             case "pull_request":
                 return forge.read_pull_request(delivery, fields)
+            case "issue_comment":
+                return forge.read_issue_comment(delivery, fields)
             case "ping":
                 return Ignored(delivery, event, "pong")
             case "create" | "delete":

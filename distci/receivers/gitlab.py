@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from distci.model import Result
+from distci.receivers.commands import nothing, read_comment
 from distci.receivers.forge import HEADS, TAGS, is_latest, said
-from distci.receivers.port import Call, Change, Headers, Ignored, Status
+from distci.receivers.port import Call, Change, Command, Headers, Ignored, Status
 from distci.receivers.reading import Fields, changed_paths, is_known, is_no_commit
 
 BUILT_ACTIONS = ("open", "reopen", "update")
@@ -19,7 +20,7 @@ KNOWN = ((400, "Cannot transition status"),)
 
 
 class GitLab:
-    """Pushes, tags and merge requests; proved by the webhook's secret itself, which comes along."""
+    """Pushes, tags, merge requests and comments on these; proved by the webhook's secret itself, which comes along."""
 
     name = "gitlab"
     api_url = "https://gitlab.com/api/v4"
@@ -28,7 +29,7 @@ class GitLab:
     def verify(self, headers: Headers, body: bytes, secrets: Sequence[str]) -> bool:
         return is_known(headers.get("x-gitlab-token", ""), secrets)
 
-    def read(self, headers: Headers, body: bytes) -> Change | Ignored:
+    def read(self, headers: Headers, body: bytes) -> Change | Command | Ignored:
         # Older ones give no name to what they send; sent again, it has the same bytes.
         delivery = headers.get("idempotency-key") or hashlib.sha256(body).hexdigest()[:40]
         fields = Fields.of_body(headers, body)
@@ -38,6 +39,8 @@ class GitLab:
                 return _read_push(delivery, fields)
             case "merge_request":
                 return _read_merge_request(delivery, fields)
+            case "note":
+                return _read_note(delivery, fields)
         return Ignored(delivery, kind, f"nothing is built for {kind}")
 
     def call(self, api_url: str, token: str, status: Status) -> Call | None:
@@ -102,6 +105,23 @@ def _read_merge_request(delivery: str, body: Fields) -> Change | Ignored:
         pull_request=number,
         message=last.text("message", ""),
         is_trusted=is_same and request.number("source_project_id") == request.number("target_project_id"),
+    )
+
+
+def _read_note(delivery: str, body: Fields) -> Command | Ignored:
+    note = body.object("object_attributes")
+    # Older ones do not say what became of it: they tell of those that were made alone. What GitLab writes itself nobody has asked for.
+    is_made = note.text("action", "create") == "create" and not note.flag("system")
+    if not is_made or note.text("noteable_type") != "MergeRequest":
+        return nothing(delivery)
+    project = body.object("project")
+    return read_comment(
+        delivery,
+        project.text("path_with_namespace"),
+        _urls(project),
+        body.object("merge_request").number("iid"),
+        body.object("user").text("username"),
+        note.text("note", ""),
     )
 
 

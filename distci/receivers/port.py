@@ -32,6 +32,7 @@ Headers = Mapping[str, str]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NO_REF = re.compile(r"[\x00-\x20\x7f\ud800-\udfff~^:?*\[\\]|\.\.|@\{|//|(^|/)[.-]|\.lock(/|$)|[./]$|^/|^@$|^$")
+_LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}(\[bot\])?")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -105,6 +106,40 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """What somebody asks for in a comment of a pull request. InvalidDocument, naming the field, when made with what cannot be meant."""
+
+    delivery: str
+    """As of a change."""
+    repository: str
+    urls: Sequence[str]
+    pull_request: int
+    author: str
+    """Who wrote it, as the forge calls them when they log in there."""
+    word: str
+    """One of :data:`distci.receivers.commands.WORDS`."""
+    commit: str = ""
+    """The beginning of the one that is meant; empty where it is not said."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            (not repositories.is_full_name(self.repository), "repository", "is not owner/name"),
+            (not self.delivery or _UNPRINTABLE.search(self.delivery) is not None, "delivery", "is no id"),
+            (len(self.delivery) > TEXT_LENGTH_MAX, "delivery", f"is longer than {TEXT_LENGTH_MAX} characters"),
+            (self.pull_request < 1, "pull_request", "is not a number of one"),
+            (not _LOGIN.fullmatch(self.author), "author", "is no name that people log in by"),
+        ]
+        for is_wrong, name, problem in problems:
+            if is_wrong:
+                raise InvalidDocument(f"{name}: {str(getattr(self, name))[:80]!r} {problem}")
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The repository's, and where it is fetched from, each once."""
+        return tuple(dict.fromkeys((self.repository, *filter(None, map(repositories.address, self.urls)))))
+
+
+@dataclass(frozen=True, slots=True)
 class Ignored:
     """A message that starts nothing, whatever jobs there are."""
 
@@ -157,7 +192,7 @@ class Receiver(Protocol):
     def verify(self, headers: Headers, body: bytes, secrets: Sequence[str]) -> bool:
         """Whether the sender knows one of the secrets, found out in a time that tells nothing of them. There is one secret at least."""
 
-    def read(self, headers: Headers, body: bytes) -> Change | Ignored:
+    def read(self, headers: Headers, body: bytes) -> Change | Command | Ignored:
         """What the message says; InvalidDocument naming the place where it is not what it should be."""
 
     def call(self, api_url: str, token: str, status: Status) -> Call | None:
