@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -289,7 +290,8 @@ class Hooks:
                 jobs = [job for job in answer.jobs if job.build or is_told(job.job)]
                 return replace(answer, delivery=command.delivery, event=COMMENT, jobs=jobs)
             for change in about:
-                self.refuse(change, check)
+                with suppress(NoSuchChange):  # Refused before whoever was told so first has died.
+                    self.refuse(change, check)
         except NoSuchChange:
             return told(f"what waited of {which} was decided before")
         except Forbidden as error:
@@ -298,13 +300,12 @@ class Hooks:
 
     def _naming(self, receiver: Receiver, command: Command) -> Sequence[str]:
         """The jobs that are for pull requests, or whatever else, of a command's repository."""
-        return sorted(
-            {
-                version.job
-                for name in command.names
-                for version, _ in self._jobs.concerned(receiver.name, name, lambda job, error: None)
-            }
-        )
+
+        def note(job: str, error: Invalid) -> None:
+            log.error("%s %s does nothing to %s, which cannot be read: %s", receiver.name, command.delivery, job, error)
+
+        concerned = (self._jobs.concerned(receiver.name, name, note) for name in command.names)
+        return sorted({version.job for found in concerned for version, _ in found})
 
     def _builds_of(self, receiver: Receiver, command: Command, jobs: Sequence[str]) -> Sequence[str]:
         """The builds of a pull request that are meant: of each job the last one, or all that still run."""

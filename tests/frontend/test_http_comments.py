@@ -279,6 +279,28 @@ def test_without_a_role_nothing_is_noted_and_a_role_that_comes_later_counts(api:
     wait_until(lambda: f"{build} is cancelled" in tell(api, "gitea", data).text)
 
 
+def test_who_dies_between_two_refusals_is_followed_by_the_same_delivery(
+    api: Api, local: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(api, "pull-1", "a" * 40)
+    hold(api, "pull-2", "b" * 40)
+    body = comment("gitea", "/distci refuse")
+    refuse = Hooks.refuse
+
+    def die(hooks: Hooks, *which: Any) -> None:
+        refuse(hooks, *which)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Hooks, "refuse", die)
+        with pytest.raises(KeyboardInterrupt):
+            local.ci.hooks.play("gitea", deliveries.headers(COMMENTS["gitea"][0], body, "comment-1"), body)
+    assert len([*local.ci.hooks.held()]) == 1
+
+    assert tell(api, "gitea", body).json()["reason"] == "what waited of pull request 2 is refused"
+    assert [*local.ci.hooks.held()] == []
+
+
 @pytest.mark.parametrize("word", ["cancel", "retry"])
 def test_who_dies_after_it_was_noted_is_followed_by_the_same_delivery(
     api: Api, local: Stage, word: str, monkeypatch: pytest.MonkeyPatch
