@@ -11,7 +11,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -20,11 +19,9 @@ from distci.builds import Builds
 from distci.documents.stored import trigger_to_json
 from distci.documents.strict_json import read_json
 from distci.errors import (
-    Forbidden,
     Invalid,
     InvalidDocument,
     InvalidJob,
-    Missing,
     NoSuchChange,
     NoSuchObject,
     NotAuthenticated,
@@ -48,9 +45,6 @@ SWEPT_AT_ONCE = 20
 
 SKIP = re.compile(r"\[(skip[ -]ci|ci[ -]skip|no ci|skip actions|actions skip)\]|^skip-checks: *true *$", re.I | re.M)
 """What people write into a commit's message that shall not be built, as GitHub and GitLab have it."""
-
-LOOKED_AT = 100
-"""Of each job, how many of the newest builds are looked through for those of a pull request."""
 
 TRIGGER_BYTES_MAX = 3 * 1024
 """What a trigger may take of its build's node, which it shares with the state of the build's tasks."""
@@ -217,120 +211,9 @@ class Hooks:
             check(held)
         self._store.delete(keys.held(change))
 
-    def may_start(self, author: str, job: str) -> bool:
-        """Whether somebody whom a forge names, ``github:ada``, may start builds of a job. Nobody may where nothing says so."""
-        return False
-
     def carry_out(self, receiver: Receiver, command: Command, seal: str, is_told: Callable[[str], bool]) -> Answer:
-        """Do what a comment asks for, as far as its author may.
-
-        What it is about is found once, and noted before anything is done: told again, after whatever has happened, it is about the same. So whoever
-        dies in the middle of it is followed by the same delivery, and nothing that came later is cancelled or approved by an old word.
-        """
-        author = author_of(receiver, command)
-        jobs = self._naming(receiver, command)
-        mine = [job for job in jobs if self.may_start(author, job)]
-        if not mine:
-            reason = f"{author} may start no builds of a job that names {command.repository}; who may says: distci access grant {author} runner --project PROJECT"
-            return Answer(receiver.name, command.delivery, COMMENT, reason)
-        others = [
-            Started(job, None, f"{author} may not start builds of it")
-            for job in jobs
-            if job not in mine and is_told(job)
-        ]
-        decides = command.word in ("approve", "refuse")
-        about = self._waiting(receiver, command) if decides else self._builds_of(receiver, command, mine)
-        # A body that is sealed is the same whatever id is said beside it, and the other way round.
-        noted = f"/distci {_causes(receiver, command.delivery, seal)[-1]}"
-        about = self._builds.noted(noted, " ".join(about)).split()
-        if decides:
-            return self._decide(receiver, command, about, is_told)
-        known = [build for build in map(BuildId.parse, about) if build.job in mine]
-        if not known:
-            reason = (
-                f"pull request {command.pull_request} has no build {'that runs' if command.word == 'cancel' else 'yet'}"
-            )
-            return Answer(receiver.name, command.delivery, COMMENT, reason)
-        causes = _causes(receiver, command.delivery, seal)
-        done = [self._do(command.word, build, author, command.pull_request, causes) for build in known]
-        return self._told(receiver, command, [*done, *others])
-
-    def _do(self, word: str, build: BuildId, author: str, number: int, causes: Sequence[str]) -> Started:
-        try:
-            if word == "retry":
-                return Started(build.job, self._builds.rerun(build, author, causes))
-            self._builds.cancel(build, f"cancelled by {author} in pull request {number}")
-        except (Invalid, Missing) as error:
-            return Started(build.job, None, str(error))
-        return Started(build.job, None, f"{build} is cancelled")
-
-    def _decide(
-        self, receiver: Receiver, command: Command, about: Sequence[str], is_told: Callable[[str], bool]
-    ) -> Answer:
-        """Approve the one change that is meant, or refuse all that wait."""
-        author = author_of(receiver, command)
-
-        def check(held: Held) -> None:
-            if not all(self.may_start(author, job) for job in held.jobs or [""]):
-                raise Forbidden(f"{author} may not start a build of every job that it concerns")
-
-        def told(reason: str) -> Answer:
-            return Answer(receiver.name, command.delivery, COMMENT, reason)
-
-        which = f"pull request {command.pull_request}"
-        if not about:
-            return told(f"no change of {which} {f'at {command.commit} ' * bool(command.commit)}waits for an approval")
-        if command.word == "approve" and len(about) > 1:
-            return told(
-                f"{len(about)} changes of {which} wait; say which commit you have looked at: /distci approve COMMIT"
-            )
-        try:
-            if command.word == "approve":
-                answer = self.approve(about[0], author, check)
-                jobs = [job for job in answer.jobs if job.build or is_told(job.job)]
-                return replace(answer, delivery=command.delivery, event=COMMENT, jobs=jobs)
-            for change in about:
-                with suppress(NoSuchChange):  # Refused before whoever was told so first has died.
-                    self.refuse(change, check)
-        except NoSuchChange:
-            return told(f"what waited of {which} was decided before")
-        except Forbidden as error:
-            return told(f"{error}")
-        return told(f"what waited of {which} is refused")
-
-    def _naming(self, receiver: Receiver, command: Command) -> Sequence[str]:
-        """The jobs that are for pull requests, or whatever else, of a command's repository."""
-
-        def note(job: str, error: Invalid) -> None:
-            log.error("%s %s does nothing to %s, which cannot be read: %s", receiver.name, command.delivery, job, error)
-
-        concerned = (self._jobs.concerned(receiver.name, name, note) for name in command.names)
-        return sorted({version.job for found in concerned for version, _ in found})
-
-    def _builds_of(self, receiver: Receiver, command: Command, jobs: Sequence[str]) -> Sequence[str]:
-        """The builds of a pull request that are meant: of each job the last one, or all that still run."""
-        found = []
-        for job in jobs:
-            mine = [
-                view for view in self._builds.list(job, LOOKED_AT) if _is_of(view.trigger.delivery, receiver, command)
-            ]
-            found += [view for view in mine if view.result is None] if command.word == "cancel" else mine[:1]
-        return [str(view.id) for view in found]
-
-    def _waiting(self, receiver: Receiver, command: Command) -> Sequence[str]:
-        """The changes of a pull request that wait, by id."""
-        return [
-            held.id
-            for held in self.held()
-            if held.receiver == receiver.name
-            and held.change.pull_request == command.pull_request
-            and held.change.repository.lower() == command.repository.lower()
-            and held.change.commit.startswith(command.commit)
-        ]
-
-    def _told(self, receiver: Receiver, command: Command, jobs: Sequence[Started]) -> Answer:
-        in_order = sorted(jobs, key=lambda started: started.job)
-        return Answer(receiver.name, command.delivery, COMMENT, "", in_order)
+        """Do what a comment asks for. Nothing here, where nobody is known who may ask: see :mod:`distci.comments`."""
+        return Answer(receiver.name, command.delivery, COMMENT, "nobody may ask for that here")
 
     def _take(
         self,
@@ -387,7 +270,7 @@ class Hooks:
     def _start(
         self, receiver: Receiver, change: Change, concerned: _Concerned, approval: str = "", *, seal: str = ""
     ) -> Answer:
-        causes = _causes(receiver, change.delivery, seal)
+        causes = causes_of(receiver, change.delivery, seal)
         jobs = [*concerned.others]
         for version, hook in concerned.fitting:
             try:
@@ -473,21 +356,8 @@ class Hooks:
         return Held(id_, receiver, change, concerned.jobs), concerned
 
 
-def author_of(receiver: Receiver, command: Command) -> str:
-    """Who asks, as roles and records name them: ``github:ada``."""
-    return f"{receiver.name}:{command.author}"
-
-
-def _is_of(delivery: Delivery | None, receiver: Receiver, command: Command) -> bool:
-    """Whether a build was started by what was told of the same pull request."""
-    return (
-        delivery is not None
-        and (delivery.receiver, delivery.pull_request) == (receiver.name, command.pull_request)
-        and delivery.repository.lower() == command.repository.lower()
-    )
-
-
-def _causes(receiver: Receiver, delivery: str, seal: str) -> Sequence[str]:
+def causes_of(receiver: Receiver, delivery: str, seal: str) -> Sequence[str]:
+    """What a delivery goes by, which is served once: its id, and its body where that is sealed."""
     return [f"{receiver.name} {delivery}", *([f"{receiver.name} body {seal}"] if seal else [])]
 
 

@@ -15,8 +15,9 @@ from distci.access.rights import Action
 from distci.access.service import Access
 from distci.artifacts import Artifact
 from distci.builds import Builds, check_request
+from distci.comments import Comments, author_of
 from distci.errors import Invalid
-from distci.hooks import Answer, Check, Hooks, author_of
+from distci.hooks import Answer, Check, Hooks
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Json
@@ -126,6 +127,7 @@ class AuditedHooks(Hooks):
         super().__init__(builds, jobs, store, settings, holds_untrusted=holds_untrusted, retention=retention)
         self._audit = audit
         self._access = access
+        self._comments = Comments(self, builds, jobs, self._may_start)
 
     def approve(self, change: str, actor: str = "", check: Check | None = None) -> Answer:
         with self._audit.note("hook.approve", change, actor=actor):
@@ -135,16 +137,16 @@ class AuditedHooks(Hooks):
         with self._audit.note("hook.refuse", change):
             super().refuse(change, check)
 
-    def may_start(self, author: str, job: str) -> bool:
+    def carry_out(self, receiver: Receiver, command: Command, seal: str, is_told: Callable[[str], bool]) -> Answer:
+        with acting_as(author_of(receiver, command)):
+            return self._comments.carry_out(receiver, command, seal, is_told)
+
+    def _may_start(self, author: str, job: str) -> bool:
         """Whether a role that was granted to that very name lets them start builds of the job."""
         try:
             return isinstance(self._access.decide(Commenter(author), Action.TRIGGER, job), Allowed)
         except Invalid:
             return False  # Such as a bot's, which nobody can give a role.
-
-    def carry_out(self, receiver: Receiver, command: Command, seal: str, is_told: Callable[[str], bool]) -> Answer:
-        with acting_as(author_of(receiver, command)):
-            return super().carry_out(receiver, command, seal, is_told)
 
 
 class AuditedTickets(Tickets):

@@ -47,7 +47,6 @@ ABSENT: Mapping[str, str] = {
     "builds.rerun": "for who has taken a comment in",
     "builds.noted": "for who has taken a comment in",
     "hooks.carry_out": "for who has taken a comment in",
-    "hooks.may_start": "for who has taken a comment in",
     "jobs.concerned": "for who has taken a delivery in",
     "jobs.downstream": "for who ends builds",
     "events.append": FOR_CONTROL,

@@ -14,6 +14,7 @@ from frontends import Api, Stage
 from waiting import wait_until
 
 from distci.access import Role
+from distci.comments import Comments
 from distci.hooks import Hooks
 from distci.model import Delivery, Trigger
 
@@ -319,7 +320,7 @@ def test_who_dies_after_it_was_noted_is_followed_by_the_same_delivery(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Hooks, "_do", die)
+        patched.setattr(Comments, "_do", die)
         with pytest.raises(KeyboardInterrupt):
             local.ci.hooks.play("gitea", headers, body)
     # And a build that comes later
