@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from threading import Thread
 
+from coroutines import run_coroutine
+
 from distci.frontend.bell import Bell, Wake
 
 ROUNDS = 20
@@ -38,4 +40,4 @@ def test_nobody_sleeps_on_who_was_rung_for_from_several_threads() -> None:
         await asyncio.gather(*map(count, wakes))
         assert woken == ROUNDS * len(wakes)
 
-    asyncio.run(follow())
+    run_coroutine(follow)

@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 import anyio
 import pytest
 import requests
+from coroutines import run_coroutine
 from frontends import BUILD, Api, Stage, problem, raw, shell
 from gateways import Hand, Lab
 from starlette.requests import Request
@@ -403,7 +404,7 @@ class TestUploads:
         lab = Lab(local)
         lab.start(shell("true"), shell("true", "then"))
         hand = lab.claimed()
-        anyio.run(self._cancelled, local, hand, what)
+        run_coroutine(self._cancelled, local, hand, what)
         build, task = BuildId.parse(hand.told["build"]), hand.told["task"]
         if what == "artifact":
             assert local.ci.store.get(keys.artifact(build, task, hand.token, "a")) == tar_of(member("a", b"x"))

@@ -6,13 +6,14 @@ from threading import Event
 
 import anyio
 import pytest
+from coroutines import run_coroutine
 
 from distci.errors import Unavailable
 from distci.frontend.threads import Threads
 
 
 def test_when_all_threads_wait_whoever_comes_is_told_to_come_again() -> None:
-    anyio.run(_all_wait)
+    run_coroutine(_all_wait)
 
 
 async def _all_wait() -> None:
@@ -36,7 +37,7 @@ async def _all_wait() -> None:
 
 
 def test_who_leaves_waits_no_longer_and_the_thread_counts_until_it_has_ended() -> None:
-    anyio.run(_one_leaves)
+    run_coroutine(_one_leaves)
 
 
 async def _one_leaves() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from coroutines import run_coroutine
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -51,7 +52,7 @@ def test_bodies_are_bounded_in_number_for_each_sender_and_for_all() -> None:
         async with intake.read(slow(), sender, MOST):
             pass
 
-    asyncio.run(run())
+    run_coroutine(run)
 
 
 def test_one_sender_leaves_room_for_others_and_what_has_ended_gives_its_room_back() -> None:
@@ -69,7 +70,7 @@ def test_one_sender_leaves_room_for_others_and_what_has_ended_gives_its_room_bac
         async with intake.read(whole(1000), "one", MOST) as body:
             assert len(body) == 1000
 
-    asyncio.run(run())
+    run_coroutine(run)
 
 
 def test_who_is_slow_is_told_so_and_holds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,4 +85,4 @@ def test_who_is_slow_is_told_so_and_holds_no_room(monkeypatch: pytest.MonkeyPatc
         async with intake.read(whole(1), "one", MOST) as body:
             assert body == b"x"
 
-    asyncio.run(run())
+    run_coroutine(run)
