@@ -6,7 +6,7 @@ Adapters are imported when they are chosen, so that nobody pays for boto3 who ke
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from socket import gethostname
@@ -254,16 +254,11 @@ def open_isolation(
     from distci.isolation.cgroups import find_cgroups
     from distci.isolation.choice import ChosenIsolation
     from distci.isolation.host import HostIsolation
+    from distci.isolation.port import HOST, SANDBOX
     from distci.isolation.sandbox import SandboxIsolation
 
     cgroups = find_cgroups()
     host, sandbox = HostIsolation(cgroups), SandboxIsolation(cgroups, paths, hidden)
-    drivers: dict[str, Isolation] = {}
-    missing: dict[str, str] = {}
-    for name in allowed:
-        problem = sandbox.problem() if name == "sandbox" else ""
-        if problem:
-            missing[name] = problem
-        else:
-            drivers[name] = sandbox if name == "sandbox" else host
-    return ChosenIsolation(drivers, host, missing)
+    missing = {SANDBOX: problem} if SANDBOX in allowed and (problem := sandbox.problem()) else {}
+    known: Mapping[str, Isolation] = {HOST: host, SANDBOX: sandbox}
+    return ChosenIsolation({name: known[name] for name in allowed if name not in missing}, host, missing)

@@ -237,27 +237,23 @@ class Builds:
         With ``only_failed``, tasks that passed are taken over, and only the others run. IllegalTransition while it runs, or
         when nothing failed. ``cause`` is as for :meth:`trigger`.
         """
-        old = self.get(build)
-        only = old.bad_tasks if only_failed and old.is_archived else ()
-        if only_failed and old.is_archived and not only:
+        old = self._over(build)
+        if only_failed and not old.bad_tasks:
             raise IllegalTransition(f"no task of {old.id} failed; run it again as a whole")
-        return self._again(old, only, actor, _asked_with(cause))
+        return self._again(old, old.bad_tasks if only_failed else (), actor, _asked_with(cause))
 
     def rerun(self, build: BuildId, actor: str, causes: Sequence[str]) -> BuildId:
         """Run what failed of a build that is over once more, or all of it where nothing did; for services, ``causes`` as for :meth:`start`.
 
         IllegalTransition while it runs.
         """
-        old = self.get(build)
+        old = self._over(build)
         return self._again(old, old.bad_tasks, actor, causes)
 
     def noted(self, cause: str, text: str) -> str:
         """What was first noted for a cause within a day: ``text``, where nothing was. Whoever comes again goes by what they first found."""
-        day = int(self._clock() // DAY_S)
-        days = (day - 1, day, day + 1)
-        for near in days:
-            self._tickets.tree.folder(paths.once_day(near))
-        if self._tickets.tree.commit(*transactions.remember(cause, day, text)).committed:
+        days = self._days()
+        if self._tickets.tree.commit(*transactions.remember(cause, days[1], text)).committed:
             return text
         # Somebody was first; or the answer was lost, and it is ours.
         self._tickets.tree.coordination.sync()
@@ -266,9 +262,14 @@ class Builds:
             raise CoordinationUnavailable("it is not known whether that was noted; tell it again")
         return noted
 
+    def _over(self, build: BuildId | str) -> BuildView:
+        """A build that is over; IllegalTransition for one that runs."""
+        view = self.get(build)
+        if not view.is_archived:
+            raise IllegalTransition(f"{view.id} is still {view.state}; wait for it or cancel it first")
+        return view
+
     def _again(self, old: BuildView, only: Sequence[str], actor: str, causes: Sequence[str]) -> BuildId:
-        if not old.is_archived:
-            raise IllegalTransition(f"{old.id} is still {old.state}; wait for it or cancel it first")
         trigger = replace(old.trigger, kind=RETRY_KIND, actor=actor or self._actor, retry_of=old.id, only=only)
         job, config = old.id.job, old.config
         return self._created(job, lambda: self._jobs.get(job, config), trigger, causes)
@@ -310,12 +311,10 @@ class Builds:
         self, causes: Sequence[str], create: Callable[[Callable[[BuildId], Sequence[Operation]]], BuildId]
     ) -> BuildId:
         """Create a build for causes, or find the one that was created for any of them."""
-        day = int(self._clock() // DAY_S)
-        for near in (day - 1, day, day + 1):
-            self._tickets.tree.folder(paths.once_day(near))
+        days = self._days()
 
         def steps(build: BuildId) -> Sequence[Operation]:
-            return [step for cause in causes for step in transactions.remember(cause, day, str(build))]
+            return [step for cause in causes for step in transactions.remember(cause, days[1], str(build))]
 
         # Nobody looks first: the transaction proves that no cause was served, and seldom one was.
         while True:
@@ -323,10 +322,18 @@ class Builds:
                 return create(steps)
             except (VersionConflict, Missing, Invalid) as error:
                 self._tickets.tree.coordination.sync()
-                if (served := self._served((day - 1, day, day + 1), causes)) is not None:
+                if (served := self._served(days, causes)) is not None:
                     return served
                 if not isinstance(error, VersionConflict):
                     raise
+
+    def _days(self) -> Sequence[int]:
+        """Yesterday, today and tomorrow, by which causes are remembered; each has its folder then."""
+        today = int(self._clock() // DAY_S)
+        days = (today - 1, today, today + 1)
+        for day in days:
+            self._tickets.tree.folder(paths.once_day(day))
+        return days
 
     def _served(self, days: Sequence[int], causes: Sequence[str]) -> BuildId | None:
         """The build that was started for any of the causes on these days."""

@@ -176,9 +176,9 @@ class Events:
         while not stop.is_set():
             # In this order: what is appended between the two is seen, and told once more.
             self._watch(woken)
-            while found := self.after(number, READ_AT_ONCE):
-                yield from found
-                number = found[-1].number
+            for event in behind(self.after, number):
+                number = event.number
+                yield event
             until = time.monotonic() + LOOK_S
             while not (stop.is_set() or time.monotonic() >= until or woken.wait(SLICE_S)):
                 pass
@@ -255,3 +255,10 @@ def _event(number: int, document: Mapping[str, Json]) -> Event:
     own = ("f", "nonce", "kind", "build", "at_ms")
     more = {name: value for name, value in document.items() if name not in own}
     return Event(number, str(document["kind"]), str(BuildId.parse(document["build"])), int(document["at_ms"]), more)
+
+
+def behind(after: Callable[[int, int], Sequence[Event]], number: int) -> Iterator[Event]:
+    """All events behind a number that there are now, by what gives the next few."""
+    while found := after(number, READ_AT_ONCE):
+        yield from found
+        number = found[-1].number

@@ -326,6 +326,11 @@ def isolation_label(type: str) -> str:
     return f"{ISOLATION_LABEL}={type}"
 
 
+def is_isolation_label(label: str) -> bool:
+    """Whether a label says how a worker can isolate what tasks run: found out, and for nobody to say."""
+    return label.partition("=")[0] == ISOLATION_LABEL
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task of a plan, every parameter and matrix value filled in."""

@@ -24,7 +24,7 @@ from distci.brokers.port import Broker, Chore, Member
 from distci.documents.schema import NO_TASKS
 from distci.errors import AlreadyExists, DistCIError, Invalid, Unavailable
 from distci.isolation.port import Isolation
-from distci.model import ISOLATION_LABEL, isolation_label
+from distci.model import is_isolation_label, isolation_label
 from distci.protocol.records import Offer
 from distci.secrets import Masker
 from distci.work import Site, Tasks, serve, tidy_up
@@ -80,7 +80,7 @@ class WorkerProcess:
         for label in (*labels, *only):
             if not LABEL.fullmatch(label):
                 raise Invalid(f"label {label!r} must be a word or key=value, without spaces, commas and '~'")
-            if label.partition("=")[0] == ISOLATION_LABEL:
+            if is_isolation_label(label):
                 raise Invalid(
                     f"label {label!r} is not for anybody to say: workers offer what their setting isolation allows"
                 )

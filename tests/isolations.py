@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
+from typing import Any
 from uuid import uuid4
 
 from distci.isolation.cgroups import ControlGroups, find_cgroups
@@ -94,27 +95,9 @@ class Runner:
         command = self.command(argv, variables, timeout_s, grace_s, confinement)
         return self.isolation.run(command, take, stop or Event()), bytes(printed)
 
-    def script(
-        self,
-        text: str,
-        *,
-        timeout_s: float | None = None,
-        grace_s: float = 0.2,
-        output: Callable[[bytes], object] = lambda data: None,
-        stop: Event | None = None,
-        confinement: Confinement = PLAIN,
-    ) -> tuple[Ended, bytes]:
+    def script(self, text: str, **options: Any) -> tuple[Ended, bytes]:
         """The same for a script of the shell."""
-        return self.run(
-            "/bin/sh",
-            "-c",
-            text,
-            timeout_s=timeout_s,
-            grace_s=grace_s,
-            output=output,
-            stop=stop,
-            confinement=confinement,
-        )
+        return self.run("/bin/sh", "-c", text, **options)
 
     def command(
         self,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from distci.access.rights import EVERYBODY, GROUP, Action, Role, check_name
-from distci.model import ISOLATION_LABEL
+from distci.model import is_isolation_label
 from distci.projects import SYSTEM, is_within
 
 
@@ -95,7 +95,7 @@ class Worker:
 
     def _may_say(self, label: str) -> bool:
         # How it isolates is found out, not given: nobody asks for one worker rather than another by that alone.
-        return label.partition("=")[0] == ISOLATION_LABEL or any(fnmatchcase(label, allowed) for allowed in self.labels)
+        return is_isolation_label(label) or any(fnmatchcase(label, allowed) for allowed in self.labels)
 
 
 Principal = Nobody | Person | Token | Worker

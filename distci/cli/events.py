@@ -12,7 +12,7 @@ import click
 from distci.cli.command import Command, Invocation, json_option
 from distci.cli.output import moment, print_json, print_line
 from distci.errors import Unavailable
-from distci.events import GAP, READ_AT_ONCE
+from distci.events import GAP, behind
 
 if TYPE_CHECKING:
     from distci.client.events import RemoteEvents
@@ -43,7 +43,7 @@ def events(invocation: Invocation, limit: int, after: int | None, follow: bool) 
     """
     with invocation.look_at() as system:
         number = _before_last(system.events, limit) if after is None else after
-        for event in (_following if follow else _behind)(system.events, number):
+        for event in _following(system.events, number) if follow else behind(system.events.after, number):
             if invocation.is_json:
                 print_json(event.to_json())
             else:
@@ -53,13 +53,6 @@ def events(invocation: Invocation, limit: int, after: int | None, follow: bool) 
 def _before_last(events: Events | RemoteEvents, limit: int) -> int:
     """The number behind which the last so many are; through a front end there are gaps between them."""
     return min((event.number - 1 for event in islice(events.before(), limit)), default=0)
-
-
-def _behind(events: Events | RemoteEvents, number: int) -> Iterator[Event]:
-    """All events behind a number that there are."""
-    while found := events.after(number, READ_AT_ONCE):
-        yield from found
-        number = found[-1].number
 
 
 def _following(events: Events | RemoteEvents, number: int) -> Iterator[Event]:

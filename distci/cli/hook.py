@@ -50,6 +50,8 @@ def hook() -> None:
 @click.pass_obj
 def list_(invocation: Invocation) -> None:
     """List the receivers that are installed, and how many secrets each goes by."""
+    from distci.statuses import label
+
     with invocation.look_at() as system:
         views = [*system.hooks.list()]
         offered = {label for worker in system.status.workers() for label in worker.offer.labels}
@@ -57,7 +59,7 @@ def list_(invocation: Invocation) -> None:
     def told(view: ReceiverView) -> str:
         if not view.tells_status:
             return "not told"
-        return "told" if f"receiver={view.name}" in offered else "waiting: no live worker has the token"
+        return "told" if label(view.name) in offered else "waiting: no live worker has the token"
 
     print_records(
         views,

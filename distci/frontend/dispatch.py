@@ -26,7 +26,6 @@ from distci.frontend import bodies, content, etags, problems
 from distci.frontend.access import Access, origin_of
 from distci.frontend.endpoint import JSON, Answer, Call, Content, Endpoint, Parameter
 from distci.frontend.hiding import HIDDEN, hidden, hidden_document
-from distci.frontend.jobs import PUT_JOB
 from distci.frontend.metrics import Metrics
 from distci.frontend.problems import BadRequest
 from distci.frontend.rates import Rates
@@ -157,7 +156,7 @@ def _is_told_all(endpoint: Endpoint) -> bool:
 def _missing(endpoint: Endpoint, path: Mapping[str, str]) -> Missing:
     """What is raised where there is nothing of that name, or must seem so."""
     job = path.get("job", "")
-    if endpoint.name == PUT_JOB:
+    if endpoint.makes_job:
         what = f"there is no job {job!r} that you may see, and you may not make one of that name"
         return NoSuchJob(
             f"{what}: it takes a token that may {endpoint.action} in {project_of(job) or 'the whole system'}"

@@ -10,6 +10,7 @@ from distci.access import Action, Principal
 from distci.frontend.access import Access
 from distci.frontend.rates import REQUESTS
 from distci.model import BuildId, Json, check_job_id
+from distci.settings import API
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from distci.app import DistCI
 
-ROOT = "/api/v1"
+ROOT = API
 JSON = "application/json"
 PAGE_MAX = 1000
 GROUPS = ("why", "log", "artifacts", "builds", "jobs", "tickets", "workers")
@@ -139,6 +140,8 @@ class Endpoint:
     """Whether it is for those, too, of whom nobody knows who they are."""
     is_filtered: bool = False
     """Whether it shows just what they may read: then it is for those, too, as long as there is anything that everybody may."""
+    makes_job: bool = False
+    """Whether the job that the path names need not be there: it may make it."""
     is_verbatim: bool = False
     """Whether it shows what people wrote or programs printed, word for word; else names of jobs that the caller may not read are left out."""
     takes_any_query: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from distci.events import GAP, READ_AT_ONCE, UNREADABLE, Event, Events
+from distci.events import GAP, UNREADABLE, Event, behind
 from distci.frontend.endpoint import CURSOR, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import number_of, page_through
 
@@ -36,13 +36,7 @@ def _wanted(call: Call) -> Iterator[Event]:
     cursor, after = number_of(call.query["cursor"]), call.query["after"]
     if after is None:
         return call.system.events.before(cursor)
-    return _behind(call.system.events, after if cursor is None else cursor)
-
-
-def _behind(events: Events, number: int) -> Iterator[Event]:
-    while found := events.after(number, READ_AT_ONCE):
-        yield from found
-        number = found[-1].number
+    return behind(call.system.events.after, after if cursor is None else cursor)
 
 
 ENDPOINTS: Sequence[Endpoint] = (

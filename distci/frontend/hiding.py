@@ -56,7 +56,11 @@ def lines(waiting: Mapping[str, int], may_read: MayRead) -> Mapping[str, int]:
 
 def _hidden(value: Json, may_read: MayRead) -> Json:
     if isinstance(value, str):
-        return _told(value, may_read)
+        return (
+            BUILD_IN_TEXT.sub(lambda found: found[0] if may_read(found[1]) else HIDDEN, value)
+            if "#" in value
+            else value
+        )
     if isinstance(value, list):
         return [_hidden(item, may_read) for item in value]
     if not isinstance(value, dict):
@@ -64,10 +68,6 @@ def _hidden(value: Json, may_read: MayRead) -> Json:
     if value.get("state") == NOT_STARTED and not may_read(value["subject"]):
         return value | {"subject": HIDDEN, "because": f"{HIDDEN} would have followed on it", "remedy": ""}
     return {key: _member(key, item, may_read) for key, item in value.items()}
-
-
-def _told(text: str, may_read: MayRead) -> str:
-    return BUILD_IN_TEXT.sub(lambda found: found[0] if may_read(found[1]) else HIDDEN, text) if "#" in text else text
 
 
 def _member(key: str, value: Json, may_read: MayRead) -> Json:

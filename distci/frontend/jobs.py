@@ -14,8 +14,6 @@ from distci.frontend.problems import BadRequest, PreconditionFailed
 from distci.jobs import JobVersion
 from distci.model import Json
 
-PUT_JOB = "put_job"
-"""The operation that may make a job that is not there yet."""
 LISTED = 100
 LOOKED_THROUGH_MAX = 5000
 """How many jobs one request looks through for those whose ids hold a text."""
@@ -140,7 +138,7 @@ ENDPOINTS: Sequence[Endpoint] = (
     Endpoint(
         "PUT",
         "/jobs/{job}",
-        PUT_JOB,
+        "put_job",
         "Save a job as its next version",
         put_job,
         Action.WRITE,
@@ -153,6 +151,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         description="Saving what is in force already changes nothing.",
         needs_tree=False,
         is_verbatim=True,
+        makes_job=True,
     ),
     Endpoint(
         "DELETE",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-from distci.model import ISOLATION_LABEL
+from distci.model import is_isolation_label
 from distci.protocol import choosing, paths, permits
 from distci.protocol.members import WorkerView, workers
 from distci.protocol.records import QUOTA, Control, Ticket
@@ -118,7 +118,7 @@ def without_heartbeat(token: str, situation: Situation) -> bool:
 
 
 def _nobody(ticket: Ticket, live: Sequence[WorkerView], suitable: Sequence[WorkerView]) -> Wait:
-    asked = [label for label in ticket.labels if label.partition("=")[0] != ISOLATION_LABEL]
+    asked = [label for label in ticket.labels if not is_isolation_label(label)]
     labels = "".join(f" --label {quote(label)}" for label in asked)
     run = f"start one: distci worker run {ticket.kind}{labels}"
     if len(asked) < len(ticket.labels):
