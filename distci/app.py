@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from distci.errors import CoordinationUnavailable, InvalidSettings
-from distci.settings import CREDENTIALS, PREFIX, Settings, argument_of_connect, find_file, load
+from distci.settings import CREDENTIALS, PREFIX, Settings, argument_of_connect, find_file, load, secret_keys_of
 
 if TYPE_CHECKING:
     from distci.access.oidc import OidcLogin
@@ -79,7 +79,14 @@ class DistCI:
     def __init__(self, settings: Settings, around: Around | None = None) -> None:
         """``around`` may put something in front of the tree and the store, to measure them for example."""
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
-        from distci.access.audited import AuditedBuilds, AuditedHooks, AuditedJobs, AuditedPublished, AuditedTickets
+        from distci.access.audited import (
+            AuditedBuilds,
+            AuditedHooks,
+            AuditedJobs,
+            AuditedPublished,
+            AuditedSecrets,
+            AuditedTickets,
+        )
         from distci.access.rights import rules
         from distci.access.sharing import Sharing
         from distci.events import Events
@@ -88,12 +95,15 @@ class DistCI:
         from distci.lifecycle import Lifecycle
         from distci.logs import Logs
         from distci.protocol import paths
+        from distci.providers import load as load_providers
         from distci.rebuild import Rebuild, new_epoch
+        from distci.sealing import MasterKeys
         from distci.status import Status
         from distci.statuses import Statuses
         from distci.why import Why
 
         self.settings = settings
+        providers = load_providers(settings.secret_providers, os.environ)
         self.store: Store = open_store(settings)
         self.coordination: Coordination = open_coordination(settings)
         if settings.history:
@@ -107,6 +117,7 @@ class DistCI:
             raise
         self.audit = self.tickets.audit = Audit(self.store, Acting(settings.actor, gethostname()))
         self.jobs = AuditedJobs(self.store, self.audit)
+        self.secrets = AuditedSecrets(self.store, lambda: MasterKeys(secret_keys_of(settings)), providers, self.audit)
         self.access = Access(self.store, self.tickets.tree, self.audit, rules(settings.oidc_roles))
         self.events = Events(
             self.store,
@@ -138,7 +149,7 @@ class DistCI:
         )
         self.rebuild = Rebuild(self.lifecycle)
         self.logs = Logs(self.builds, self.store)
-        self.gateway = Gateway(self.lifecycle, self.store, self.artifacts, settings.build_pages)
+        self.gateway = Gateway(self.lifecycle, self.store, self.artifacts, settings.build_pages, self.secrets)
         self.status = Status(self.tickets, self.rebuild)
         self.why = Why(self.builds, self.lifecycle)
         self.following = Following(self.builds, self.tickets, self.events, self.store)

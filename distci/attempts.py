@@ -10,6 +10,7 @@ from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
 from distci.model import BuildId, Json, Plan, Result, Task
 from distci.protocol.records import Running, Ticket
+from distci.secrets import Secrets, check_trusted
 from distci.settings import page
 from distci.store import keys
 
@@ -72,6 +73,12 @@ def variables(plan: Plan, task: Task, ticket: Ticket, commit: str, build_url: st
         "DISTCI_PULL_REQUEST": str(trigger.delivery.pull_request or "") if trigger.delivery else "",
         "DISTCI_URL": page(build_url, plan.build),
     }
+
+
+def secrets(known: Secrets | None, plan: Plan, task: Task) -> dict[str, str]:
+    """The values of the secrets that a task names, as far as the system has them; Invalid for a build that is not to be trusted with them."""
+    check_trusted(task, plan.trigger.is_untrusted)
+    return known.values(plan.build.job, task.named_secrets) if known else {}
 
 
 def record(

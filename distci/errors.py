@@ -8,7 +8,7 @@
     ├── Denied         ask for the right               NotAuthenticated, Forbidden
     ├── Missing        nothing there                   NoSuchJob, NoSuchBuild, NoSuchTask, NoSuchArtifact,
     │                                                  NoSuchTicket, NoSuchWorker, NoSuchToken, NoSuchObject,
-    │                                                  NoSuchReceiver, NoSuchChange
+    │                                                  NoSuchReceiver, NoSuchChange, NoSuchSecret
     ├── Conflict       someone was first; read again   AlreadyExists, VersionConflict
     ├── ClaimLost      stop now, write nothing more    (session gone, or token superseded)
     ├── Unavailable    wait, then try again            CoordinationUnavailable, StoreUnavailable
@@ -123,6 +123,10 @@ class NoSuchReceiver(Missing):
 
 class NoSuchChange(Missing):
     """No change of that id waits for an approval."""
+
+
+class NoSuchSecret(Missing):
+    """No secret of that name is set for that project."""
 
 
 class NoSuchObject(Missing):

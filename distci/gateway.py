@@ -42,6 +42,7 @@ from distci.protocol.leases import Request, Standing
 from distci.protocol.outcomes import Deadline
 from distci.protocol.records import Offer, Ticket
 from distci.published import Published, Source
+from distci.secrets import Secrets
 from distci.snapshots import File, Snapshot, encode
 from distci.store import keys
 from distci.store.port import Store, objects
@@ -82,12 +83,20 @@ class Caller:
 class Gateway:
     """Speaks for workers without a session. Any thread may use it."""
 
-    def __init__(self, lifecycle: Lifecycle, store: Store, published: Published, build_url: str = "") -> None:
-        """``build_url`` is where people find a build, as :func:`~distci.settings.page` fills it in."""
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        store: Store,
+        published: Published,
+        build_url: str = "",
+        secrets: Secrets | None = None,
+    ) -> None:
+        """``build_url`` is where people find a build, as :func:`~distci.settings.page` fills it in; without ``secrets`` there are none."""
         self.lifecycle = lifecycle
         self.store = store
         self.published = published
         self.build_url = build_url
+        self.secrets = secrets
         self.builds = Builds(lifecycle, lifecycle.jobs)
         self.tickets = lifecycle.tickets
         self._turns = Turns()
@@ -243,6 +252,10 @@ class Attempt:
         """What DistCI itself tells the task's script."""
         commit = attempts.commit(self.inputs)
         return attempts.variables(self.plan, self.task, self.ticket, commit, self._gateway.build_url)
+
+    def secrets(self) -> dict[str, str]:
+        """The values of the secrets that the task names, as far as the system has them. Invalid where the build is not to be trusted with them."""
+        return attempts.secrets(self._gateway.secrets, self.plan, self.task)
 
     def environment(self) -> dict[str, str]:
         """The variables that the task's script sees, besides secrets and those of the machine."""

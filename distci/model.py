@@ -266,6 +266,7 @@ class TaskDefinition:
     isolation: Mapping[str, Json] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Sequence[str] = ()
+    secret_files: Sequence[str] = ()
     timeout_s: float | None = None
     attempts: int = 3
     retries: int = 0
@@ -345,6 +346,9 @@ class Task:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Declared variables, parameters and matrix values, merged by precedence."""
     secrets: Sequence[str] = ()
+    """Names of those that it sees as variables."""
+    secret_files: Sequence[str] = ()
+    """Names of those that it gets as files, with variables that say where."""
     timeout_s: float | None = None
     attempts: int = 3
     retries: int = 0
@@ -353,6 +357,12 @@ class Task:
     resources: Sequence[Permit] = ()
     """What it must hold while it runs."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def named_secrets(self) -> Sequence[str]:
+        """All that it has to do with: its script's, and the one that it identifies itself with elsewhere."""
+        credentials = self.arguments.get("credentials")
+        return (*self.secrets, *self.secret_files, *([credentials] if isinstance(credentials, str) else []))
 
 
 @dataclass(frozen=True, slots=True)

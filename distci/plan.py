@@ -406,6 +406,7 @@ def _task(
         isolation=fill(definition.isolation),
         environment=environment,
         secrets=tuple(definition.secrets),
+        secret_files=tuple(definition.secret_files),
         timeout_s=definition.timeout_s,
         attempts=definition.attempts,
         retries=definition.retries,

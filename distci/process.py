@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,12 +24,14 @@ from distci.brokers.port import Broker, Chore, Member
 from distci.documents.schema import NO_TASKS
 from distci.errors import AlreadyExists, DistCIError, Invalid, Unavailable
 from distci.isolation.port import Isolation
-from distci.model import is_isolation_label, isolation_label
+from distci.memory import folder_in, make, name_for
+from distci.model import check_job_id, is_isolation_label, isolation_label
 from distci.protocol.records import Offer
-from distci.secrets import Masker
+from distci.secrets import check_value
 from distci.work import Site, Tasks, serve, tidy_up
 
 GROUP = "distci.workers"
+MEMORY = Path("/dev/shm")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LABEL = re.compile(r"(?=.{1,128}\Z)[^\s=,~]+(=[^\s,~]*)?")
 """What tasks can ask for, as the schema of jobs has it."""
@@ -66,9 +68,11 @@ class WorkerProcess:
         name: str = "",
         labels: Sequence[str] = (),
         only: Sequence[str] = (),
-        secrets: Mapping[str, str] | None = None,
+        secrets: Mapping[str, Mapping[str, str]] | None = None,
+        memory: Path = MEMORY,
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
+        ``secrets`` are this machine's own, by project and name; ``memory`` is the folder below which tasks get secrets as files.
 
         Raises Invalid for a name that no worker can have, a label that no task can ask for, a secret that cannot be masked,
         and a kind that is not installed, or that the broker has no work for.
@@ -84,11 +88,11 @@ class WorkerProcess:
                 raise Invalid(
                     f"label {label!r} is not for anybody to say: workers offer what their setting isolation allows"
                 )
-        for secret, value in (secrets or {}).items():
-            try:
-                Masker([value])
-            except Invalid as error:
-                raise Invalid(f"secret {secret!r}: {error}") from None
+        for project, own in (secrets or {}).items():
+            if project:
+                check_job_id(project)
+            for secret, value in own.items():
+                check_value(secret, value)
         offered = tuple(map(isolation_label, isolation.types))
         self._kinds = {kind: load_kind(kind) for post in posts for kind in post.kinds}
         for kind, worker in self._kinds.items():
@@ -100,7 +104,8 @@ class WorkerProcess:
         self._isolation = isolation
         self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{uuid.uuid4().hex[:8]}"
         self._scratch = Scratch(scratch, self._name)
-        self._site = Site(isolation, self._scratch.folder, search_path, secrets or {})
+        self._memory = Memory(folder_in(memory), name_for(self._name, scratch))
+        self._site = Site(isolation, self._scratch.folder, search_path, secrets or {}, self._memory.folder)
         self._members = [
             broker.member(
                 Offer(tuple(post.kinds), (*labels, *(() if NO_TASKS.issuperset(post.kinds) else offered)), tuple(only)),
@@ -124,7 +129,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Remove what dead workers left on this machine, join, and begin to serve."""
-        removed = self._isolation.sweep() + self._scratch.open()
+        removed = self._isolation.sweep() + self._scratch.open() + self._memory.sweep()
         if removed:
             log.info("removed %d leftovers of workers that were killed", removed)
         for member in self._members:
@@ -169,6 +174,7 @@ class WorkerProcess:
                 thread.join(CHORE_PAUSE_S if chore.may_be_left else None)
         for member in self._members:
             member.leave()
+        self._memory.close()
         self._scratch.close()
 
     def __enter__(self) -> Self:
@@ -260,6 +266,40 @@ class Scratch:
 
     def _remove_if_dead(self, folder: Path) -> bool:
         return not _is_live(folder) and tidy_up(folder)
+
+
+class Memory:
+    """A folder in memory for the secrets that a process's attempts get as files; there once one does. Any thread may use it."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root = root
+        self._name = name
+        self._lock = Lock()
+        self._scratch: Scratch | None = None
+
+    def sweep(self) -> int:
+        """Remove what dead processes have left, if any was here before; how many these were."""
+        return self._open()[1] if self._root.exists() else 0
+
+    def folder(self) -> Path:
+        """The folder. Invalid where nothing that is secret can be put."""
+        return self._open()[0].folder
+
+    def close(self) -> None:
+        if self._scratch is not None:
+            with suppress(FileNotFoundError):
+                self._scratch.close()
+
+    def _open(self) -> tuple[Scratch, int]:
+        with self._lock:
+            # What is in memory is removed when its user logs out, by systemd for one.
+            if self._scratch is not None and self._scratch.folder.exists():
+                return self._scratch, 0
+            make(self._root)
+            scratch = Scratch(self._root, self._name)
+            removed = scratch.open()
+            self._scratch = scratch
+            return scratch, removed
 
 
 def beats(root: Path) -> dict[str, float]:

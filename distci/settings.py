@@ -27,11 +27,17 @@
     workspace_size_max = "16GiB"
     events_kept = "100000/90d"
     held_kept = "1000/30d"
+    secret_keys_file = "/etc/distci/secret-keys"
 
     [receivers.github]                                               # variables: DISTCI_RECEIVERS_GITHUB_SECRETS ...
     secrets = ["the webhook's new secret", "the old one"]
     token = "..."
     api_url = "https://github.example.org/api/v3"
+
+    [secret_providers.vault]
+    url = "https://vault.example.org"
+    path = "secret/data/distci"
+    token_file = "/run/distci/vault-token"
 
 Or, where somebody works through a front end instead of on the back ends::
 
@@ -80,6 +86,8 @@ NEEDS = (
     ("oidc_client_secret", "oidc_issuer"),
 )
 """Settings that say nothing without another."""
+TABLES = ("receivers", "secret_providers", "origins")
+"""What is no text."""
 WEB_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -208,10 +216,18 @@ class Settings:
     """Roles besides those on record: ``group:ci-admins=owner; *@example.org=viewer@team``."""
     patience: str = "60s"
     """How long a call to a front end goes on asking while nobody answers."""
+    secret_keys: str = field(default="", repr=False)
+    """Master keys that secrets are kept under, each 32 bytes as base64, with spaces between: the first seals, all of them open."""
+    secret_keys_file: str = ""
+    """File that has them where ``secret_keys`` is empty, one a line."""
+    secret_folder: str = "/dev/shm"
+    """Where secrets are that tasks get as files: a folder in memory (tmpfs)."""
     history: str = ""
     """File that every commit and every write to the store is put down in, for ``distci chaos``; empty: none is."""
     receivers: Mapping[str, ReceiverSettings] = field(default_factory=dict, repr=False)
     """By the name of the receiver."""
+    secret_providers: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """Who else has values of secrets, by name: what each is told (:mod:`distci.providers`)."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each setting came from, for messages."""
 
@@ -384,17 +400,20 @@ def load(
 
     Raises InvalidSettings that names every problem: unreadable file, unknown key, unusable value.
     """
-    names = [item.name for item in fields(Settings) if item.name not in ("origins", "receivers")]
+    names = [item.name for item in fields(Settings) if item.name not in TABLES]
     values = _defaults(environment)
     origins: dict[str, str] = {}
     problems: list[str] = []
     receivers: dict[str, ReceiverSettings] = {}
+    providers: dict[str, Mapping[str, str]] = {}
     if file is not None:
         told, unreadable = _read(file)
         problems += unreadable
         for key, value in told.items():
             if key == "receivers":
                 receivers = _receivers(value, file, origins, problems)
+            elif key == "secret_providers":
+                providers = _providers(value, file, problems)
             elif key not in names:
                 problems.append(f"{file}: unknown setting {key!r}{_hint(key, names)}")
             elif not isinstance(value, str):
@@ -413,7 +432,7 @@ def load(
         given: dict[str, Any] = {key: tuple(value.split()) if key == "secrets" else value}
         receivers[name] = replace(receivers.get(name, ReceiverSettings()), **given)
         origins[f"receivers.{name}.{key}"] = variable
-    settings = Settings(**values, receivers=receivers, origins=origins)
+    settings = Settings(**values, receivers=receivers, secret_providers=providers, origins=origins)
     problems += settings.problems()
     if problems:
         raise InvalidSettings("these settings cannot be used:", problems)
@@ -440,6 +459,19 @@ def token_of(settings: Settings) -> str:
             [f"{place}: its first line must be what `distci token create` printed and nothing else"],
         )
     return token
+
+
+def secret_keys_of(settings: Settings) -> Sequence[str]:
+    """The master keys of secrets, from the settings or from their file; none where neither says any. InvalidSettings names a file that cannot be read."""
+    if settings.secret_keys or not settings.secret_keys_file:
+        return settings.secret_keys.split()
+    try:
+        return Path(settings.secret_keys_file).expanduser().read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        place = f"{settings.origin('secret_keys_file')}: {settings.secret_keys_file}"
+        raise InvalidSettings(
+            "there is no master key of secrets:", [f"{place}: {getattr(error, 'strerror', 'not a text')}"]
+        ) from None
 
 
 def find_file(environment: Mapping[str, str]) -> Path | None:
@@ -516,6 +548,18 @@ def _receivers(value: object, file: Path, origins: dict[str, str], problems: lis
                 told[key] = tuple(texts) if key == "secrets" else texts[0]
                 origins[f"receivers.{name}.{key}"] = f"{file}: receivers.{name}.{key}"
         found[name] = ReceiverSettings(**told)
+    return found
+
+
+def _providers(value: object, file: Path, problems: list[str]) -> dict[str, Mapping[str, str]]:
+    """The tables ``[secret_providers.NAME]`` of a file; what they may hold is for the providers to say."""
+    tables = value.items() if isinstance(value, dict) else ()
+    found: dict[str, Mapping[str, str]] = {name: table for name, table in tables if isinstance(table, dict)}
+    if len(found) != len(tables) or not isinstance(value, dict):
+        problems.append(f"{file}: secret_providers must be tables, as in [secret_providers.vault]")
+    for name, table in found.items():
+        if not all(isinstance(item, str) for item in table.values()):
+            problems.append(f"{file}: secret_providers.{name}: all that it is told must be texts in quotes")
     return found
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -28,13 +29,14 @@ from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavaila
 from distci.isolation.asked import asked
 from distci.isolation.port import Cause, Command, Ended, Isolation, Mount
 from distci.lifecycle import Lifecycle
+from distci.masking import Masker
 from distci.model import BuildId, Outcome, Task, Verdict
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.receivers.port import Call
 from distci.repositories import address as repository_address
 from distci.safepath import directory_beneath, remove
-from distci.secrets import Masker
+from distci.secrets import check_trusted, check_value, nearest
 
 __all__ = [
     "Call",
@@ -91,6 +93,10 @@ class TicketWorker(Protocol):
         """Do what the ticket says and finish the claim."""
 
 
+def no_memory() -> Path:
+    raise Invalid("secrets cannot be handed over as files here")
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """What a worker process works with: the same for all its kinds and tasks."""
@@ -100,8 +106,10 @@ class Site:
     """A directory of this process alone; each attempt gets one below it, gone afterwards."""
     search_path: str
     """``PATH`` of scripts."""
-    secrets: Mapping[str, str]
-    """Values of the secrets that tasks may name."""
+    secrets: Mapping[str, Mapping[str, str]]
+    """This machine's own secrets, by project and name."""
+    memory: Callable[[], Path] = no_memory
+    """A directory in memory of this process alone; each attempt that gets a secret as a file has one below it, gone afterwards. Invalid where there is none."""
 
 
 class Halted(Exception):
@@ -127,8 +135,10 @@ class TaskContext:
         self._assignment = assignment
         self._directory = directory
         self._deadline = monotonic() + self.task.timeout_s if self.task.timeout_s else None
-        self._hidden = [site.secrets[name] for name in _named_secrets(self.task) if name in site.secrets]
+        self._own_secrets = dict(self._find_own_secrets())
+        self._hidden = [*self._own_secrets.values()]
         self._masker = Masker(self._hidden)
+        self._memory: Path | None = None
         self._silent_until = monotonic() + assignment.silence_s
         self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
         self._private: list[Path] = []
@@ -168,30 +178,34 @@ class TaskContext:
 
     def private_file(self, name: str, text: str, mode: int = 0o600) -> Path:
         """A file outside the workspace that other users cannot read and that is gone when the attempt ends."""
-        data = _bytes(f"the {name}", text)
-        path = self._directory / name
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-            file.write(data)
+        path = _write(self._directory / name, _bytes(f"the {name}", text), mode)
+        self._private.append(path)
+        return path
+
+    def secret_file(self, name: str, text: str, mode: int = 0o600) -> Path:
+        """The same as :meth:`private_file` in memory, for what must not be on a disk. Invalid where this machine has no such place."""
+        if self._memory is None:
+            self._memory = self._site.memory() / self.token
+            self._memory.mkdir(mode=0o700)
+        path = _write(self._memory / name, _bytes(f"the {name}", text), mode)
         self._private.append(path)
         return path
 
     def secret(self, name: str) -> str:
-        """The value of a secret; Invalid when none of that name is set."""
-        if self.plan.trigger.is_untrusted:
+        """The value of a secret that the task names, masked in its log from now on; Invalid when none of that name is set."""
+        values = self._secrets
+        if name not in values:
             raise Invalid(
-                f"task {self.task.name}: secret {name!r} is not given to a build of what somebody without rights to the repository wrote"
+                f"task {self.task.name}: no secret {name!r} is set for {self.build.job} or what it lies within; "
+                f"`distci secret set {name} --project PROJECT` sets it, distci run gets it by --secret"
             )
-        if name not in self._site.secrets:
-            raise Invalid(
-                f"task {self.task.name}: no secret {name!r} is set; workers get theirs by --secret-file, distci run by --secret"
-            )
-        return self._site.secrets[name]
+        return values[name]
 
-    def hide(self, secret: str) -> None:
-        """Mask one more text from now on, such as a part of a secret; Invalid when it has fewer than 4 characters."""
-        masker = Masker([*self._hidden, secret])
+    def hide(self, *secrets: str) -> None:
+        """Mask more texts from now on, such as a part of a secret; Invalid when one has fewer than 4 characters."""
+        masker = Masker([*self._hidden, *secrets])
         self._log.write(self._masker.flush())
-        self._hidden.append(secret)
+        self._hidden += secrets
         self._masker = masker
 
     def run(
@@ -234,7 +248,7 @@ class TaskContext:
 
     def environment(self) -> dict[str, str]:
         """The variables that the task's script sees, and no others."""
-        return self._minimum() | dict(self.task.environment) | self._secrets() | self._own_variables()
+        return self._minimum() | dict(self.task.environment) | self._secret_variables | self._own_variables()
 
     def _mounts(self) -> list[Mount]:
         """What a command of the task may see of the attempt: its log, for one, is none of its business."""
@@ -328,8 +342,10 @@ class TaskContext:
         return self._persist(call, self._assignment.lost)
 
     def abandon(self) -> None:
-        """Stop what still works for this attempt: it has ended, one way or another."""
+        """Stop what still works for this attempt, and forget its secrets: it has ended, one way or another."""
         self._log.abandon()
+        if self._memory is not None:
+            tidy_up(self._memory)
 
     def watch(self, done: Event) -> None:
         """Set :attr:`stop` when the build is cancelled or the claim lost; returns when ``done`` is set.
@@ -389,8 +405,31 @@ class TaskContext:
     def _timed_out(self) -> Outcome:
         return Outcome(Verdict.TIMED_OUT, f"not done after {self.task.timeout_s:g} s")
 
-    def _secrets(self) -> dict[str, str]:
-        return {name: self.secret(name) for name in self.task.secrets}
+    @cached_property
+    def _secret_variables(self) -> dict[str, str]:
+        files = {name: str(self.secret_file(f"secret-{name}", self.secret(name))) for name in self.task.secret_files}
+        return {name: self.secret(name) for name in self.task.secrets} | files
+
+    @cached_property
+    def _secrets(self) -> Mapping[str, str]:
+        """All that the task names, as far as this machine or the system has them; asked for when the first is wanted."""
+        check_trusted(self.task, self.plan.trigger.is_untrusted)
+        own = self._own_secrets
+        if own.keys() >= {*self.task.named_secrets}:
+            return own
+        told = self.patiently(self._assignment.secrets)
+        for name, value in told.items():
+            check_value(name, value)
+        self.hide(*told.values())
+        return told | own
+
+    def _find_own_secrets(self) -> Iterator[tuple[str, str]]:
+        """This machine's own secrets that the task names, as its job has them."""
+        by_project = self._site.secrets
+        for name in self.task.named_secrets:
+            value = nearest(self.build.job, name, [lambda project, name: by_project.get(project, {}).get(name)])
+            if value is not None:
+                yield name, value
 
 
 def _bytes(what: str, text: str) -> bytes:
@@ -401,10 +440,11 @@ def _bytes(what: str, text: str) -> bytes:
         raise Invalid(f"{what} is not valid Unicode") from error
 
 
-def _named_secrets(task: Task) -> Sequence[str]:
-    """The secrets that a task has to do with: its own, and the one that it identifies itself with elsewhere."""
-    credentials = task.arguments.get("credentials")
-    return [*task.secrets, credentials] if credentials else task.secrets
+def _write(path: Path, data: bytes, mode: int) -> Path:
+    """The path, of a new file with these bytes."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+        file.write(data)
+    return path
 
 
 class Tasks:

@@ -133,6 +133,7 @@ class Hand:
             "list": self.call("GET", "/artifacts"),
             "assignment": self.call("GET", "/assignment"),
             "source": self.call("GET", "/source"),
+            "secrets": self.call("GET", "/secrets"),
             "pin": self.call("POST", "/pins", json={"name": "main", "value": "late"}),
             "complete": self.complete(),
             "give back": self.call("DELETE"),

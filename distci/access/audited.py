@@ -21,10 +21,14 @@ from distci.hooks import Answer, Check, Hooks
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Json
+from distci.projects import SYSTEM
 from distci.protocol import Ticket, Tickets, members
+from distci.providers.port import Provider
 from distci.published import Published
 from distci.receivers.port import Command, Receiver
 from distci.retention import Retention
+from distci.sealing import MasterKeys
+from distci.secrets import NAME, Rotated, Secret, Secrets
 from distci.settings import ReceiverSettings
 from distci.store.port import Store
 
@@ -147,6 +151,31 @@ class AuditedHooks(Hooks):
             return isinstance(self._access.decide(Commenter(author), Action.TRIGGER, job), Allowed)
         except Invalid:
             return False  # Such as a bot's, which nobody can give a role.
+
+
+class AuditedSecrets(Secrets):
+    """:class:`~distci.secrets.Secrets` whose changes are put down, without a value; who has read one is on record in the builds whose tasks did."""
+
+    def __init__(
+        self, store: Store, master_keys: Callable[[], MasterKeys], providers: Sequence[Provider], audit: Audit
+    ) -> None:
+        super().__init__(store, master_keys, providers)
+        self._audit = audit
+
+    def set(self, name: str, value: str, project: str = SYSTEM, *, actor: str = "", reason: str = "") -> Secret:
+        # What is no name may be a value in the wrong place.
+        shown = name if NAME.fullmatch(name) else ""
+        with self._audit.change("secret.set", project, actor=actor, reason=reason, name=shown):
+            return super().set(name, value, project, actor=actor, reason=reason)
+
+    def delete(self, name: str, project: str = SYSTEM, *, actor: str = "", reason: str = "") -> None:
+        shown = name if NAME.fullmatch(name) else ""
+        with self._audit.change("secret.delete", project, actor=actor, reason=reason, name=shown):
+            super().delete(name, project, actor=actor, reason=reason)
+
+    def rotate(self, project: str = SYSTEM, *, actor: str = "", reason: str = "") -> Rotated:
+        with self._audit.change("secret.rotate", project, actor=actor, reason=reason):
+            return super().rotate(project, actor=actor, reason=reason)
 
 
 class AuditedTickets(Tickets):

@@ -30,6 +30,7 @@ from distci.protocol.records import Offer
 from distci.protocol.sweeps import LOOK_S, SWEEP_S, Sweeper
 from distci.published import Published
 from distci.rebuild import Rebuild
+from distci.secrets import Secrets
 from distci.store import keys
 from distci.store.attended import AttendedStore, Checkpoint
 from distci.store.port import Store
@@ -44,11 +45,12 @@ class Direct:
 
     has_tree = True
 
-    def __init__(self, lifecycle: Lifecycle, store: Store, build_url: str = "") -> None:
-        """``build_url`` is where people find a build, as :func:`~distci.settings.page` fills it in."""
+    def __init__(self, lifecycle: Lifecycle, store: Store, build_url: str = "", secrets: Secrets | None = None) -> None:
+        """``build_url`` is where people find a build, as :func:`~distci.settings.page` fills it in; without ``secrets`` the system has none."""
         self._lifecycle = lifecycle
         self._store = store
         self._build_url = build_url
+        self._secrets = secrets
 
     @property
     def is_connected(self) -> bool:
@@ -63,7 +65,7 @@ class Direct:
     def take(self, claim: Claim) -> DirectAssignment:
         build = build_of(claim.ticket)
         live, plan = outcomes.persist(lambda: self._read(claim, build), claim.lost)
-        return DirectAssignment(self._lifecycle, self._store, self._build_url, claim, live, plan)
+        return DirectAssignment(self._lifecycle, self._store, self._build_url, self._secrets, claim, live, plan)
 
     def serve_ticket(self, worker: Any, claim: Claim) -> Claim | None:
         """A step of control, say. It may be repeated, so it waits for a store or a tree that is away."""
@@ -105,7 +107,14 @@ class DirectAssignment:
     log_bytes_max = LOG_BYTES_MAX
 
     def __init__(
-        self, lifecycle: Lifecycle, store: Store, build_url: str, claim: Claim, live: LiveBuild, plan: Plan
+        self,
+        lifecycle: Lifecycle,
+        store: Store,
+        build_url: str,
+        secrets: Secrets | None,
+        claim: Claim,
+        live: LiveBuild,
+        plan: Plan,
     ) -> None:
         self.build = live.build
         self.plan = plan
@@ -118,6 +127,7 @@ class DirectAssignment:
         self._lifecycle = lifecycle
         self._store = store
         self._build_url = build_url
+        self._secrets = secrets
         self._claim = claim
         self._live = live
         self._started_ms = lifecycle.now_ms()
@@ -131,6 +141,9 @@ class DirectAssignment:
     def variables(self) -> dict[str, str]:
         commit = attempts.commit(self._inputs())
         return attempts.variables(self.plan, self.task, self._claim.ticket, commit, self._build_url)
+
+    def secrets(self) -> dict[str, str]:
+        return attempts.secrets(self._secrets, self.plan, self.task)
 
     def write_log(self, offset: int, data: bytes) -> None:
         self._store.put(keys.log_chunk(self.build, self.task.name, self.token, offset), data)

@@ -67,6 +67,12 @@ class Assignment(Protocol[Given]):
     def variables(self) -> dict[str, str]:
         """What DistCI itself tells the script."""
 
+    def secrets(self) -> dict[str, str]:
+        """The values of the secrets that the task names, as far as the system has them, and no others.
+
+        Invalid for one that cannot be opened, and where the build is not to be trusted with them.
+        """
+
     def write_log(self, offset: int, data: bytes) -> None:
         """Put a piece of the log where it belongs. Repeated with the same bytes alone."""
 

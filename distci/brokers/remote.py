@@ -377,6 +377,10 @@ class RemoteAssignment:
     def variables(self) -> dict[str, str]:
         return dict(self._variables)
 
+    def secrets(self) -> dict[str, str]:
+        told = self._asked(lambda: self._claim.link.get(f"{self._claim.path}/secrets"))
+        return {name: str(value) for name, value in told["values"].items()}
+
     def write_log(self, offset: int, data: bytes) -> None:
         self._upload("/log", lambda: data, offset=offset)
 

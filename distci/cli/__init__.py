@@ -35,6 +35,7 @@ COMMANDS = {
     "cluster": "See how the whole system does; pause, resume and rebuild it; weigh and limit its projects.",
     "login": "Print a link that lets you into the web page.",
     "access": "Say who may do what in which project.",
+    "secret": "Set, list and forget what tasks may know and nobody may read.",
     "token": "Make, list and revoke access tokens.",
     "audit": "See who changed what.",
     "backup": "Copy all that must last to another store.",

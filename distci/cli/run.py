@@ -20,6 +20,7 @@ from distci.cli.output import print_line
 from distci.cli.room import require_room, watched_room
 from distci.cli.worker import labels_option
 from distci.errors import DistCIError, Invalid, InvalidJob
+from distci.projects import SYSTEM
 
 if TYPE_CHECKING:
     from distci.app import DistCI
@@ -83,7 +84,7 @@ def run(
         isolation = serving.isolation_of(system.settings, serving.ON_ONE_MACHINE, kinds)
         _check_doable(version.definition(), kinds, labels, isolation)
         slots = slots or serving.slots_here()
-        with serving.worker_process(system, kinds, slots, isolation, labels=labels, secrets=secrets):
+        with serving.worker_process(system, kinds, slots, isolation, labels=labels, secrets={SYSTEM: secrets}):
             build = system.builds.trigger(version.job, parameters)
             view = _to_the_end(system, build, invocation.is_json)
         is_kept = keep or invocation.flags.get("data") is not None

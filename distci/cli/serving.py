@@ -39,14 +39,9 @@ def worker_process(
     """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind."""
     from distci.brokers.direct import Direct
 
-    return process_for(
-        Direct(system.lifecycle, system.store, system.settings.build_pages),
-        system.settings,
-        kinds,
-        slots,
-        isolation,
-        **options,
-    )
+    settings = system.settings
+    direct = Direct(system.lifecycle, system.store, settings.build_pages, system.secrets)
+    return process_for(direct, settings, kinds, slots, isolation, **options)
 
 
 def process_for(
@@ -66,6 +61,7 @@ def process_for(
         scratch(settings),
         _posts(kinds, slots),
         search_path=settings.search_path,
+        memory=Path(settings.secret_folder),
         **options,
     )
 
@@ -146,8 +142,8 @@ def slots_here() -> int:
     return max(2, len(os.sched_getaffinity(0)))
 
 
-def read_secrets(file: str | None) -> Mapping[str, str]:
-    """Secrets from a TOML file of names and texts; none without a file. Invalid names the file, never a value."""
+def read_secrets(file: str | None) -> Mapping[str, Mapping[str, str]]:
+    """Secrets by project, from a TOML file of tables; none without a file. Invalid names the file, never a value."""
     if file is None:
         return {}
     try:
@@ -156,8 +152,15 @@ def read_secrets(file: str | None) -> Mapping[str, str]:
         raise Invalid(f"{file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         # The cause may quote a line, and with it a secret.
-        raise Invalid(f"{file}: not TOML; write NAME = 'value', one a line") from None
-    wrong = [name for name, value in secrets.items() if not isinstance(value, str)]
+        raise Invalid(
+            f"{file}: not TOML; write a line [\"team/web\"], and below it NAME = 'value', one a line"
+        ) from None
+    homeless = [name for name, table in secrets.items() if not isinstance(table, dict)]
+    if homeless:
+        raise Invalid(
+            f'{file}: {", ".join(homeless)}: of which project? Write them below a line ["team/web"]; below [""] they are for every job that these workers take'
+        )
+    wrong = [name for table in secrets.values() for name, value in table.items() if not isinstance(value, str)]
     if wrong:
         raise Invalid(f"{file}: {', '.join(wrong)} must be a text in quotes")
     return secrets

@@ -16,7 +16,9 @@ WELL_WITHIN_S = 60.0
 """Longer than most elections and restarts of ZooKeeper take."""
 
 secrets_option = click.option(
-    "--secret-file", metavar="FILE", help="TOML file of the secrets that tasks may name: NAME = 'value'."
+    "--secret-file",
+    metavar="FILE",
+    help="TOML file of this machine's own secrets: below [\"PROJECT\"], NAME = 'value'.",
 )
 labels_option = click.option(
     "--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="What tasks may ask for; may be repeated."

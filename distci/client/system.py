@@ -17,6 +17,7 @@ from distci.client.jobs import RemoteJobs
 from distci.client.link import Link
 from distci.client.logs import RemoteLogs
 from distci.client.patience import Patience
+from distci.client.secrets import RemoteSecrets
 from distci.client.status import RemoteStatus
 from distci.client.tickets import RemoteTickets
 from distci.client.why import RemoteWhy
@@ -82,6 +83,7 @@ class Client:
         self.status = RemoteStatus(link)
         self.why = RemoteWhy(link)
         self.access = RemoteAccess(link)
+        self.secrets = RemoteSecrets(link)
         self.audit = RemoteAudit(link)
 
     def close(self) -> None:

@@ -209,6 +209,8 @@ def _task(item: Mapping[str, Json]) -> Task:
         isolation=mapping(item, "isolation"),
         environment=values(item, "environment"),
         secrets=texts(item, "secrets"),
+        # Plans that older versions made have none.
+        secret_files=texts(item, "secret_files") if "secret_files" in item else (),
         timeout_s=timeout_s,
         attempts=number(item, "attempts") or 1,
         retries=number(item, "retries") or 0,

@@ -129,6 +129,7 @@ def _variables(job: Job) -> Iterator[tuple[str, Mapping[str, object]]]:
         where = f"tasks[{position}]"
         yield f"{where}.environment", definition.environment
         yield f"{where}.secrets", dict.fromkeys(definition.secrets)
+        yield f"{where}.secret_files", dict.fromkeys(definition.secret_files)
         yield f"{where}.matrix", definition.matrix or (definition.include[0] if definition.include else {})
 
 

@@ -33,6 +33,7 @@ from distci.frontend import (
     pages,
     problems,
     reference,
+    secrets,
     streams,
     tickets,
     tokens,
@@ -64,6 +65,7 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     audit.ENDPOINTS,
     events.ENDPOINTS,
     badges.ENDPOINTS,
+    secrets.ENDPOINTS,
     tokens.ENDPOINTS,
 )
 """Those that need nothing but the system. Of two paths that a request might mean, the one that comes first is meant."""

@@ -158,6 +158,9 @@ class Desk:
             }
         )
 
+    def secrets(self, call: Call) -> Answer:
+        return Answer({"values": self._attempt(call).secrets()}, headers={"Cache-Control": "no-store"})
+
     async def put_workspace(self, call: Call) -> Answer:
         await self._threads.run(self._attempt, call)
         most = call.system.settings.workspace_bytes_max
@@ -297,6 +300,7 @@ def _document(attempt: Attempt) -> dict[str, Json]:
         "environment": attempt.environment(),
         # Whoever gives what is named here gives none to strangers, also if they never heard of these.
         "secrets": [] if is_untrusted else [*task.secrets],
+        "secret_files": [] if is_untrusted else [*task.secret_files],
         "is_untrusted": is_untrusted,
         "timeout_s": task.timeout_s,
         "is_workspace_wanted": attempt.is_workspace_wanted,
@@ -411,6 +415,17 @@ def endpoints(desk: Desk) -> Sequence[Endpoint]:
             Action.WORK,
             {200: Returns("All of it.", "assignment", headers=("ETag",))},
             tag="gateway",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/secrets",
+            "read_secrets",
+            "Read the values of the secrets that the task names",
+            desk.secrets,
+            Action.WORK,
+            {200: Returns("Those that the system has, and no others.", "secret-values")},
+            tag="gateway",
+            description="For the script of this one claim: mask them in what it prints, and keep them nowhere. A build of what strangers wrote has none.",
         ),
         Endpoint(
             "POST",

@@ -29,6 +29,8 @@
     access/used/<token id>                            about when a token was last used
     audit/<time>-<nonce>/begun.json                   who was about to change what, from where and why
                         /ended.json                   what became of it
+    secrets/<project>/<name>                          a secret, sealed with
+    secret-keys/<project>                             the data key of its project, sealed with a key that no store has; "-" is the whole system
     events/<thousands>/<rest>                         what happened, numbered from 1 without gaps
 
 No two names share a key, and the prefix of one never covers another:
@@ -60,6 +62,8 @@ _TIME_DIGITS = 15
 _PLAIN = "[],="
 """What names carry as it is besides letters, digits and ``_.-~``: matrix names stay readable."""
 
+_WHOLE_SYSTEM = "-"
+
 _PRINTABLE = re.compile(r"[ -~]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -78,6 +82,8 @@ HOOKS = "hooks/"
 TAGS = "tags/"
 HELD = "held/"
 STATUSES = "statuses/"
+SECRETS = "secrets/"
+SECRET_KEYS = "secret-keys/"
 
 
 def job_marker(job: str) -> str:
@@ -168,6 +174,32 @@ def statuses(receiver: str, repository: str, commit: str, job: str) -> str:
 def status(receiver: str, repository: str, commit: str, build_id: BuildId, is_over: bool) -> str:
     number = _digits(build_id.number, _NUMBER_DIGITS)
     return check_key(f"{statuses(receiver, repository, commit, build_id.job)}{number}-{int(is_over)}")
+
+
+def secrets(project: str) -> str:
+    """What the keys of all secrets of just that project begin with."""
+    return f"{SECRETS}{_project(project)}/"
+
+
+def secret(project: str, name: str) -> str:
+    return check_key(f"{secrets(project)}{_segment(name)}")
+
+
+def secret_of(key: str) -> tuple[str, str]:
+    """The project and the name of the secret that a key below :data:`SECRETS` stands for."""
+    project, name = _parts("secrets/([^/]+)/([^/]+)", key)
+    return _project_of(project, key), unquote(name)
+
+
+def secret_key(project: str) -> str:
+    """Where the data key of a project's secrets is, sealed."""
+    return check_key(f"{SECRET_KEYS}{_project(project)}")
+
+
+def project_of_secret_key(key: str) -> str:
+    """The project, from a key below :data:`SECRET_KEYS`."""
+    (project,) = _parts("secret-keys/([^/]+)", key)
+    return _project_of(project, key)
 
 
 def builds(job: str) -> str:
@@ -446,6 +478,15 @@ def _job_of(segment: str, key: str) -> str:
         return check_job_id(segment.replace(":", "/"))
     except Invalid as error:
         raise Invalid(f"key {key!r}: {error}") from error
+
+
+def _project(project: str) -> str:
+    """A project as one segment. No job's id begins as that of the whole system does."""
+    return _job(project) if project else _WHOLE_SYSTEM
+
+
+def _project_of(segment: str, key: str) -> str:
+    return "" if segment == _WHOLE_SYSTEM else _job_of(segment, key)
 
 
 def _segment(name: str) -> str:

@@ -184,7 +184,7 @@ class TestBuilds:
         assert {view.task(name).attempts[-1]["details"]["commit"] for name in ("one", "two")} == {first}
 
     def test_secrets_are_the_workers_own_and_masked(self, local: Stage) -> None:
-        crew = Crew(local, secrets={"PHRASE": SECRET})
+        crew = Crew(local, secrets={"": {"PHRASE": SECRET}})
         build = crew.lab.start(shell('echo "$PHRASE" | tr a-z A-Z; echo "it is $PHRASE"', secrets=["PHRASE"]))
         assert crew.end(build).result == "passed"
         assert crew.printed(build) == f"{SECRET.upper()}\nit is ***\n".encode()

@@ -96,13 +96,14 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
             ci = stack.enter_context(connect(settings=settings))
             scratch = tmp_path / "scratch"
             process = WorkerProcess(
-                Direct(ci.lifecycle, ci.store),
+                Direct(ci.lifecycle, ci.store, secrets=ci.secrets),
                 HostIsolation(),
                 scratch,
                 [Post(kinds, slots=4)],
                 search_path=search_path,
                 name="worker",
-                secrets=secrets,
+                secrets={"": secrets},
+                memory=Path(settings.secret_folder),
             )
             stack.enter_context(process)
             return System(ci, scratch)

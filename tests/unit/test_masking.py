@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from distci.errors import Invalid
-from distci.secrets import MASK, Masker
+from distci.masking import MASK, Masker
 
 QUICK = settings(max_examples=400, deadline=None)
 

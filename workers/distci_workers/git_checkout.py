@@ -310,9 +310,9 @@ def _environment(context: TaskContext, source: Source) -> Mapping[str, str]:
     if not source.credentials:
         ssh += ["-o", "IdentityFile=none"]
     elif source.transport == "ssh":
-        ssh += ["-i", str(context.private_file("git-key", _private_key(context, source)))]
+        ssh += ["-i", str(context.secret_file("git-key", _private_key(context, source)))]
     else:
-        store = context.private_file("git-credentials", _login(context, source))
+        store = context.secret_file("git-credentials", _login(context, source))
         configuration += f"[credential]\n\thelper = {_quoted(f'store --file={shlex.quote(str(store))}')}\n"
     # A repository elsewhere must not lead, by its submodules, to one on this machine.
     transports = [*REMOTE_TRANSPORTS, *([LOCAL_TRANSPORT] if source.transport == LOCAL_TRANSPORT else [])]

@@ -118,7 +118,7 @@ class TestLookingOn:
 
         # When its log is followed, and read afterwards
         followed, followed_bytes, read = sha256(), 0, sha256()
-        with employ(Lifecycle(ci.tickets, line, ci.jobs), secrets={"TOKEN": "robot:t0p-secret"}):
+        with employ(Lifecycle(ci.tickets, line, ci.jobs), secrets={"": {"TOKEN": "robot:t0p-secret"}}):
             build = ci.builds.trigger("team/job")
             for piece in ci.builds.follow(build):
                 assert piece.offset == followed_bytes

@@ -67,7 +67,7 @@ class TestUp:
     def test_secrets_come_from_a_file(self, home: Home) -> None:
         task = {"name": "t", "type": "shell", "script": "echo ${#TOKEN}; echo $TOKEN", "secrets": ["TOKEN"]}
         home.ask("job", "put", home.file({"job": "team/secret", "tasks": [task]}))
-        secrets = home.file("TOKEN = 's3same-0pen'\n", "secrets.toml")
+        secrets = home.file("[team]\nTOKEN = 's3same-0pen'\n", "secrets.toml")
 
         with home.running("up", "--secret-file", secrets, until="Ctrl-C") as up:
             built = home.run("build", "trigger", "team/secret", "--follow")
@@ -76,7 +76,7 @@ class TestUp:
         assert "11\n" in built.stdout
         assert "s3same-0pen" not in built.stdout + up.stdout + up.stderr
 
-    @pytest.mark.parametrize("content", ["TOKEN = s3same", "TOKEN = 7", None])
+    @pytest.mark.parametrize("content", ["TOKEN = s3same", "TOKEN = 's3same'", "[team]\nTOKEN = 7", None])
     def test_a_secret_file_that_cannot_be_used_is_named_and_not_quoted(self, home: Home, content: str | None) -> None:
         secrets = home.file(content, "secrets.toml") if content else "none.toml"
 
