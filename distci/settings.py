@@ -70,8 +70,11 @@ COORDINATION_SCHEMES = ("zookeeper", "sqlite")
 STORE_SCHEMES = ("s3", "rados", "file")
 OPTIONS = {"s3": ("endpoint_url", "access_key", "secret_key", "region"), "rados": ("conf", "name")}
 """What may stand after the ``?`` of a URL, by scheme; of other schemes nothing may."""
-CREDENTIALS = ("zookeeper_user", "zookeeper_password", "zookeeper_ca", "zookeeper_certificate", "zookeeper_key")
-"""Settings that say who we are, whichever back ends are named."""
+CREDENTIALS = (
+    *("zookeeper_user", "zookeeper_password", "zookeeper_ca", "zookeeper_certificate", "zookeeper_key"),
+    *("secret_keys", "secret_keys_file"),
+)
+"""Settings that say who we are and what we may open, whichever back ends are named."""
 REMOTE = ("token", "token_file", "ca", "allow_http", "patience")
 """Settings that say how we come to a front end, whichever is named."""
 NEEDS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -24,12 +25,15 @@ from distci.errors import IllegalTransition
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId
 from distci.process import Post, WorkerProcess
+from distci.settings import Settings
 
 CALL_TIME_MAX_S = 30
 BUILD_TIME_MAX_S = 60.0
 IN_PATH = {"job": r"[^/]+(/(?!-(/|\Z))[^/]+)*", "task": r"[^/\[]+(\[[^\]]*\])?", "artifact": ".+"}
 """Parameters of paths that may hold slashes."""
 
+SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
+"""What secrets are kept under."""
 SCOPES = (Action.READ, Action.TRIGGER, Action.WRITE, Action.ADMIN)
 KINDS = ("control", "shell", "publish-artifacts")
 
@@ -138,13 +142,22 @@ class Stage:
     def __init__(self, stack: ExitStack, folder: Path, coordination: str | None, store: str | None) -> None:
         self.folder = folder
         self.home = Home(folder)
+        self.home.environment["DISTCI_SECRET_KEYS"] = SECRET_KEY
         self.flags = ["--data", str(folder / "data")]
         self.flags += ["--coordination", coordination] if coordination else []
         self.flags += ["--store", store] if store else []
         self._stack = stack
         self._token = ""
         self.ci: DistCI = stack.enter_context(
-            connect(folder / "data", coordination=coordination, store=store, actor="tester")
+            connect(
+                settings=Settings(
+                    data=str(folder / "data"),
+                    coordination=coordination or "",
+                    store=store or "",
+                    actor="tester",
+                    secret_keys=SECRET_KEY,
+                )
+            )
         )
 
     @property
@@ -168,7 +181,7 @@ class Stage:
     def workers(self, name: str = "worker") -> WorkerProcess:
         """Workers of this process; a context manager."""
         return WorkerProcess(
-            Direct(self.ci.lifecycle, self.ci.store),
+            Direct(self.ci.lifecycle, self.ci.store, secrets=self.ci.secrets),
             HostIsolation(),
             self.folder / "scratch",
             [Post(KINDS, slots=4)],

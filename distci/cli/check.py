@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
@@ -76,6 +78,7 @@ def look(invocation: Invocation) -> Iterator[Finding]:
     yield from _commands(settings)
     yield from _isolation(settings)
     yield from _data_folder(settings)
+    yield from _secrets(settings)
     yield from _coordination(settings)
     yield from _store(settings)
 
@@ -155,6 +158,28 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
         yield _problem("data folder", f"{folder}: {free >> 20} MiB left", "make room, or name another with --data")
     else:
         yield Finding("data folder", "ok", f"{folder}, {free >> 30} GiB free")
+
+
+def _secrets(settings: Settings) -> Iterator[Finding]:
+    from distci import memory
+    from distci.providers import load
+    from distci.sealing import MasterKeys
+    from distci.settings import secret_keys_of
+
+    folder = Path(settings.secret_folder)
+    if problem := memory.problem(folder):
+        yield _problem(
+            "secret files", problem, "until then no task gets a secret as a file, and no checkout credentials"
+        )
+    else:
+        yield Finding("secret files", "ok", f"below {folder}, in memory")
+    try:
+        load(settings.secret_providers, os.environ)
+        first = MasterKeys(secret_keys_of(settings)).first
+    except Invalid as error:
+        yield _problem("secrets", str(error), "correct it; until then none can be set or handed to tasks")
+    else:
+        yield Finding("secrets", "ok", f"sealed with master key {first}" if first else "no master key: none can be set")
 
 
 def _coordination(settings: Settings) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ def secret() -> None:
     "set",
     examples=(
         "distci secret set DEPLOY_TOKEN --project team/web < token",
-        "pass show ci/npm | distci secret set NPM_TOKEN --project team",
+        "distci secret set NPM_TOKEN --project team --json < npm-token",
         "distci secret set SSH_KEY --project team/web --file ~/.ssh/deploy --reason 'the old one was in a log'",
     ),
 )

@@ -53,6 +53,7 @@ ABSENT: Mapping[str, str] = {
     "events.append_again": FOR_CONTROL,
     "hooks.deliver": "over HTTP a sender proves itself, by its own headers and with no token of ours",
     "hooks.play": "without a proof it is for whoever has the back ends",
+    "secrets.values": "what workers hand to tasks by; nobody is told one",
     "artifacts.find": "what a front end reads by",
     "artifacts.stream": "what a front end reads by",
     "artifacts.taken": "what a front end asks before it reads a body",
@@ -152,6 +153,17 @@ ROWS: Mapping[str, Row] = {
         ci.access.visibilities()[own],
         ci.access.set_visibility(own, None).is_told,
     ),
+    "secrets.set": lambda ci, own: (set_secret(ci, own, "TOKEN"), set_secret(ci, own, "TOKEN")),
+    "secrets.list": lambda ci, own: (
+        set_secret(ci, f"{own}/web", "LIST"),
+        [(found.project, found.name, found.set_ms > 0) for found in ci.secrets.list(f"{own}/web")],
+    ),
+    "secrets.delete": lambda ci, own: (
+        set_secret(ci, f"{own}/old", "OLD"),
+        ci.secrets.delete("OLD", f"{own}/old", reason="old"),
+        [*ci.secrets.list(f"{own}/old")],
+    ),
+    "secrets.rotate": lambda ci, own: (set_secret(ci, f"{own}/key", "KEY"), ci.secrets.rotate(f"{own}/key")),
     "audit.list": lambda ci, own: [entry.nonce for entry in ci.audit.list(0, 3)],
 }
 """A use of each method; what it changes lies within a project of its own."""
@@ -194,6 +206,10 @@ REFUSED: Mapping[str, Row] = {
     "a token that is not there": lambda ci, own: ci.access.revoke_token("0123"),
     "what cannot be a token": lambda ci, own: ci.access.revoke_token("none of these"),
     "a token for nothing": lambda ci, own: ci.access.create_token(own, []),
+    "a secret that is not there": lambda ci, own: ci.secrets.delete("NONE", own),
+    "a secret that is too short": lambda ci, own: ci.secrets.set("TOKEN", "abc", own),
+    "a secret under what is no name": lambda ci, own: ci.secrets.set("a-b", "long enough", own),
+    "a secret of what is no project": lambda ci, own: ci.secrets.set("TOKEN", "long enough", "../etc"),
     "a role of nobody": lambda ci, own: ci.access.grant("bob bob", Role.VIEWER),
 }
 
@@ -276,6 +292,11 @@ def log_of(ci: Any) -> list[object]:
         [[line.line for line in log.search(text, at_start=True)] for text in ("line 29", "ine 29")],
         [line.line for line in islice(log.search("LINE 2999", ignore_case=True, start=Place(11, 79)), 2)],
     ]
+
+
+def set_secret(ci: Any, project: str, name: str) -> tuple[str, str]:
+    done = ci.secrets.set(name, "long enough", project, reason="new")
+    return done.project, done.name
 
 
 def revoked(ci: Any, own: str) -> list[object]:

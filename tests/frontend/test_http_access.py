@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +88,7 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "keep_claim": ("job", WORK),
     "read_script": ("job", WORK),
     "read_assignment": ("job", WORK),
+    "read_secrets": ("job", WORK),
     "pin_value": ("job", WORK),
     "find_source": ("job", WORK),
     "list_input_artifacts": ("job", WORK),
@@ -104,6 +105,11 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "list_tokens": (KNOWN, ""),
     "create_token": (KNOWN, ""),
     "revoke_token": (KNOWN, ""),
+    # And as TestSecrets says: of which project it is stands in the query or the body.
+    "list_secrets": (KNOWN, ""),
+    "set_secret": (KNOWN, ""),
+    "delete_secret": (KNOWN, ""),
+    "rotate_secrets": (KNOWN, ""),
     "get_live": (ALL, ""),
     "get_ready": (ALL, ""),
     "get_session": (ALL, ""),
@@ -352,6 +358,52 @@ class TestHidden:
         for path in ("/jobs", "/overview"):
             answer = requests.get(f"{api.url}/api/v1{path}", timeout=TIME_MAX_S)
             assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+class TestSecrets:
+    ASKED: Sequence[tuple[str, str, Mapping[str, Any] | None, str]] = (
+        ("PUT", "/secrets", {"project": "private", "name": "NAME", "value": "long enough"}, WRITE),
+        ("DELETE", "/secrets?project=private&name=NONE", None, WRITE),
+        ("POST", "/secrets/rotate", {"project": "private"}, ADMIN),
+    )
+
+    @pytest.mark.parametrize("name", PEOPLE)
+    def test_who_may_change_jobs_of_a_project_sets_its_secrets_and_its_owners_rotate(
+        self, name: str, world: tuple[Stage, Api]
+    ) -> None:
+        stage, api = world
+        who, headers = PEOPLE[name], shown_by(stage, api, name)
+
+        for method, path, body, action in self.ASKED:
+            answer = requests.request(method, f"{api.url}/api/v1{path}", json=body, headers=headers, timeout=TIME_MAX_S)
+            may = who.may("job", action, "private")
+            assert answer.status_code == (
+                401 if not who.is_known else 403 if not may else 404 if "NONE" in path else 200
+            )
+            assert "long enough" not in answer.text
+
+    @pytest.mark.parametrize("name", PEOPLE)
+    def test_whoever_sets_them_sees_which_there_are_and_nobody_a_value(
+        self, name: str, world: tuple[Stage, Api]
+    ) -> None:
+        stage, api = world
+        who, headers = PEOPLE[name], shown_by(stage, api, name)
+        for project in ("", "private", "public", "other"):
+            stage.ci.secrets.set("SEEN", "hunter2-s3same", project)
+
+        answer = requests.get(f"{api.url}/api/v1/secrets", headers=headers, timeout=TIME_MAX_S)
+
+        assert "hunter2" not in answer.text
+        if not who.is_known:
+            problem(answer, 401, "NotAuthenticated")
+            return
+        seen = {item["project"] for item in answer.json()["items"] if item["name"] == "SEEN"}
+        everywhere = WRITE in who.in_system
+        in_projects = WRITE in who.in_projects
+        mine = {"other"} if name == "token-elsewhere" else set()
+        assert seen == mine | ({"private", "public"} if in_projects else set()) | (
+            {"", "other"} if everywhere else set()
+        )
 
 
 class TestTokens:

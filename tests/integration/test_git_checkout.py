@@ -311,9 +311,10 @@ class TestCredentials:
         assert "does `credentials` name the right secret?" in system.failure(view)
 
     def test_one_that_is_not_set_is_named(self, system: Any, private: str) -> None:
-        assert system.failure(system.run_tasks(checkout(private, credentials="NOBODY"))) == (
-            "task source: no secret 'NOBODY' is set; workers get theirs by --secret-file, distci run by --secret"
-        )
+        failure = system.failure(system.run_tasks(checkout(private, credentials="NOBODY")))
+
+        assert failure.startswith("task source: no secret 'NOBODY' is set for team/job or what it lies within; ")
+        assert "`distci secret set NOBODY --project PROJECT`" in failure
 
     def test_nothing_of_them_is_left(self, system: Any, private: str, tmp_path: Path) -> None:
         view = system.run_tasks(

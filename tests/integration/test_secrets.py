@@ -243,7 +243,7 @@ class TestKeeping:
             def __getattr__(self, name: str) -> Any:
                 return getattr(store, name)
 
-        self.secrets(Slow(), KEY).set("SECOND", f"{VALUE}-2", "team")  # type: ignore[arg-type]
+        self.secrets(Slow(), KEY).set("SECOND", f"{VALUE}-2", "team")
 
         assert self.secrets(store, KEY).values("team/job", ["FIRST", "SECOND"]) == {
             "FIRST": VALUE,

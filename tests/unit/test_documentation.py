@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import doctest
 import importlib
 import json
@@ -33,6 +34,7 @@ from distci.frontend.serving import FrontEnd
 from distci.jobs import Jobs
 from distci.model import BuildId, Json, Trigger
 from distci.process import Post, WorkerProcess
+from distci.settings import Settings
 from distci.store.directory import DirectoryStore
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -105,11 +107,12 @@ MENTIONED = sorted({" ".join(text.split()) for page in PAGES for text in INLINE.
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[DistCI]:
     """A system in ``tmp_path / "data"`` as ``distci up`` serves it, but for its front end."""
-    with connect(tmp_path / "data", actor="ada") as system:
+    settings = Settings(data=str(tmp_path / "data"), actor="ada", secret_keys=base64.b64encode(bytes(32)).decode())
+    with connect(settings=settings) as system:
         posts = [Post(("control",), slots=2), Post(KINDS, slots=4)]
         scratch = tmp_path / "scratch"
         process = WorkerProcess(
-            Direct(system.lifecycle, system.store),
+            Direct(system.lifecycle, system.store, secrets=system.secrets),
             open_isolation(),
             scratch,
             posts,

@@ -96,12 +96,15 @@ class TestPrecedence:
             "events_kept": "9/1d",
             "held_kept": "8/2h",
             "trusted_proxies": "10.0.0.0/8 ::1",
+            "secret_keys": "w",
+            "secret_keys_file": "/x",
+            "secret_folder": "/y",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})
 
         assert {name: getattr(settings, name) for name in told} == told
-        assert {*told, "origins", "receivers"} == {item.name for item in fields(Settings)}
+        assert {*told, "origins", "receivers", "secret_providers"} == {item.name for item in fields(Settings)}
 
     def test_several_front_ends_may_be_named_each_as_safe_as_one(self) -> None:
         settings = load(None, {"DISTCI_URL": "https://a https://b:8420/ci"}, {})
