@@ -183,7 +183,8 @@ def _id_of(request: Request) -> str:
 def _answered(answer: Answer, request: Request) -> Response:
     data = to_bytes(answer.body)
     headers = dict(answer.headers)
-    if request.method in ("GET", "HEAD") and answer.status == 200:
+    # What nobody may keep has no tag, either, which would be a digest of it.
+    if request.method in ("GET", "HEAD") and answer.status == 200 and "Cache-Control" not in headers:
         etag = answer.etag or etags.digest(data)
         headers |= {"ETag": etags.quoted(etag), "Cache-Control": "private, no-cache"}
         if etags.is_unchanged(request.headers.get("if-none-match"), etag):

@@ -31,6 +31,7 @@ ADDRESSES = (
     "/tickets",
     "/tickets/{rest:path}",
     "/tokens",
+    "/secrets",
 )
 LOGIN_DOCUMENT = "login-link.html"
 SUFFIXES = (".css", ".js", ".svg")

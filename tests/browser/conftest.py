@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from frontends import SECRET_KEY
 from looking import WAIT_MAX_MS, Site, looking
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from distci.app import connect
 from distci.process import WorkerProcess
+from distci.settings import Settings
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with connect(tmp_path / "data", actor="tester") as ci, Site(ci, tmp_path) as site:
+    settings = Settings(data=str(tmp_path / "data"), actor="tester", secret_keys=SECRET_KEY)
+    with connect(settings=settings) as ci, Site(ci, tmp_path) as site:
         yield site
 
 

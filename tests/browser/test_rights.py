@@ -43,7 +43,7 @@ def test_a_role_in_a_project_is_offered_what_it_may_do(
         expect(page.get_by_role("link", name="Start a build")).to_have_count(len(actions))
         expect(page.get_by_text(f"here you may: {may}")).to_be_visible()
         sections = page.get_by_role("navigation", name="Sections").get_by_role("link")
-        expect(sections).to_have_text(["Jobs", "Held", "Events", "Tokens"])
+        expect(sections).to_have_text(["Jobs", "Held", "Events", "Tokens", "Secrets"])
         page.goto(f"{JOB}/-/builds/1")
         expect(page.get_by_role("button", name="Cancel")).to_have_count(len(actions))
 
@@ -163,6 +163,31 @@ def test_an_owner_of_a_project_makes_tokens_for_that_alone(browser: Browser, sit
         page.get_by_label("Project").fill("team/web")
         page.get_by_role("button", name="Make", exact=True).click()
         expect(page.get_by_role("row", name="mine")).to_contain_text("team/web")
+
+
+def test_an_editor_sets_a_secret_lists_it_without_its_value_and_forgets_it(browser: Browser, site: Site) -> None:
+    with as_somebody(browser, site, Role.EDITOR) as page:
+        page.goto("/secrets")
+        expect(page.get_by_text("There is none.")).to_be_visible()
+        page.get_by_text("Set a secret").click()
+        page.get_by_label("Name").fill("DEPLOY_TOKEN")
+        page.get_by_label("Value").fill("hunter2-s3same")
+        expect(page.get_by_text("You may not change jobs of the whole system")).to_be_visible()
+        expect(page.get_by_role("button", name="Set", exact=True)).to_be_disabled()
+        page.get_by_label("Project").fill("team/web")
+        assert complaints_in_both_colours(page) == []
+        page.get_by_role("button", name="Set", exact=True).click()
+        row = page.get_by_role("row", name="DEPLOY_TOKEN")
+        expect(row).to_contain_text("team/web")
+        assert site.ci.secrets.values("team/web/site", ["DEPLOY_TOKEN"]) == {"DEPLOY_TOKEN": "hunter2-s3same"}
+        page.reload()
+        expect(row).to_contain_text("ada")
+        assert "hunter2" not in page.content()
+        assert complaints_in_both_colours(page) == []
+        row.get_by_role("button", name="Forget").click()
+        row.get_by_role("button", name="Really forget?").click()
+        expect(page.get_by_text("There is none.")).to_be_visible()
+    assert site.ci.secrets.values("team/web/site", ["DEPLOY_TOKEN"]) == {}
 
 
 def test_a_worker_s_token_and_one_of_another_person_are_made(site: Site, page: Page) -> None:

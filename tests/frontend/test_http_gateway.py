@@ -343,6 +343,44 @@ class TestPlanning:
         assert pin(value="2e0b") == pin() == "1f0a"
 
 
+class TestSecrets:
+    def test_a_claim_gets_those_that_its_task_names_and_no_other(self, local: Stage) -> None:
+        lab = Lab(local)
+        for name in ("TOKEN", "FILE", "OTHER"):
+            local.ci.secrets.set(name, f"value of {name}", "team")
+        lab.start(shell("true", secrets=["TOKEN", "NONE"], secret_files=["FILE"]))
+        hand = lab.claimed()
+
+        answer = hand.call("GET", "/secrets")
+
+        assert answer.json() == {"values": {"TOKEN": "value of TOKEN", "FILE": "value of FILE"}}
+        assert (answer.headers["Cache-Control"], answer.headers.get("ETag")) == ("no-store", None)
+        assert (hand.told["secrets"], hand.told["secret_files"]) == (["TOKEN", "NONE"], ["FILE"])
+        others = [hand.call("GET", what).text for what in ("/assignment", "/prelude", "/script")]
+        assert "value of" not in "".join([*others, str(hand.told)])
+
+    def test_nobody_else_does(self, local: Stage) -> None:
+        lab = Lab(local)
+        local.ci.secrets.set("TOKEN", "hunter2-s3same", "team")
+        lab.start(shell("true", secrets=["TOKEN"]))
+        hand = lab.claimed()
+        where = f"{lab.url}/{hand.told['url']}/secrets".replace("//api", "/api")
+
+        for token, status in ((lab.new_token(), 403), (lab.new_token("other"), 404), (local.token, 403)):
+            answer = requests.get(where, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+            assert (answer.status_code, "hunter2" in answer.text) == (status, False), answer.text
+        assert hand.complete().status_code == 200
+        problem(hand.call("GET", "/secrets"), 409, "ClaimLost")
+
+    def test_a_build_of_what_strangers_wrote_gets_none(self, local: Stage) -> None:
+        lab = Lab(local)
+        local.ci.secrets.set("TOKEN", "hunter2-s3same", "team")
+        version = local.ci.jobs.put({"job": "team/hello", "tasks": [shell("true", secrets=["TOKEN"])]})
+        local.ci.lifecycle.create(version, Trigger("github", is_untrusted=True))
+
+        problem(lab.claimed().call("GET", "/secrets"), 422, "Invalid")
+
+
 class TestCompleting:
     def test_said_twice_it_is_the_same(self, stage: Stage) -> None:
         lab = Lab(stage, fronts=2)

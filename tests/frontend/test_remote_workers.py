@@ -183,11 +183,23 @@ class TestBuilds:
         view = crew.end(build)
         assert {view.task(name).attempts[-1]["details"]["commit"] for name in ("one", "two")} == {first}
 
-    def test_secrets_are_the_workers_own_and_masked(self, local: Stage) -> None:
-        crew = Crew(local, secrets={"": {"PHRASE": SECRET}})
-        build = crew.lab.start(shell('echo "$PHRASE" | tr a-z A-Z; echo "it is $PHRASE"', secrets=["PHRASE"]))
+    def test_secrets_are_the_systems_or_the_workers_own_and_masked(self, local: Stage) -> None:
+        crew = Crew(local, secrets={"team": {"PHRASE": SECRET}, "other": {"HIDDEN": SECRET}})
+        local.ci.secrets.set("PHRASE", "of the system", "team")
+        local.ci.secrets.set("FILE", "also of the system", "team")
+        local.ci.secrets.set("HIDDEN", "of others", "other")
+        script = (
+            'echo "$PHRASE" | tr a-z A-Z; echo "it is $PHRASE"; echo "<$HIDDEN>"; tr a-z A-Z < "$FILE"; cat "$FILE"'
+        )
+        build = crew.lab.start(shell(script, secrets=["PHRASE"], secret_files=["FILE"]))
         assert crew.end(build).result == "passed"
-        assert crew.printed(build) == f"{SECRET.upper()}\nit is ***\n".encode()
+        assert crew.printed(build) == f"{SECRET.upper()}\nit is ***\n<>\nALSO OF THE SYSTEM***".encode()
+
+    def test_one_that_is_given_to_another_project_fails_the_task_that_names_it(self, local: Stage) -> None:
+        crew = Crew(local, secrets={"other": {"HIDDEN": SECRET}})
+        local.ci.secrets.set("HIDDEN", SECRET, "other")
+        task = crew.end(crew.lab.start(shell("echo $HIDDEN", secrets=["HIDDEN"]))).task("say")
+        assert "no secret 'HIDDEN' is set for team/hello" in str(task.attempts[-1]["reason"])
 
     def test_a_log_that_is_full_says_so(self, local: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in (remote, distci.gateway):

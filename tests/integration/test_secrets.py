@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from integration.conftest import System
+from program import Home
+from waiting import wait_until
 
 from distci.errors import Damaged, Invalid, InvalidSettings, NoSuchSecret
 from distci.model import Result, Trigger
@@ -132,6 +134,28 @@ class TestTasks:
         assert system.log(view, "use") == f"-rw-------\n{len(VALUE) + 13}\n***"
         assert system.log(view, "then").startswith(str(memory))
         assert not [name for _, _, names in os.walk(memory) for name in names if name not in ("lock", ".lock")]
+
+    def test_what_a_worker_that_was_killed_left_in_memory_is_gone_when_the_next_one_starts(
+        self, memory: Path, tmp_path: Path
+    ) -> None:
+        home = Home(tmp_path)
+        home.environment |= {"DISTCI_SECRET_KEYS": KEY, "DISTCI_SECRET_FOLDER": str(memory)}
+        go = tmp_path / "begun"
+        home.ask("secret", "set", "KEY", "--project", "team", input=f"{VALUE}\n")
+        task = shell(f'cp "$KEY" {go}.new; mv {go}.new {go}; sleep 600', secret_files=["KEY"])
+        home.ask("job", "put", home.file({"job": "team/job", "tasks": [task]}))
+
+        with home.running("up", "--no-frontend", until="Ctrl-C") as up:
+            home.ask("build", "trigger", "team/job")
+            wait_until(go.exists)
+            assert go.read_text() == VALUE
+            up.kill()
+        [left] = memory.rglob("secret-KEY")
+        assert left.read_text() == VALUE
+
+        # Also one that works for another system.
+        with home.running("up", "--no-frontend", "--data", str(tmp_path / "other"), until="Ctrl-C"):
+            assert not [*memory.rglob("secret-KEY")]
 
     def test_where_nothing_is_in_memory_no_file_is_written(
         self, start_system: Callable[..., System], tmp_path: Path

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef } from "./html.js";
 import { go } from "./router.js";
 
-const SECTIONS = { j: ["/", "all jobs"], q: ["/queue", "queue"], h: ["/held", "held changes"], w: ["/workers", "workers"], e: ["/events", "events"], t: ["/tickets", "tickets"], k: ["/tokens", "tokens"] };
+const SECTIONS = { j: ["/", "all jobs"], q: ["/queue", "queue"], h: ["/held", "held changes"], w: ["/workers", "workers"], e: ["/events", "events"], t: ["/tickets", "tickets"], k: ["/tokens", "tokens"], s: ["/secrets", "secrets"] };
 const PAUSE_MAX_MS = 1000;
 
 export const HELP = "distci:help";

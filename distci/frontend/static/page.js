@@ -13,6 +13,7 @@ import { Jobs } from "./views/jobs.js";
 import { Log } from "./views/log.js";
 import { Queue } from "./views/queue.js";
 import { Ticket, Tickets } from "./views/tickets.js";
+import { Secrets } from "./views/secrets.js";
 import { Tokens } from "./views/tokens.js";
 import { Workers } from "./views/workers.js";
 
@@ -31,6 +32,7 @@ const ROUTES = [
     [/^\/tickets$/, Tickets],
     [/^\/tickets\/([^/]+)$/, Ticket],
     [/^\/tokens$/, Tokens],
+    [/^\/secrets$/, Secrets],
 ];
 
 /** With who is led there: whoever comes, who may read the whole system, who is known. */
@@ -42,6 +44,7 @@ const SECTIONS = [
     ["/events", "Events", () => true],
     ["/tickets", "Set aside", ({ may }) => may.includes("read")],
     ["/tokens", "Tokens", ({ kind }) => kind !== "nobody"],
+    ["/secrets", "Secrets", ({ kind }) => kind !== "nobody"],
 ];
 
 function Page() {

@@ -1,8 +1,9 @@
 /** Access tokens: made, shown once, listed with their last use, revoked. */
-import { ask, post } from "../api.js";
 import { query } from "../addresses.js";
+import { post } from "../api.js";
+import { useAsked, useSettled } from "../asked.js";
 import { Command } from "../command.js";
-import { html, useEffect, useReducer, useState } from "../html.js";
+import { html, useReducer, useState } from "../html.js";
 import { Pager, usePager } from "../pager.js";
 import { Action, Ago, Empty, Shown, useNow, useTitle } from "../parts.js";
 import { useSession } from "../session.js";
@@ -11,7 +12,6 @@ import { State } from "../states.js";
 const DAY_S = 86400;
 const LIVES = [[1, "1 day"], [7, "7 days"], [30, "30 days"], [90, "90 days"], [365, "a year"]];
 const SCOPES = [["read", "look"], ["trigger", "start, cancel and repeat builds"], ["write", "change jobs"], ["admin", "say who may do what, and make tokens"]];
-const PAUSE_MS = 300;
 
 export function Tokens() {
     useTitle("Tokens");
@@ -84,24 +84,3 @@ function Make({ made }) {
 }
 
 const words = (text) => text.split(/[\s,]+/).filter(Boolean);
-
-/** What has been typed, once nothing more is typed. */
-function useSettled(text) {
-    const [settled, setSettled] = useState(text);
-    useEffect(() => {
-        const timer = setTimeout(() => setSettled(text), PAUSE_MS);
-        return () => clearTimeout(timer);
-    }, [text]);
-    return settled;
-}
-
-/** `{body, problem}` of a path, asked for once for each version: to look often for what seldom changes would cost the store a look each. */
-function useAsked(path, version) {
-    const [state, setState] = useState({ body: null, problem: null });
-    useEffect(() => {
-        const ended = new AbortController();
-        ask(path, { signal: ended.signal }).then(({ body }) => setState({ body, problem: null }), (problem) => problem.name !== "AbortError" && setState({ body: null, problem }));
-        return () => ended.abort();
-    }, [path, version]);
-    return state;
-}
