@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from urllib.parse import quote, quote_plus, urlencode
@@ -11,6 +13,7 @@ from urllib.parse import quote, quote_plus, urlencode
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from splitting import leaks
 
 from distci.errors import Invalid
 from distci.masking import MASK, Masker
@@ -153,6 +156,43 @@ def test_every_line_of_a_secret_is_masked_alone() -> None:
 
 def test_a_short_line_of_a_secret_does_not_mask_ordinary_text() -> None:
     assert mask(["{\n  secret: 5577\n}\n"], b"{}\n") == b"{}\n"
+
+
+def bash(script: str, secret: str) -> bytes:
+    return subprocess.run(
+        ["bash", "-c", script], env={"S": secret, "LC_ALL": "C.UTF-8"}, capture_output=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    "secret", ['it\'s 50% of $HOME, "so" \\ `to` say!', "tab\there, \x1b\x01 and ä", "a~b#c{d}*[e]?<f>|g;h&i(j)^"]
+)
+@pytest.mark.parametrize(
+    "script",
+    [
+        'printf %q "$S"',
+        'LC_ALL=C; printf %q "$S"',
+        'printf %s "${S@Q}"',
+        "declare -p S",
+        "export -p | grep -z S=",
+        'exec 2>&1; set -x; : "$S"',
+        "exec sh -c 'exec 2>&1; set -x; : \"$S\"'",
+        "exec sh -c 'export -p'",
+    ],
+)
+def test_what_shells_make_of_a_secret_is_masked(secret: str, script: str) -> None:
+    written = bash(script, secret)
+    # Whatever of it is longer than a few letters, and is not the shell's own.
+    rest = re.sub(
+        rb"declare -x |export |\\+ |: |S=|PWD=.*|OLDPWD.*|SHLVL=.*|_=.*|LC_ALL=.*", b"", mask([secret], written)
+    )
+    assert MASK in rest
+    assert len(rest.replace(MASK, b"").strip(b"$'\"\n\0 ")) < 4, (written, rest)
+
+
+def test_what_is_cut_at_random_gives_nothing_away() -> None:
+    # `tests/benchmarks/run masking` does the same a million times.
+    assert [*leaks(10_000, seed=2)] == []
 
 
 # Several secrets
