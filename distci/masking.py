@@ -10,7 +10,7 @@ import base64
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from urllib.parse import quote, quote_plus
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
@@ -130,14 +130,21 @@ def _encoded(secret: str) -> Iterator[bytes]:
     yield from map(_bytes, _in_json(secret))
     yield from map(_bytes, _in_shell(secret))
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for shift in range(3):
-            # What stands before the secret shifts its bits: the first and last letters mix with neighbours and are left out.
-            coded = encode(b"\0" * shift + raw).rstrip(b"=")
-            start = (0, 2, 3)[shift]
-            end = len(coded) - (1 if (shift + len(raw)) % 3 else 0)
-            yield coded[start:end]
+        yield from _in_base64(raw, encode)
+
+
+def _in_base64(raw: bytes, encode: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    for shift in range(3):
+        # What stands before the secret shifts its bits: the first and last letters mix with neighbours and are left out.
+        start = (0, 2, 3)[shift]
+        coded = encode(b"\0" * shift + raw).rstrip(b"=")
+        yield coded[start : len(coded) - (1 if (shift + len(raw)) % 3 else 0)]
+        # Nothing follows, or what `echo` lets follow: then the last letters are known, too.
+        for ended in (raw, raw + b"\n"):
+            coded = encode(b"\0" * shift + ended)
+            yield coded[start:]
             for width in LINES_BASE64 if shift == 0 else ():
-                yield from (coded[at : min(at + width, end)] for at in range(0, end, width))
+                yield from (coded[at : at + width] for at in range(0, len(coded), width))
 
 
 def _in_json(secret: str) -> Iterator[str]:

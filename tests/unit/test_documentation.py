@@ -276,6 +276,7 @@ def test_a_session_that_is_shown_goes_as_it_shows(
         "FRONT_END": front_end.address,
         "DISTCI_ACTOR": "ada",
         "DISTCI_DATA": served.settings.data,
+        "DISTCI_SECRET_KEYS": served.settings.secret_keys,
         "HOME": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
