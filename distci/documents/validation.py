@@ -84,6 +84,7 @@ def job_problems(job: Job) -> Iterator[str]:
 
 def task_problems(job: Job, document: Mapping[str, Json]) -> Iterator[str]:
     """What is wrong with how the tasks hang together, and with what comes of them when matrices are filled in."""
+    yield from _secret_problems(job)
     yield from _trigger_problems(job, document)
     defaults = {name: parameter.default for name, parameter in job.parameters.items()}
     tasks, problems = plan.expand_tasks(job, defaults)
@@ -131,6 +132,12 @@ def _variables(job: Job) -> Iterator[tuple[str, Mapping[str, object]]]:
         yield f"{where}.secrets", dict.fromkeys(definition.secrets)
         yield f"{where}.secret_files", dict.fromkeys(definition.secret_files)
         yield f"{where}.matrix", definition.matrix or (definition.include[0] if definition.include else {})
+
+
+def _secret_problems(job: Job) -> Iterator[str]:
+    for position, definition in enumerate(job.tasks):
+        for name in sorted({*definition.secrets} & {*definition.secret_files}):
+            yield f"tasks[{position}].secret_files: {name} is among its secrets, too: one variable cannot be both its value and its file's path"
 
 
 def _matrix_problems(job: Job, document: Mapping[str, Json], tasks: Sequence[Task]) -> Iterator[str]:

@@ -14,12 +14,14 @@ from integration.conftest import System
 from program import Home
 from waiting import wait_until
 
-from distci.errors import Damaged, Invalid, InvalidSettings, NoSuchSecret
+from distci import backup
+from distci.errors import Damaged, Invalid, InvalidSettings, NoSuchSecret, StoreUnavailable
 from distci.model import Result, Trigger
 from distci.protocol import paths
 from distci.sealing import MasterKeys
 from distci.secrets import VALUE_BYTES_MAX, Secrets
 from distci.store import keys
+from distci.store.directory import DirectoryStore
 from distci.store.port import Store, objects
 
 VALUE = "hunter2-s3same/open"
@@ -178,6 +180,26 @@ class TestTasks:
         [told] = [reason for reason in system.ci.why.build(build) if reason.subject.endswith(" use")]
         assert "without rights to the repository" in told.because
 
+    def test_while_those_who_keep_it_are_away_a_task_waits_and_no_attempt_is_lost(
+        self, system: System, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Keeper:
+            """Is away at first."""
+
+            asked = 0
+
+            def get(self, project: str, name: str) -> str | None:
+                self.asked += 1
+                if self.asked < 3:
+                    raise StoreUnavailable("nobody answers")
+                return VALUE
+
+        monkeypatch.setattr(system.ci.secrets, "_providers", [Keeper()])
+
+        view = system.run_tasks(shell('test "${#TOKEN}" = 19', secrets=["TOKEN"], timeout="1s"))
+
+        assert (view.result, view.task("use").attempts[-1]["attempt"]) == (Result.PASSED, 1)
+
     def test_one_that_cannot_be_opened_fails_the_task_that_names_it(self, system: System) -> None:
         system.ci.secrets.set("TOKEN", VALUE, "team")
         other = Secrets(system.ci.store, lambda: MasterKeys([NEW_KEY]))
@@ -303,6 +325,15 @@ class TestKeeping:
             self.secrets(store, key).set("TOKEN", VALUE)
 
         assert key not in str(refused.value)
+
+    def test_a_copy_of_the_store_has_them_sealed(self, store: Store, tmp_path: Path) -> None:
+        self.secrets(store, KEY).set("TOKEN", VALUE, "team")
+        copied = DirectoryStore(tmp_path / "copy")
+
+        backup.copy(store, copied)
+
+        assert self.secrets(copied, KEY).values("team/job", ["TOKEN"]) == {"TOKEN": VALUE}
+        assert not [info for info in objects(copied, "") if VALUE.encode() in copied.get(info.key)]
 
     def test_a7_who_changed_one_is_put_down_and_no_value(self, system: System) -> None:
         system.ci.secrets.set("TOKEN", VALUE, "team", actor="ada@example.org", reason="a new one")

@@ -151,6 +151,8 @@ WRONG: list[tuple[Json, str]] = [
     (job(shell(environment={"CI": "1"})), "tasks[0].environment.CI: this variable is set by DistCI itself"),
     (job(parameters={"DISTCI": {}}), "parameters.DISTCI: this variable is set by DistCI itself"),
     (job(shell(matrix={"CI": ["1"]})), "tasks[0].matrix.CI: this variable is set by DistCI itself"),
+    (job(shell(secrets=["A"], secret_files=["A"])), "tasks[0].secret_files: A is among its secrets, too"),
+    (job(shell(secret_files=["CI"])), "tasks[0].secret_files.CI: this variable is set by DistCI itself"),
     (job(shell(secrets=["CI"])), "tasks[0].secrets.CI: this variable is set by DistCI itself"),
     (job(environment={"A-B": "1"}), 'environment.A-B: "A-B" cannot be a name here'),
     (job(environment={"A": 1}), "environment.A: 1 is not of type string"),
