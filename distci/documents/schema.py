@@ -135,8 +135,10 @@ def _explain(error: ValidationError, place: Place) -> Iterator[Problem]:
     wanted: Any = error.validator_value
     instance: Any = error.instance
     where = (*place, *error.absolute_path)
-    value = json.dumps(instance, ensure_ascii=False)[:80]
-    description = schema.get("description", "") if isinstance(schema, dict) else ""
+    said = schema if isinstance(schema, dict) else {}
+    # What is only ever written is a secret.
+    value = "what is given" if said.get("writeOnly") else json.dumps(instance, ensure_ascii=False)[:80]
+    description = said.get("description", "")
     explained = f". {description}" if description else ""
     if "propertyNames" in error.absolute_schema_path:
         yield (*where, str(instance)), f"{value} cannot be a name here{explained}"

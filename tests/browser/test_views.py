@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from frontends import SECRET_KEY
 from looking import PHONE, Site, complaints, looking
 from playwright.sync_api import Browser, Page, expect
 from showcase import filled
 
 from distci.app import connect
+from distci.settings import Settings
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 IMAGE_BYTES_MAX = 120 * 1024
@@ -36,6 +38,7 @@ VIEWS = {
     "events": ("/events", "team/hello"),
     "tickets": ("/tickets", "the picture is no picture"),
     "tokens": ("/tokens", "was in a log"),
+    "secrets": ("/secrets", "DEPLOY_TOKEN"),
     "ticket": ("/tickets/resize-cat.1", "distci ticket requeue"),
     "nothing": ("/jobs/team/nothing", "there is no job"),
 }
@@ -64,7 +67,9 @@ PICTURES = (
 @pytest.fixture(scope="module")
 def showcase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("showcase")
-    with connect(folder / "data", actor="tester") as ci, Site(ci, folder) as site, filled(site, folder / "gate"):
+    settings = Settings(data=str(folder / "data"), actor="tester", secret_keys=SECRET_KEY)
+    with connect(settings=settings) as ci, Site(ci, folder) as site, filled(site, folder / "gate"):
+        ci.secrets.set("DEPLOY_TOKEN", "hunter2-s3same", "team")
         yield site
 
 

@@ -382,6 +382,23 @@ class TestSecrets:
             )
             assert "long enough" not in answer.text
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"name": "NAME", "value": 123456789},
+            {"name": "NAME", "value": ["123456789"]},
+            {"name": "123456789", "value": "long enough"},
+            {"name": "NAME", "values": "123456789"},
+        ],
+    )
+    def test_a_refusal_does_not_repeat_what_may_be_a_value(
+        self, body: Mapping[str, Any], world: tuple[Stage, Api]
+    ) -> None:
+        answer = world[1].put("/secrets", json=body)
+
+        assert answer.status_code == 422
+        assert "123456789" not in answer.text
+
     @pytest.mark.parametrize("name", PEOPLE)
     def test_whoever_sets_them_sees_which_there_are_and_nobody_a_value(
         self, name: str, world: tuple[Stage, Api]
