@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from integration.conftest import System
@@ -295,6 +295,34 @@ class TestKeeping:
             "FIRST": VALUE,
             "SECOND": f"{VALUE}-2",
         }
+
+    @pytest.mark.parametrize("kind", [keys.SECRET_KEYS, keys.SECRETS])
+    @pytest.mark.parametrize("is_written", [False, True])
+    def test_one_whose_setting_was_broken_off_can_be_set_again(self, store: Store, kind: str, is_written: bool) -> None:
+        class Broken:
+            """A store that is gone before or after it has written what is of that kind."""
+
+            def put(self, key: str, data: bytes | BinaryIO) -> None:
+                self.broken(key, lambda: store.put(key, data))
+
+            def put_if_absent(self, key: str, data: bytes) -> bool:
+                self.broken(key, lambda: store.put_if_absent(key, data))
+                return True
+
+            def broken(self, key: str, write: Callable[[], object]) -> None:
+                if is_written or not key.startswith(kind):
+                    write()
+                if key.startswith(kind):
+                    raise StoreUnavailable("gone")
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(store, name)
+
+        with pytest.raises(StoreUnavailable):
+            self.secrets(Broken(), KEY).set("TOKEN", "of the first time", "team")
+        self.secrets(store, KEY).set("TOKEN", VALUE, "team")
+
+        assert self.secrets(store, KEY).values("team/job", ["TOKEN"]) == {"TOKEN": VALUE}
 
     @pytest.mark.parametrize(
         ("name", "value"),
