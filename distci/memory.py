@@ -1,4 +1,4 @@
-"""Where secrets lie that tasks get as files: in memory, below a folder that nobody else may enter, gone with the attempt.
+"""Where secrets lie that tasks get as files: in memory, in a folder that is for whoever the task runs as alone, gone with the attempt.
 
 All worker processes of a user share one, whatever they work for: what one that was killed has left is removed by the next that starts.
 """
@@ -42,10 +42,10 @@ def make(folder: Path) -> None:
     if reason := problem(folder.parent):
         raise Invalid(f"secrets cannot be handed over as files: {reason}")
     try:
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o711)
     except FileExistsError:
         found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o066:
             raise Invalid(
                 f"secrets cannot be handed over as files: {folder} is somebody else's, or open to them; remove it"
             ) from None

@@ -187,9 +187,7 @@ class TaskContext:
         if self._memory is None:
             self._memory = self._site.memory() / self.token
             self._memory.mkdir(mode=0o700)
-        path = _write(self._memory / name, _bytes(f"the {name}", text), mode)
-        self._private.append(path)
-        return path
+        return _write(self._memory / name, _bytes(f"the {name}", text), mode)
 
     def secret(self, name: str) -> str:
         """The value of a secret that the task names, masked in its log from now on; Invalid when none of that name is set."""
@@ -254,7 +252,8 @@ class TaskContext:
         """What a command of the task may see of the attempt: its log, for one, is none of its business."""
         folders = [self._directory / name for name in ("workspace", "home")]
         own = [Mount(folder, is_writable=True, is_own=True) for folder in folders if folder.is_dir()]
-        return own + [Mount(path, is_own=True) for path in self._private]
+        private = self._private if self._memory is None else [*self._private, self._memory]
+        return own + [Mount(path, is_own=True) for path in private]
 
     def _minimum(self) -> dict[str, str]:
         home = self._directory / "home"

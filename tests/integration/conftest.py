@@ -14,6 +14,7 @@ from distci.app import DistCI, connect
 from distci.brokers.direct import Direct
 from distci.builds import BuildView
 from distci.isolation.host import HostIsolation
+from distci.isolation.port import Isolation
 from distci.model import TaskState
 from distci.process import Post, WorkerProcess
 from distci.protocol import paths
@@ -87,17 +88,18 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
             coordination: str | None = None,
             store: str | None = None,
             kinds: Sequence[str] = KINDS,
+            isolation: Isolation | None = None,
+            scratch: Path = tmp_path / "scratch",
             **more: Any,
         ) -> System:
-            """``more`` are further settings."""
+            """``isolation`` is the host if not said; ``more`` are further settings."""
             settings = Settings(
                 coordination=coordination or "", store=store or "", data=str(tmp_path / "data"), actor="tester", **more
             )
             ci = stack.enter_context(connect(settings=settings))
-            scratch = tmp_path / "scratch"
             process = WorkerProcess(
                 Direct(ci.lifecycle, ci.store, secrets=ci.secrets),
-                HostIsolation(),
+                isolation or HostIsolation(),
                 scratch,
                 [Post(kinds, slots=4)],
                 search_path=search_path,

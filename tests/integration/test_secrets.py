@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import pytest
 from integration.conftest import System
+from isolations import DRIVERS
 from program import Home
 from waiting import wait_until
 
@@ -136,6 +137,62 @@ class TestTasks:
         assert system.log(view, "use") == f"-rw-------\n{len(VALUE) + 13}\n***"
         assert system.log(view, "then").startswith(str(memory))
         assert not [name for _, _, names in os.walk(memory) for name in names if name not in ("lock", ".lock")]
+
+    @pytest.mark.parametrize("driver", [*DRIVERS])
+    @pytest.mark.parametrize("user", ["", "65534"])
+    def test_a_file_is_for_whoever_the_task_runs_as_in_every_isolation(
+        self, memory: Path, start_system: Callable[..., System], driver: str, user: str
+    ) -> None:
+        system = start_system(
+            secrets={},
+            secret_keys=KEY,
+            secret_folder=str(memory),
+            isolation=DRIVERS[driver](),
+            # Where pytest has its folders, no other user may go.
+            scratch=memory / "scratch",
+            kinds=("control", "shell"),
+        )
+        system.ci.secrets.set("KEY", VALUE, "team")
+
+        view = system.run_tasks(
+            shell(
+                'stat -c "%a %u" "$KEY"; id -u; wc -c < "$KEY"; ls "$(dirname "$KEY")"',
+                secret_files=["KEY"],
+                isolation={"user": user} if user else {"network": True},
+            ),
+            job="team/job",
+        )
+
+        assert view.result is Result.PASSED, system.log(view, "use")
+        mode, uid, who, *rest = system.log(view, "use").split()
+        assert (mode, uid, rest) == ("600", who, [str(len(VALUE)), "secret-KEY"])
+        assert not [*memory.rglob("secret-KEY")]
+
+    def test_a_sandbox_has_no_files_of_other_tasks(self, memory: Path, start_system: Callable[..., System]) -> None:
+        system = start_system(
+            secrets={},
+            secret_keys=KEY,
+            secret_folder=str(memory),
+            isolation=DRIVERS["sandboxed"](),
+            kinds=("control", "shell"),
+        )
+        system.ci.secrets.set("KEY", VALUE, "team")
+        system.ci.secrets.set("OTHER", f"{VALUE}-2", "team")
+        system.ci.jobs.put({"job": "team/one", "tasks": [shell("sleep 600", secret_files=["KEY"])]})
+        one = system.ci.builds.trigger("team/one")
+        wait_until(lambda: any(memory.rglob("secret-KEY")))
+
+        view = system.run_tasks(
+            shell('find /dev/shm -name "secret-*"; echo "$OTHER"', secret_files=["OTHER"]),
+            job="team/job",
+        )
+        system.ci.builds.cancel(one)
+        system.ci.builds.wait(one, 60)
+
+        found, own = system.log(view, "use").split()
+        assert found == own
+        assert own.startswith(str(memory))
+        assert not [*memory.rglob("secret-*")]
 
     def test_what_a_worker_that_was_killed_left_in_memory_is_gone_when_the_next_one_starts(
         self, memory: Path, tmp_path: Path

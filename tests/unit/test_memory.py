@@ -26,13 +26,13 @@ def place() -> Iterator[Path]:
         Path(path).unlink() if Path(path).is_symlink() else Path(path).rmdir()
 
 
-def test_it_is_for_its_user_alone_and_made_when_it_is_wanted(place: Path) -> None:
+def test_nobody_else_lists_it_and_it_is_made_when_it_is_wanted(place: Path) -> None:
     root = memory.folder_in(place)
     kept = Memory(root, "worker")
     assert (kept.sweep(), root.exists()) == (0, False)
 
     folder = kept.folder()
-    assert (root.stat().st_mode & 0o777, folder.parent, kept.folder()) == (0o700, root, folder)
+    assert (root.stat().st_mode & 0o777, folder.parent, kept.folder()) == (0o711, root, folder)
 
     kept.close()
     assert not folder.exists()
