@@ -68,11 +68,13 @@ class TaskView:
     """The records of attempts that have ended, the oldest first: worker, start and end in milliseconds, exit status or signal ..."""
     since_ms: int
     """Since when it waits or runs, in milliseconds since 1970; 0 once it is over."""
+    left_out: str = ""
+    """Why its ``if`` leaves it out of the build; empty when it does not."""
 
     @property
     def reason(self) -> str:
         """Why it ended as it did; empty when there is nothing to add to the state."""
-        return str(self.attempts[-1].get("reason", "")) if self.attempts else ""
+        return str(self.attempts[-1].get("reason", "")) if self.attempts else self.left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +160,20 @@ class Builds:
         trigger = Trigger("manual", actor or self._actor, parameters or {}, commit=commit, ref=ref)
         return self._created(job, lambda: _fit(self._jobs.get(job), trigger), trigger, _asked_with(cause))
 
-    def start(self, version: JobVersion, trigger: Trigger, causes: Sequence[str] = ()) -> BuildId:
-        """Start a build of a job's version with any trigger; for services that know what has happened.
+    def start(
+        self,
+        version: JobVersion,
+        trigger: Trigger,
+        causes: Sequence[str] = (),
+        changed: Sequence[str] | None = None,
+    ) -> BuildId:
+        """Start a build of a job's version with any trigger; for services that know what has happened, and which files have ``changed``.
 
         Where one of ``causes`` has been served within a day it is the build that was started then. The first is kept
         even when the tree is lost. Each begins with the name of the service and a space; what people give to :meth:`trigger` never
         means one of these. Raises as :meth:`trigger` does.
         """
-        return self._created(version.job, lambda: _fit(version, trigger), trigger, causes)
+        return self._created(version.job, lambda: _fit(version, trigger, changed), trigger, causes)
 
     def get(self, build: BuildId | str) -> BuildView:
         """A build as it stands; NoSuchBuild when there is none of that number.
@@ -494,6 +502,7 @@ def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -
         allow_failure=entry["allow_failure"],
         attempts=attempts,
         since_ms=since_ms,
+        left_out=entry.get("left_out", ""),
     )
 
 
@@ -524,9 +533,9 @@ def _asked_with(cause: str) -> Sequence[str]:
     return (cause,) if cause else ()
 
 
-def _fit(version: JobVersion, trigger: Trigger) -> JobVersion:
+def _fit(version: JobVersion, trigger: Trigger, changed: Sequence[str] | None = None) -> JobVersion:
     """The version, if a build of it can be planned for that trigger; InvalidJob names all that is wrong."""
-    plan.expand(version.definition(), BuildId(version.job, 1), version.version, trigger)
+    plan.expand(version.definition(), BuildId(version.job, 1), version.version, trigger, changed)
     return version
 
 

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from fnmatch import fnmatchcase
 
 from distci import receivers
 from distci.builds import Builds
@@ -27,6 +26,7 @@ from distci.errors import (
     NotAuthenticated,
     StoreUnavailable,
 )
+from distci.filters import fits
 from distci.jobs import Jobs, JobVersion
 from distci.model import BuildId, Delivery, HookTrigger, Json, Trigger
 from distci.protocol.records import to_bytes
@@ -272,10 +272,13 @@ class Hooks:
     ) -> Answer:
         causes = causes_of(receiver, change.delivery, seal)
         jobs = [*concerned.others]
+        if concerned.fitting and change.paths is not None:
+            # Before any build is made for it: what is planned goes by it.
+            self._store.put_if_absent(keys.changes(_changes(change)), to_bytes({"f": FORMAT, "paths": [*change.paths]}))
         for version, hook in concerned.fitting:
             try:
                 trigger = self._trigger(receiver, change, hook, approval)
-                jobs.append(Started(version.job, self._builds.start(version, trigger, causes)))
+                jobs.append(Started(version.job, self._builds.start(version, trigger, causes, change.paths)))
             except InvalidJob as error:
                 # What is wrong with one job must not keep the others from it.
                 log.warning("%s %s starts no build of %s: %s", receiver.name, change.delivery, version.job, error)
@@ -326,6 +329,7 @@ class Hooks:
                 branch=change.branch,
                 pull_request=change.pull_request,
                 wants_status=self._tells_status(receiver),
+                changes=_changes(change),
             ),
         )
         size = len(to_bytes(trigger_to_json(trigger)))
@@ -368,20 +372,25 @@ def no_such_change(change: str) -> NoSuchChange:
 
 def why_not(hook: HookTrigger, change: Change) -> str:
     """Why a trigger does not fit a change of its repository; empty when it does. Pure."""
-    if not _fits(hook.events, change.event):
+    if not fits(hook.events, change.event):
         return f"it is for {' or '.join(hook.events)}, not for {change.event}"
     if change.event == "tag":
-        if hook.tags and not _fits(hook.tags, change.tag):
+        if hook.tags and not fits(hook.tags, change.tag):
             return f"tag {change.tag} is none of: {', '.join(hook.tags)}"
-    elif hook.branches and not _fits(hook.branches, change.branch):
+    elif hook.branches and not fits(hook.branches, change.branch):
         return f"branch {change.branch} is none of: {', '.join(hook.branches)}"
-    if hook.paths and change.paths is not None and not any(_fits(hook.paths, path) for path in change.paths):
+    if hook.paths and change.paths is not None and not any(fits(hook.paths, path) for path in change.paths):
         return f"nothing has changed in: {', '.join(hook.paths)}"
     return ""
 
 
-def _fits(globs: Sequence[str], text: str) -> bool:
-    return any(fnmatchcase(text, glob) for glob in globs)
+def _changes(change: Change) -> str:
+    """By what the store knows the files that have changed; empty where the change does not tell all of them."""
+    return (
+        ""
+        if change.paths is None
+        else hashlib.sha256("\n".join(change.paths).encode(errors="replace")).hexdigest()[:32]
+    )
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -436,7 +436,7 @@ class Lifecycle:
                 data = self.store.get(key)
                 return stored.plan_from_bytes(data), data
         definition = self.jobs.get(live.build.job, live.config).definition()
-        made = plan.expand(definition, live.build, live.config, live.trigger)
+        made = plan.expand(definition, live.build, live.config, live.trigger, self.stored.changed(live.trigger))
         data = stored.plan_to_bytes(made)
         self.store.put(key, data)
         return made, data
@@ -646,6 +646,7 @@ class Lifecycle:
             "type": task.type,
             "needs": list(task.needs),
             "allow_failure": task.allow_failure,
+            "left_out": task.left_out,
             "state": progress.state,
             "token": progress.token,
             "origin": progress.origin,

@@ -178,6 +178,8 @@ class Delivery:
     """Its number; 0 for none."""
     wants_status: bool = False
     """Whether the forge is to be told how the build stands."""
+    changes: str = ""
+    """By what the store knows which files have changed (:func:`distci.store.keys.changes`); empty where nobody was told of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,18 @@ class Concurrency:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """The ``if`` of a task: what its build must be made for. Globs, one of which must match; empty: all do."""
+
+    events: Sequence[str] = ()
+    branches: Sequence[str] = ()
+    paths: Sequence[str] = ()
+    """Of the files that have changed."""
+    parameters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The values that each of these may have."""
+
+
+@dataclass(frozen=True, slots=True)
 class TaskDefinition:
     """One entry of a job, before parameters and matrix are filled in."""
 
@@ -259,6 +273,7 @@ class TaskDefinition:
     """None: the task before it; for ``when`` failure or always: all tasks before it."""
     when: When = When.SUCCESS
     on_cancel: bool = False
+    filter: Filter = Filter()
     matrix: Mapping[str, Sequence[str]] = field(default_factory=dict)
     include: Sequence[Mapping[str, str]] = ()
     exclude: Sequence[Mapping[str, str]] = ()
@@ -356,6 +371,8 @@ class Task:
     priority: int = 5
     resources: Sequence[Permit] = ()
     """What it must hold while it runs."""
+    left_out: str = ""
+    """Why its ``if`` leaves it out of this build; empty when it does not."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
 
     @property

@@ -14,7 +14,9 @@ from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from math import prod
 
+from distci import filters
 from distci.errors import IllegalTransition, InvalidJob
+from distci.filters import Occasion
 from distci.model import (
     Advance,
     BuildId,
@@ -77,27 +79,36 @@ class Cancelled:
 Event = Finished | Lost | Withdrawn | Cancelled
 
 
-def expand(job: Job, build: BuildId, config: int, trigger: Trigger) -> Plan:
-    """The plan of one build; InvalidJob names every wrong parameter, and all else that keeps it from being made."""
+def expand(job: Job, build: BuildId, config: int, trigger: Trigger, changed: Sequence[str] | None = None) -> Plan:
+    """The plan of one build; InvalidJob names every wrong parameter, and all else that keeps it from being made.
+
+    ``changed`` are the files that have changed, where they are known.
+    """
     problems: list[str] = []
     parameters = dict(_parameters(job, trigger, problems))
-    tasks, more = expand_tasks(job, parameters, trigger.parameters)
+    tasks, more = expand_tasks(job, parameters, trigger.parameters, Occasion.of(trigger, parameters, changed))
     problems += more
     names = {task.name for task in tasks}
     problems += [
         f"only: there is no task {name!r}{did_you_mean(name, names)}" for name in trigger.only if name not in names
     ]
+    made = Plan(build, config, trigger, parameters, tasks, job.concurrency)
+    if not problems and begin(made).result is not None:
+        problems.append("tasks: there is nothing to run: " + "; ".join(dict.fromkeys(_left_out(tasks))))
     if problems:
         raise InvalidJob(f"a build of {build.job} cannot be planned:", problems)
-    return Plan(build, config, trigger, parameters, tasks, job.concurrency)
+    return made
 
 
 def expand_tasks(
-    job: Job, parameters: Mapping[str, str], asked: Mapping[str, str] | None = None
+    job: Job,
+    parameters: Mapping[str, str],
+    asked: Mapping[str, str] | None = None,
+    occasion: Occasion | None = None,
 ) -> tuple[Sequence[Task], Sequence[str]]:
     """Every task of a job, needs first, and what is wrong with them.
 
-    ``asked`` are the parameters that the event or the person gave: these alone win over a matrix.
+    ``asked`` are the parameters that the event or the person gave: these alone win over a matrix. Without an ``occasion`` no task is left out.
     """
     problems: list[str] = []
     filled = [
@@ -120,9 +131,11 @@ def expand_tasks(
             problems.append(f"{where}.name: {definition.name!r} is the name of another task already")
             continue
         needs = _needs(job, position, names, problems)
-        problems += _reaction_problems(job, position)
+        problems += [*_reaction_problems(job, position), *_filter_problems(job, definition, where)]
         for values in filled[position]:
             task = _task(job, definition, values, needs, parameters, asked or {})
+            if occasion:
+                task = replace(task, left_out=filters.why_not(definition.filter, occasion))
             if task.name in tasks:
                 problems.append(f"{where}.matrix: two tasks would be named {task.name!r}")
             tasks[task.name] = task
@@ -222,7 +235,9 @@ def _settle(plan: Plan, state: BuildState) -> Advance:
 
 
 def _decide(task: Task, needs: Sequence[tuple[Task, TaskState]], is_cancelled: bool) -> TaskState:
-    """The truth table of outcomes (``docs/jobs.rst``) for one waiting task."""
+    """The truth table of outcomes (``docs/builds.rst``) for one waiting task."""
+    if task.left_out:
+        return TaskState.SKIPPED
     if is_cancelled and not (task.when is When.ALWAYS and task.on_cancel):
         return TaskState.CANCELLED
     if not all(found.is_final for _, found in needs):
@@ -381,6 +396,16 @@ def _reaction_problems(job: Job, position: int) -> Iterator[str]:
                     f"{where}.needs: is missing: the task before it, {reaction.name!r}, "
                     f"runs after failures too; say what this one needs"
                 )
+
+
+def _filter_problems(job: Job, definition: TaskDefinition, where: str) -> Iterator[str]:
+    for name, values in definition.filter.parameters.items():
+        problems = [problem for value in values if (problem := value_problem(job, name, value))]
+        yield from (f"{where}.if.parameters.{name}: {problem}" for problem in dict.fromkeys(problems))
+
+
+def _left_out(tasks: Sequence[Task]) -> Iterator[str]:
+    return (f"{task.name}: {task.left_out}" for task in tasks if task.left_out)
 
 
 def _task(

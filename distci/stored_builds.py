@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from distci.documents import stored
-from distci.documents.strict_json import read_json
+from distci.documents.strict_json import read_json, texts
 from distci.errors import Damaged, NoSuchObject
 from distci.live import LiveBuild
-from distci.model import BuildId, Json, Plan
+from distci.model import BuildId, Json, Plan, Trigger
 from distci.store import keys
 from distci.store.port import Store, objects
 
@@ -57,6 +57,16 @@ class StoredBuilds:
         if len(self._plans) >= PLANS_KEPT:
             self._plans.clear()
         return self._plans.setdefault(digest, stored.plan_from_bytes(data))
+
+    def changed(self, trigger: Trigger) -> Sequence[str] | None:
+        """The files whose change has started a build; None where nobody knows them all."""
+        if trigger.delivery is None or not trigger.delivery.changes:
+            return None
+        key = keys.changes(trigger.delivery.changes)
+        try:
+            return texts(read_json(self._store.get(key), key), "paths")
+        except NoSuchObject:
+            return None
 
     def tokens(self, build: BuildId, task: str) -> Iterator[str]:
         """Tokens of the attempts at a task that have left anything in the store."""

@@ -220,6 +220,8 @@ def _held(token: str, worker: str, situation: Situation) -> str:
 
 
 def _skipped(view: BuildView, task: TaskView) -> str:
+    if task.left_out:
+        return f"its `if` leaves it out: {task.left_out}"
     needs = [view.task(need) for need in task.needs]
     bad = [need for need in needs if need.state.is_bad and not need.allow_failure]
     cause = bad or [need for need in needs if need.state in (TaskState.SKIPPED, TaskState.CANCELLED)]

@@ -14,6 +14,7 @@ from distci.documents.validation import NOT_YET_TRIGGERS, is_hook, job_problems,
 from distci.errors import Invalid, InvalidJob
 from distci.model import (
     Concurrency,
+    Filter,
     HookTrigger,
     Job,
     JobTrigger,
@@ -53,13 +54,13 @@ COMMON_KEYS = frozenset(
     ]
 )
 
-NOT_YET = frozenset({"if", "reuse", "reports"})
+NOT_YET = frozenset({"reuse", "reports"})
 
 NOT_YET_ISOLATION = frozenset({"container", "lxc", "vm"})
 
 NOT_YET_IN_JOB = frozenset({"definition", "retention"})
 
-_SHAPE = frozenset({"job", "tasks", "name", "type", "needs", "when", "matrix", "resources"})
+_SHAPE = frozenset({"job", "tasks", "name", "type", "needs", "when", "if", "matrix", "resources"})
 """Where these are wrong, it is no use to look at how the tasks hang together."""
 
 
@@ -151,6 +152,15 @@ def _parameter(item: Mapping[str, Json]) -> Parameter:
     return Parameter(item.get("default", first), choices, is_required, item.get("description", ""))
 
 
+def _filter(item: Mapping[str, Json]) -> Filter:
+    parameters = {
+        name: (values,) if isinstance(values, str) else tuple(values)
+        for name, values in item.get("parameters", {}).items()
+    }
+    globs = {name: tuple(item.get(name, ())) for name in ("events", "branches", "paths")}
+    return Filter(**globs, parameters=parameters)
+
+
 def _definition(item: Mapping[str, Json]) -> TaskDefinition:
     matrix = dict(item.get("matrix", {}))
     include, exclude = matrix.pop("include", ()), matrix.pop("exclude", ())
@@ -161,6 +171,7 @@ def _definition(item: Mapping[str, Json]) -> TaskDefinition:
         needs=tuple(item["needs"]) if "needs" in item else None,
         when=When(item.get("when", When.SUCCESS)),
         on_cancel=item.get("on_cancel", False),
+        filter=_filter(item.get("if", {})),
         matrix=matrix,
         include=tuple(include),
         exclude=tuple(exclude),

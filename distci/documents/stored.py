@@ -41,6 +41,9 @@ _LETTERS = {
 }
 """The states that are stored, as a build's node has them."""
 
+_SELDOM = frozenset({"left_out"})
+"""Keys of a task in a plan that are left out where they say nothing."""
+
 _STATES = {letter: state for state, letter in _LETTERS.items()}
 
 
@@ -52,7 +55,7 @@ def plan_to_bytes(made: Plan) -> bytes:
         "config": made.config,
         "trigger": trigger_to_json(made.trigger),
         "parameters": dict(made.parameters),
-        "tasks": [asdict(task) for task in made.tasks],
+        "tasks": [_task_to_json(task) for task in made.tasks],
         "concurrency": asdict(made.concurrency) if made.concurrency else None,
     }
     return canonical(document)
@@ -158,6 +161,7 @@ def _delivery_to_json(delivery: Delivery) -> dict[str, Json]:
         "branch": delivery.branch,
         "pull_request": delivery.pull_request,
         "wants_status": delivery.wants_status,
+        "changes": delivery.changes,
     }
     required = {name: getattr(delivery, name) for name in ("id", "receiver", "event", "repository")}
     return required | {key: value for key, value in document.items() if value}
@@ -173,6 +177,7 @@ def _delivery_from_json(document: Mapping[str, Json]) -> Delivery:
         branch=text(document, "branch", ""),
         pull_request=(number(document, "pull_request") or 0) if "pull_request" in document else 0,
         wants_status=flag(document, "wants_status"),
+        changes=text(document, "changes", ""),
     )
 
 
@@ -193,6 +198,11 @@ def _progress(item: Sequence[Json], origins: Sequence[str]) -> Progress:
     if not isinstance(token, str) or not isinstance(round_, int) or not -1 <= origin < len(origins):
         raise TypeError(f"{item!r} is not where a task stands")
     return Progress(_STATES[letter], round_, token, origins[origin] if origin >= 0 else "")
+
+
+def _task_to_json(task: Task) -> dict[str, Json]:
+    """All of its keys but those that few tasks have: what they do without is as it always was."""
+    return {key: value for key, value in asdict(task).items() if value or key not in _SELDOM}
 
 
 def _task(item: Mapping[str, Json]) -> Task:
@@ -218,6 +228,7 @@ def _task(item: Mapping[str, Json]) -> Task:
         priority=number(item, "priority") or 0,
         resources=tuple(Permit(text(permit, "name"), number(permit, "limit") or 1) for permit in item["resources"]),
         arguments=mapping(item, "arguments"),
+        left_out=text(item, "left_out", ""),
     )
 
 

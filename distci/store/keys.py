@@ -7,6 +7,7 @@
     downstream/<upstream>/<downstream>                marker: an end of the first starts the second
     hooks/<receiver>/<repository>/<job>               marker: a change of that repository, as that receiver is told of it, may start the job
     held/<id>                                         a change that waits for somebody's approval
+    changes/<digest>                                  the files that a change has touched, for the builds that it started
     statuses/<receiver>/<repository>/<commit>/<job>/  what a forge was told of that commit's builds of the job:
                              <number>-<0 or 1>        of one build, that it began and that it ended
     accepted/<job>/<number>                           a build as it was accepted, until its record is there
@@ -154,6 +155,10 @@ def tagged_job(key: str) -> str:
     """The job, from a key below :func:`tagged`."""
     (job,) = _parts("tags/[^/]+/([^/]+)", key)
     return _job_of(job, key)
+
+
+def changes(digest: str) -> str:
+    return check_key(f"changes/{_segment(digest)}")
 
 
 def held(change: str) -> str:

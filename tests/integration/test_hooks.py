@@ -27,13 +27,15 @@ from distci.errors import InvalidDocument, NoSuchChange, NoSuchReceiver, NotAuth
 from distci.hooks import Answer, Hooks
 from distci.jobs import Jobs
 from distci.lifecycle import Lifecycle
-from distci.protocol import Tickets
+from distci.model import TaskState
+from distci.protocol import Member, Offer, Tickets
 from distci.retention import Retention
 from distci.settings import ReceiverSettings, Settings
 from distci.store import keys
 from distci.store.passing import PassingStore
 from distci.store.port import ObjectInfo
 from distci.testing import CutCoordination, LossyCoordination
+from distci_workers.control import ControlWorker
 
 SETTINGS = {name: ReceiverSettings((deliveries.SECRET,)) for name in ("github", "gitlab", "gitea", "directory")}
 
@@ -320,6 +322,40 @@ def test_tags_have_a_filter_of_their_own(idle: Callable[..., DistCI], filters: d
     save(ci, "team/a", {"type": "gitlab", "repository": "jsmith/example", **filters})
 
     assert started(send(ci, "gitlab/tag-event")) == {"team/a": reason or "team/a#1"}
+
+
+def test_j10_tasks_run_for_the_files_that_have_changed_whoever_plans_the_build(idle: Callable[..., DistCI]) -> None:
+    # Given a push that is taken in, and a first control worker that dies before it has planned anything
+    ci = idle()
+    tasks = [
+        {"name": name, "type": "acme.none", "needs": [], "if": {"paths": [glob]}}
+        for name, glob in (("readme", "README*"), ("web", "web/*"))
+    ]
+    ci.jobs.put({"job": "team/a", "triggers": [HELLO], "tasks": tasks})
+    assert started(send(ci, PUSHED)) == {"team/a": "team/a#1"}
+    with Member(ci.tickets, Offer(["control"]), "dying", slots=1) as member:
+        next(member.claims()).give_back("it dies")
+
+    # When another one plans it
+    with Member(ci.tickets, Offer(["control"]), "next", slots=1) as member:
+        ControlWorker().serve(next(member.claims()), ci.lifecycle)
+
+    # Then the one task runs whose files have changed
+    view = ci.builds.get("team/a#1")
+    assert {task.name: task.left_out for task in view.tasks} == {
+        "readme": "",
+        "web": "nothing has changed in: web/*",
+    }
+    assert view.task("readme").state is TaskState.READY
+
+
+def test_j10_a_push_that_all_tasks_leave_out_starts_no_build(idle: Callable[..., DistCI]) -> None:
+    ci = idle()
+    task = {"name": "web", "type": "acme.none", "if": {"paths": ["web/*"]}}
+    ci.jobs.put({"job": "team/a", "triggers": [HELLO], "tasks": [task]})
+
+    assert "nothing has changed in: web/*" in started(send(ci, PUSHED))["team/a"]
+    assert [*ci.builds.list("team/a")] == []
 
 
 def test_the_first_trigger_that_fits_counts_and_gives_its_parameters(idle: Callable[..., DistCI]) -> None:

@@ -85,6 +85,16 @@ def test_c16_a_reaction_that_had_nothing_to_react_to_says_so(system: Any) -> Non
     assert reasons(system, build)["b"] == "it runs when something fails, and nothing that it needs did: a"
 
 
+def test_c16_a_task_that_its_filter_leaves_out_says_by_which_part(system: Any) -> None:
+    build = start(system, shell("a"), shell("b") | {"if": {"branches": ["main"]}}, shell("c"))
+    view = system.ci.builds.wait(build, 60)
+
+    assert (view.result, view.task("b").state) == (Result.PASSED, TaskState.SKIPPED)
+    found = reasons(system, build)
+    assert found["b"] == "its `if` leaves it out: the trigger names no branch, so it is none of: main"
+    assert found["c"] == "it needs b (skipped)"
+
+
 def test_c16_a_task_that_was_tried_again_counts_its_rounds(system: Any) -> None:
     build = start(system, shell("a", "exit 1", retries=2))
     system.ci.builds.wait(build, 60)

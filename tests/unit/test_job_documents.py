@@ -301,7 +301,6 @@ def test_a_kind_with_a_dot_may_be_planned_where_it_is_not_installed_and_a_warnin
         (job(retention={"days": 9}), "retention"),
         (job(definition={"path": ".distci.json"}), "definition"),
         (job(triggers=[{"type": "cron", "schedule": "0 3 * * *"}]), "triggers[0]"),
-        (job(shell(**{"if": {"branches": ["main"]}})), "tasks[0].if"),
         (job(shell(reuse=True)), "tasks[0].reuse"),
         (job(shell(reports={"junit": ["x.xml"]})), "tasks[0].reports"),
         (job(shell(isolation={"type": "container", "image": "x"})), "tasks[0].isolation"),

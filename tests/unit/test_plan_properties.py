@@ -57,6 +57,7 @@ def cases(draw: st.DrawFn) -> Case:
                 on_cancel=when is When.ALWAYS and draw(st.booleans()),
                 retries=draw(st.integers(0, 2)),
                 allow_failure=draw(st.booleans()),
+                left_out=draw(st.sampled_from(["", "", "", "branch x is none of: main"])),
             )
         )
     ends = {name: draw(st.lists(st.sampled_from(ENDS), min_size=3, max_size=3)) for name in names}
@@ -110,6 +111,7 @@ def model(case: Case) -> dict[str, str]:
             elif ended[need] == "skipped":
                 skipped = True
         runs = {"success": not failed and not skipped, "failure": failed, "always": True}[task.when]
+        runs = runs and not task.left_out
         ended[task.name] = last_round(case, task) if runs else "skipped"
     return ended
 
@@ -159,6 +161,7 @@ def test_a_cancel_at_any_moment_ends_the_build_once_what_runs_is_over(case: Case
         else:
             end(case, run, name)
     # Then all is final, and nothing was posted any more but what runs in cancelled builds
+    assert not any(case.plan.task(name).left_out for name in run.posted)
     assert run.result is Result.CANCELLED
     assert all(progress.state.is_final for progress in run.state.tasks.values())
     assert all(case.plan.task(name).on_cancel for name in run.posted - posted)
@@ -204,6 +207,7 @@ tasks = st.builds(
     allow_failure=st.booleans(),
     priority=st.integers(0, 9),
     arguments=objects,
+    left_out=texts,
 )
 plans = st.builds(
     Plan,
