@@ -68,13 +68,13 @@ class TaskView:
     """The records of attempts that have ended, the oldest first: worker, start and end in milliseconds, exit status or signal ..."""
     since_ms: int
     """Since when it waits or runs, in milliseconds since 1970; 0 once it is over."""
-    left_out: str = ""
+    unfit: str = ""
     """Why its ``if`` leaves it out of the build; empty when it does not."""
 
     @property
     def reason(self) -> str:
         """Why it ended as it did; empty when there is nothing to add to the state."""
-        return str(self.attempts[-1].get("reason", "")) if self.attempts else self.left_out
+        return str(self.attempts[-1].get("reason", "")) if self.attempts else self.unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +378,7 @@ class Builds:
 
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:
         claims = {paths.ticket_of(token): token for token in self._tickets.running_tokens()}
-        parked = set(self._tickets.waiting_for_permits())
+        parked = set(self._tickets.parked())
         began_ms = _began_to_wait(record)
         for entry in record["tasks"]:
             since_ms = 0 if TaskState(entry["state"]).is_final else began_ms[entry["name"]]
@@ -502,7 +502,7 @@ def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -
         allow_failure=entry["allow_failure"],
         attempts=attempts,
         since_ms=since_ms,
-        left_out=entry.get("left_out", ""),
+        unfit=entry.get("unfit", ""),
     )
 
 

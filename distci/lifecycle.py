@@ -446,16 +446,16 @@ class Lifecycle:
         ready, left = list(advance.ready), []
         while ready:
             name = ready.pop(0)
-            token, verdict = self._came_to(made, name, advance.state.tasks[name])
-            if verdict is None:
+            token, outcome = self._came_to(made, name, advance.state.tasks[name])
+            if outcome is None:
                 left.append(name)
                 continue
-            advance = plan.advance(made, advance.state, _event(name, token, verdict))
+            advance = plan.advance(made, advance.state, _event(name, token, outcome))
             ready += advance.ready
         return replace(advance, ready=left)
 
-    def _came_to(self, made: Plan, name: str, progress: Progress) -> tuple[str, TaskState | None]:
-        """The attempt at a task that counts, as the store tells, and what it came to; None when the task must run again.
+    def _came_to(self, made: Plan, name: str, progress: Progress) -> tuple[str, Mapping[str, Json] | None]:
+        """The attempt at a task that counts, as the store tells, and its record; None when the task must run again.
 
         An attempt begins only after all before it came to nothing, and has its outcome in the store before it can count. So of all
         that have left anything there, the last one alone can count; and if it has an outcome, nothing else can.
@@ -464,9 +464,8 @@ class Lifecycle:
         tokens = [token for token in self.stored.tokens(made.build, name) if paths.ticket_of(token) == ticket]
         token = max(tokens, key=paths.attempt_of, default="")
         outcome = self.stored.outcome_document(made.build, name, token) if token else None
-        state = TaskState(str(outcome["verdict"])) if outcome else None
         # What was stopped, though nobody is known to have cancelled the build, was stopped by the loss of the tree.
-        return token, None if state is TaskState.CANCELLED else state
+        return token, outcome if outcome and outcome["verdict"] != TaskState.CANCELLED else None
 
     def _note_cancel(self, live: LiveBuild) -> None:
         """Have the wish to cancel outlast the tree. A build that has been archived meanwhile needs none."""
@@ -529,7 +528,17 @@ class Lifecycle:
         moved = replace(live, state=advance.state)
         if advance.result is not None:
             return self._ended(moved, advance.result)
-        return Step([moved.write()], [task_ticket(made, name, advance.state.tasks[name]) for name in advance.ready])
+        parked: list[Operation] = []
+        posted: list[Ticket] = []
+        for name in advance.ready:
+            progress = advance.state.tasks[name]
+            ticket = task_ticket(made, name, progress)
+            if pause_s := plan.pause_s(made.task(name), progress):
+                due_ms = self.tickets.tree.now_ms() + int(pause_s * 1000)
+                parked += transactions.park_until(self.tickets.stamped(ticket), due_ms)
+            else:
+                posted.append(ticket)
+        return Step([moved.write(), *parked], posted)
 
     def _ended(self, live: LiveBuild, result: Result) -> Step:
         """A build with its result: its permits go on to others, and it is to be archived."""
@@ -603,7 +612,7 @@ class Lifecycle:
         key = keys.attempt_outcome(build, task, token)
         if not self.store.put_if_absent(key, to_bytes({"f": FORMAT, **document})):
             document = read_json(self.store.get(key), key)
-        return _event(task, token, TaskState(document["verdict"]))
+        return _event(task, token, document)
 
     def _start_downstream(self, live: LiveBuild, job: JobVersion) -> LiveBuild:
         """Start a build of a job that waits for this end, unless that has been done; the node as it then is.
@@ -646,7 +655,7 @@ class Lifecycle:
             "type": task.type,
             "needs": list(task.needs),
             "allow_failure": task.allow_failure,
-            "left_out": task.left_out,
+            "unfit": task.unfit,
             "state": progress.state,
             "token": progress.token,
             "origin": progress.origin,
@@ -729,9 +738,11 @@ def _all_over(state: BuildState) -> BuildState:
     return BuildState(tasks, is_cancelled=True)
 
 
-def _event(task: str, token: str, verdict: TaskState) -> PlanEvent:
-    """What an attempt at a task came to, for the plan."""
-    return plan.Lost(task, token) if verdict is TaskState.LOST else plan.Finished(task, token, Verdict(verdict))
+def _event(task: str, token: str, document: Mapping[str, Json]) -> PlanEvent:
+    """What an attempt at a task came to by its record, for the plan."""
+    if document["verdict"] == TaskState.LOST:
+        return plan.Lost(task, token)
+    return plan.Finished(task, token, Verdict(document["verdict"]), document.get("exit_status"))
 
 
 def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:

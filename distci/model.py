@@ -90,7 +90,7 @@ class TaskState(StrEnum):
     WAITING = "waiting"
     """Its needs are not met yet."""
     BLOCKED = "blocked"
-    """Never stored: READY with a ticket that waits for a permit, as readers show it."""
+    """Never stored: READY with a ticket that waits for a permit or a time, as readers show it."""
     READY = "ready"
     """Its ticket is posted; whether a worker has claimed it is for the ticket to tell."""
     RUNNING = "running"
@@ -252,6 +252,18 @@ class Concurrency:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrying:
+    """When a further round of a task that failed begins, and after which failures."""
+
+    pause_s: float = 0
+    """Before the second round."""
+    factor: float = 2
+    """How many times as long as the one before each further pause is."""
+    exit_statuses: Sequence[int] = ()
+    """Only after these; empty: after any failure."""
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """The ``if`` of a task: what its build must be made for. Globs, one of which must match; empty: all do."""
 
@@ -285,6 +297,7 @@ class TaskDefinition:
     timeout_s: float | None = None
     attempts: int = 3
     retries: int = 0
+    retrying: Retrying = Retrying()
     allow_failure: bool = False
     priority: int = 5
     """0 (first) to 9 (last)."""
@@ -367,11 +380,12 @@ class Task:
     timeout_s: float | None = None
     attempts: int = 3
     retries: int = 0
+    retrying: Retrying = Retrying()
     allow_failure: bool = False
     priority: int = 5
     resources: Sequence[Permit] = ()
     """What it must hold while it runs."""
-    left_out: str = ""
+    unfit: str = ""
     """Why its ``if`` leaves it out of this build; empty when it does not."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
 

@@ -43,6 +43,9 @@ COMBINATIONS_MAX = 4096
 VALUES_BYTES_MAX = 2048
 """Parameter values that a trigger may give, all together: they share the build's node with the state of its tasks."""
 
+PAUSE_MAX_S = 86_400.0
+"""However often it was doubled, no pause between two rounds is longer than a day."""
+
 LABEL_AXIS = "label"
 """The matrix axis whose values are asked for as labels besides being filled in."""
 
@@ -54,6 +57,7 @@ class Finished:
     task: str
     token: str
     verdict: Verdict
+    exit_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ def expand_tasks(
         for values in filled[position]:
             task = _task(job, definition, values, needs, parameters, asked or {})
             if occasion:
-                task = replace(task, left_out=filters.why_not(definition.filter, occasion))
+                task = replace(task, unfit=filters.why_not(definition.filter, occasion))
             if task.name in tasks:
                 problems.append(f"{where}.matrix: two tasks would be named {task.name!r}")
             tasks[task.name] = task
@@ -177,10 +181,22 @@ def advance(plan: Plan, state: BuildState, event: Event) -> Advance:
     if isinstance(event, Lost):
         return _settle(plan, _with(state, task, replace(progress, state=TaskState.LOST, token=event.token)))
     ended = replace(progress, state=TaskState(event.verdict), token=event.token)
-    if ended.state.is_bad and progress.round <= task.retries and not state.is_cancelled:
+    if (
+        ended.state.is_bad
+        and progress.round <= task.retries
+        and _is_worth_another(task, event)
+        and not state.is_cancelled
+    ):
         again = replace(progress, round=progress.round + 1, token=event.token)
         return Advance(_with(state, task, again), (task.name,))
     return _settle(plan, _with(state, task, ended))
+
+
+def pause_s(task: Task, progress: Progress) -> float:
+    """How long the round that a task is in has to wait before it begins."""
+    if progress.round == 1:
+        return 0
+    return min(task.retrying.pause_s * task.retrying.factor ** (progress.round - 2), PAUSE_MAX_S)
 
 
 def result(plan: Plan, state: BuildState) -> Result:
@@ -219,6 +235,12 @@ def _posted(plan: Plan, state: BuildState, name: str) -> tuple[Task, Progress]:
     return plan.task(name), progress
 
 
+def _is_worth_another(task: Task, event: Finished) -> bool:
+    """Whether a failure is one of those after which its task is run again."""
+    wanted = task.retrying.exit_statuses
+    return not wanted or event.exit_status in wanted
+
+
 def _settle(plan: Plan, state: BuildState) -> Advance:
     """Decide every waiting task whose needs are final; needs come first in a plan, so one pass settles all."""
     by_name = {task.name: task for task in plan.tasks}
@@ -236,7 +258,7 @@ def _settle(plan: Plan, state: BuildState) -> Advance:
 
 def _decide(task: Task, needs: Sequence[tuple[Task, TaskState]], is_cancelled: bool) -> TaskState:
     """The truth table of outcomes (``docs/builds.rst``) for one waiting task."""
-    if task.left_out:
+    if task.unfit:
         return TaskState.SKIPPED
     if is_cancelled and not (task.when is When.ALWAYS and task.on_cancel):
         return TaskState.CANCELLED
@@ -405,7 +427,7 @@ def _filter_problems(job: Job, definition: TaskDefinition, where: str) -> Iterat
 
 
 def _left_out(tasks: Sequence[Task]) -> Iterator[str]:
-    return (f"{task.name}: {task.left_out}" for task in tasks if task.left_out)
+    return (f"{task.name}: {task.unfit}" for task in tasks if task.unfit)
 
 
 def _task(
@@ -435,6 +457,7 @@ def _task(
         timeout_s=definition.timeout_s,
         attempts=definition.attempts,
         retries=definition.retries,
+        retrying=definition.retrying,
         allow_failure=definition.allow_failure,
         priority=definition.priority,
         resources=tuple(replace(resource, name=fill(resource.name)) for resource in definition.resources),

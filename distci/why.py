@@ -185,6 +185,10 @@ def _posted(known: Known, task: TaskView, subject: str) -> Reason:
     ticket = task_ticket(known.plan, task.name, known.live.state.tasks[task.name])
     wait = waits.explain(ticket, known.situation)
     lost = f"; attempt {task.attempts[-1].get('attempt', 1)} came to nothing" if task.attempts else ""
+    if ticket.id in known.situation.due and task.attempts and task.attempts[-1].get("verdict") != TaskState.LOST:
+        waits_for = wait.because.removeprefix("it ")
+        round_ = known.live.state.tasks[task.name].round
+        return Reason(subject, task.state, f"round {round_} {waits_for}, after {task.reason or 'a failure'}")
     return Reason(
         subject,
         task.state,
@@ -220,8 +224,8 @@ def _held(token: str, worker: str, situation: Situation) -> str:
 
 
 def _skipped(view: BuildView, task: TaskView) -> str:
-    if task.left_out:
-        return f"its `if` leaves it out: {task.left_out}"
+    if task.unfit:
+        return f"its `if` leaves it out: {task.unfit}"
     needs = [view.task(need) for need in task.needs]
     bad = [need for need in needs if need.state.is_bad and not need.allow_failure]
     cause = bad or [need for need in needs if need.state in (TaskState.SKIPPED, TaskState.CANCELLED)]

@@ -22,6 +22,7 @@ from distci.model import (
     Parameter,
     Permit,
     Policy,
+    Retrying,
     TaskDefinition,
     When,
 )
@@ -60,7 +61,7 @@ NOT_YET_ISOLATION = frozenset({"container", "lxc", "vm"})
 
 NOT_YET_IN_JOB = frozenset({"definition", "retention"})
 
-_SHAPE = frozenset({"job", "tasks", "name", "type", "needs", "when", "if", "matrix", "resources"})
+_SHAPE = frozenset({"job", "tasks", "name", "type", "needs", "when", "if", "matrix", "retries", "resources"})
 """Where these are wrong, it is no use to look at how the tasks hang together."""
 
 
@@ -145,6 +146,17 @@ def _resource(item: Json) -> Permit:
     return Permit(item["name"], item.get("limit", 1)) if isinstance(item, Mapping) else Permit(item)
 
 
+def _times(retries: Json) -> int:
+    return int(retries["times"] if isinstance(retries, Mapping) else retries)
+
+
+def _retrying(retries: Json) -> Retrying:
+    if not isinstance(retries, Mapping):
+        return Retrying()
+    pause_s = seconds(retries["pause"]) if "pause" in retries else 0
+    return Retrying(pause_s, retries.get("factor", 2), tuple(retries.get("exit_statuses", ())))
+
+
 def _parameter(item: Mapping[str, Json]) -> Parameter:
     choices = tuple(item.get("choices", ()))
     is_required = item.get("required", False)
@@ -182,7 +194,8 @@ def _definition(item: Mapping[str, Json]) -> TaskDefinition:
         secret_files=tuple(item.get("secret_files", ())),
         timeout_s=seconds(item["timeout"]) if "timeout" in item else None,
         attempts=item.get("attempts", 3),
-        retries=item.get("retries", 0),
+        retries=_times(item.get("retries", 0)),
+        retrying=_retrying(item.get("retries", 0)),
         allow_failure=item.get("allow_failure", False),
         priority=item.get("priority", 5),
         resources=tuple(_resource(resource) for resource in item.get("resources", ())),

@@ -19,6 +19,7 @@ from distci.model import (
     Plan,
     Policy,
     Progress,
+    Retrying,
     Task,
     TaskState,
     Trigger,
@@ -40,9 +41,6 @@ _LETTERS = {
     TaskState.LOST: "l",
 }
 """The states that are stored, as a build's node has them."""
-
-_SELDOM = frozenset({"left_out"})
-"""Keys of a task in a plan that are left out where they say nothing."""
 
 _STATES = {letter: state for state, letter in _LETTERS.items()}
 
@@ -202,7 +200,15 @@ def _progress(item: Sequence[Json], origins: Sequence[str]) -> Progress:
 
 def _task_to_json(task: Task) -> dict[str, Json]:
     """All of its keys but those that few tasks have: what they do without is as it always was."""
-    return {key: value for key, value in asdict(task).items() if value or key not in _SELDOM}
+    seldom = {"unfit": task.unfit, "retrying": task.retrying != Retrying()}
+    return {key: value for key, value in asdict(task).items() if seldom.get(key, True)}
+
+
+def _retrying(item: Mapping[str, Json]) -> Retrying:
+    for key in ("pause_s", "factor"):
+        if not isinstance(item[key], int | float):
+            raise TypeError(f"{key}: {item[key]!r} is not a number")
+    return Retrying(item["pause_s"], item["factor"], tuple(map(int, item["exit_statuses"])))
 
 
 def _task(item: Mapping[str, Json]) -> Task:
@@ -228,7 +234,8 @@ def _task(item: Mapping[str, Json]) -> Task:
         priority=number(item, "priority") or 0,
         resources=tuple(Permit(text(permit, "name"), number(permit, "limit") or 1) for permit in item["resources"]),
         arguments=mapping(item, "arguments"),
-        left_out=text(item, "left_out", ""),
+        unfit=text(item, "unfit", ""),
+        retrying=_retrying(item["retrying"]) if "retrying" in item else Retrying(),
     )
 
 

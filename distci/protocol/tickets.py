@@ -276,12 +276,22 @@ class Tickets:
         parked = (paths.parked_folder(why) for why in self.tree.coordination.children(paths.PARKED))
         return self._withdrawal(ticket, chain(queued, parked))
 
-    def waiting_for_permits(self) -> Iterator[str]:
-        """Ids of all tickets that wait for a permit."""
+    def parked(self) -> Iterator[str]:
+        """Ids of all tickets that wait outside the queue: for a permit, or for a time."""
         for why in self.tree.coordination.children(paths.PARKED):
-            for name in self.tree.coordination.children(paths.parked_folder(why)) if paths.waited_for(why) else ():
-                with suppress(Invalid):
-                    yield paths.Name.parse(name).ticket
+            if paths.waited_for(why):
+                for name in self.tree.coordination.children(paths.parked_folder(why)):
+                    with suppress(Invalid):
+                        yield paths.Name.parse(name).ticket
+        yield from self.due()
+
+    def due(self) -> Mapping[str, int]:
+        """When the tickets are due that wait for a time, by their ids, in milliseconds since 1970."""
+        found: dict[str, int] = {}
+        for name in self.tree.coordination.children(paths.parked_folder(paths.DUE)):
+            with suppress(Invalid):
+                found[paths.Name.parse(name.partition("-")[2]).ticket] = paths.due_ms(name)
+        return found
 
     def unparking(self, ticket: str, permit: str) -> Step:
         """What puts a ticket that waits for a permit back into the queue; nothing when it does not (any more)."""

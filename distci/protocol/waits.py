@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from shlex import quote
 
 from distci.model import is_isolation_label
@@ -44,6 +44,8 @@ class Situation:
     control: Control
     lines: Mapping[str, Line]
     """By the name of the permit."""
+    due: Mapping[str, int] = field(default_factory=dict)
+    """When tickets are due that wait for a time, by their ids, in milliseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,14 @@ def read(tickets: Tickets) -> Situation:
             name: Line(list(permits.holders(tree, name)), [ticket for _, ticket in permits.waiting(tree, name)])
             for name in permits.waited_for(tree)
         },
+        due=tickets.due(),
     )
 
 
 def explain(ticket: Ticket, situation: Situation) -> Wait:
     """Why a posted ticket that nobody holds has not been claimed."""
+    if ticket.id in situation.due:
+        return Wait(f"it waits for its time, in {max(0, situation.due[ticket.id] - situation.now_ms) / 1000:.0f} s")
     for permit in situation.control.permits(ticket):
         line = situation.lines.get(permit.name)
         ids = [waiting.id for waiting in line.waiting] if line else []

@@ -69,7 +69,7 @@ ABSENT: Mapping[str, str] = {
         for name in (
             *("abandoned", "audit", "clock", "commit", "control", "new_nonce", "next_attempt", "post", "random"),
             *("running_tokens", "dead_tokens", "set_aside", "stamped", "tree", "unparking", "view_running"),
-            *("waiting_for_permits", "waking", "walk", "withdrawal", "withdrawal_by_id", "heartbeats", "queue"),
+            *("parked", "due", "waking", "walk", "withdrawal", "withdrawal_by_id", "heartbeats", "queue"),
         )
     },
 }

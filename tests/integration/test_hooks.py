@@ -342,7 +342,7 @@ def test_j10_tasks_run_for_the_files_that_have_changed_whoever_plans_the_build(i
 
     # Then the one task runs whose files have changed
     view = ci.builds.get("team/a#1")
-    assert {task.name: task.left_out for task in view.tasks} == {
+    assert {task.name: task.unfit for task in view.tasks} == {
         "readme": "",
         "web": "nothing has changed in: web/*",
     }

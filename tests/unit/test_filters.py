@@ -20,14 +20,14 @@ FOLLOWING = Trigger("job", upstream=BuildId("team/lib", 3))
 CHANGED = ("src/app.py", "docs/index.rst")
 
 
-def left_out(wanted: dict[str, Any], trigger: Trigger, changed: tuple[str, ...] | None = CHANGED) -> str:
+def unfit(wanted: dict[str, Any], trigger: Trigger, changed: tuple[str, ...] | None = CHANGED) -> str:
     """Why a task with that ``if`` is left out of a build of a job with one parameter."""
     tasks: list[dict[str, Any]] = [
         {"name": "t", "type": "shell", "script": "true", "if": wanted},
         {"name": "other", "type": "shell", "script": "true", "needs": []},
     ]
     document = {"job": "team/hello", "parameters": {"LEVEL": {"choices": ["fast", "full"]}}, "tasks": tasks}
-    return plan.expand(job_from_json(document), BuildId("team/hello", 1), 1, trigger, changed).task("t").left_out
+    return plan.expand(job_from_json(document), BuildId("team/hello", 1), 1, trigger, changed).task("t").unfit
 
 
 @pytest.mark.parametrize(
@@ -59,16 +59,16 @@ def left_out(wanted: dict[str, Any], trigger: Trigger, changed: tuple[str, ...] 
 def test_j10_a_task_runs_for_what_all_parts_of_its_filter_fit(
     wanted: dict[str, Any], trigger: Trigger, reason: str
 ) -> None:
-    assert left_out(wanted, trigger) == reason
+    assert unfit(wanted, trigger) == reason
 
 
 def test_where_nobody_knows_what_has_changed_anything_may_have() -> None:
-    assert left_out({"paths": ["web/*"]}, BY_HAND, None) == ""
+    assert unfit({"paths": ["web/*"]}, BY_HAND, None) == ""
 
 
 def test_a_build_that_is_run_again_is_for_what_the_first_was_for() -> None:
     again = Trigger("retry", retry_of=BuildId("team/hello", 1), delivery=PUSHED.delivery)
-    assert left_out({"events": ["push"], "branches": ["main"]}, again) == ""
+    assert unfit({"events": ["push"], "branches": ["main"]}, again) == ""
 
 
 def test_a_build_that_all_filters_leave_nothing_of_is_refused() -> None:
@@ -85,10 +85,10 @@ def test_a_build_that_all_filters_leave_nothing_of_is_refused() -> None:
 
 def test_a_filter_names_parameters_and_values_that_there_are() -> None:
     with pytest.raises(InvalidJob) as refused:
-        left_out({"parameters": {"LEVELS": "fast"}}, BY_HAND)
+        unfit({"parameters": {"LEVELS": "fast"}}, BY_HAND)
     assert refused.value.problems == (
         "tasks[0].if.parameters.LEVELS: job team/hello has no such parameter; did you mean 'LEVEL'?",
     )
     with pytest.raises(InvalidJob) as refused:
-        left_out({"parameters": {"LEVEL": ["fats"]}}, BY_HAND)
+        unfit({"parameters": {"LEVEL": ["fats"]}}, BY_HAND)
     assert refused.value.problems == ("tasks[0].if.parameters.LEVEL: 'fats' is not one of: fast, full",)

@@ -15,6 +15,7 @@ from distci.model import (
     Plan,
     Progress,
     Result,
+    Retrying,
     Task,
     TaskState,
     Trigger,
@@ -22,6 +23,8 @@ from distci.model import (
     When,
 )
 from distci.plan import Cancelled, Finished, Lost, Withdrawn
+
+PAUSES = Retrying(pause_s=10, factor=3)
 
 GOOD = (TaskState.PASSED, TaskState.REUSED)
 BAD = (TaskState.FAILED, TaskState.TIMED_OUT, TaskState.LOST)
@@ -218,3 +221,20 @@ def test_a_build_that_is_over_cannot_be_cancelled() -> None:
     made = planned(task("a"))
     with pytest.raises(IllegalTransition, match="has ended"):
         plan.advance(made, outcome(made, plan.begin(made), {"a": Verdict.PASSED}).state, Cancelled())
+
+
+@pytest.mark.parametrize(
+    ("round_", "pause_s"), [(1, 0), (2, 10), (3, 30), (4, 90), (10, 65_610), (11, plan.PAUSE_MAX_S)]
+)
+def test_each_pause_between_rounds_is_longer_up_to_a_day(round_: int, pause_s: float) -> None:
+    assert plan.pause_s(task("a", retries=10, retrying=PAUSES), Progress(round=round_)) == pause_s
+
+
+@pytest.mark.parametrize(("exit_status", "state"), [(75, READY), (1, TaskState.FAILED), (None, TaskState.FAILED)])
+def test_a_task_that_names_exit_statuses_is_run_again_after_these_alone(
+    exit_status: int | None, state: TaskState
+) -> None:
+    made = planned(task("a", retries=1, retrying=Retrying(exit_statuses=(74, 75))))
+    begun = plan.begin(made)
+    ended = plan.advance(made, begun.state, Finished("a", "a.1", Verdict.FAILED, exit_status))
+    assert states(ended) == {"a": state}

@@ -20,6 +20,7 @@ from distci.model import (
     Plan,
     Progress,
     Result,
+    Retrying,
     Task,
     TaskState,
     Trigger,
@@ -29,7 +30,8 @@ from distci.model import (
 
 LIMITS = settings(deadline=None, max_examples=150)
 
-ENDS = ("passed", "failed", "timed-out", "lost")
+ENDS = ("passed", "failed", "failed 75", "timed-out", "lost")
+"""How a round may end: with its verdict and, if there is one, an exit status."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def cases(draw: st.DrawFn) -> Case:
                 on_cancel=when is When.ALWAYS and draw(st.booleans()),
                 retries=draw(st.integers(0, 2)),
                 allow_failure=draw(st.booleans()),
-                left_out=draw(st.sampled_from(["", "", "", "branch x is none of: main"])),
+                retrying=Retrying(exit_statuses=draw(st.sampled_from([(), (75,)]))),
+                unfit=draw(st.sampled_from(["", "", "", "branch x is none of: main"])),
             )
         )
     ends = {name: draw(st.lists(st.sampled_from(ENDS), min_size=3, max_size=3)) for name in names}
@@ -97,7 +100,9 @@ def end(case: Case, run: Run, name: str) -> None:
     round_ = run.state.tasks[name].round
     how = case.ends[name][round_ - 1]
     token = f"{name}-{round_}.1"
-    follow(case, run, plan.Lost(name, token) if how == "lost" else plan.Finished(name, token, Verdict(how)))
+    verdict, _, status = how.partition(" ")
+    ended = plan.Finished(name, token, Verdict(verdict), int(status) if status else None) if how != "lost" else None
+    follow(case, run, ended or plan.Lost(name, token))
 
 
 def model(case: Case) -> dict[str, str]:
@@ -111,16 +116,18 @@ def model(case: Case) -> dict[str, str]:
             elif ended[need] == "skipped":
                 skipped = True
         runs = {"success": not failed and not skipped, "failure": failed, "always": True}[task.when]
-        runs = runs and not task.left_out
+        runs = runs and not task.unfit
         ended[task.name] = last_round(case, task) if runs else "skipped"
     return ended
 
 
 def last_round(case: Case, task: Task) -> str:
     for how in case.ends[task.name][: task.retries + 1]:
-        if how in ("passed", "lost"):
-            return how
-    return case.ends[task.name][task.retries]
+        verdict, _, status = how.partition(" ")
+        is_asked_for = not task.retrying.exit_statuses or status == "75"
+        if verdict in ("passed", "lost") or not is_asked_for:
+            break
+    return verdict
 
 
 @LIMITS
@@ -161,7 +168,7 @@ def test_a_cancel_at_any_moment_ends_the_build_once_what_runs_is_over(case: Case
         else:
             end(case, run, name)
     # Then all is final, and nothing was posted any more but what runs in cancelled builds
-    assert not any(case.plan.task(name).left_out for name in run.posted)
+    assert not any(case.plan.task(name).unfit for name in run.posted)
     assert run.result is Result.CANCELLED
     assert all(progress.state.is_final for progress in run.state.tasks.values())
     assert all(case.plan.task(name).on_cancel for name in run.posted - posted)
@@ -207,7 +214,13 @@ tasks = st.builds(
     allow_failure=st.booleans(),
     priority=st.integers(0, 9),
     arguments=objects,
-    left_out=texts,
+    unfit=texts,
+    retrying=st.builds(
+        Retrying,
+        pause_s=st.integers(0, 9) | st.floats(0, 1e6),
+        factor=st.integers(1, 9),
+        exit_statuses=st.lists(st.integers(1, 255), max_size=3).map(tuple),
+    ),
 )
 plans = st.builds(
     Plan,
