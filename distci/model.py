@@ -282,7 +282,8 @@ class TaskDefinition:
     name: str
     type: str
     needs: Sequence[str] | None = None
-    """None: the task before it; for ``when`` failure or always: all tasks before it."""
+    """None: the task before it; for ``when`` failure or always: all tasks before it. In a job with stages: those of the stage before, or of all before."""
+    stage: str = ""
     when: When = When.SUCCESS
     on_cancel: bool = False
     filter: Filter = Filter()
@@ -348,6 +349,8 @@ class Job:
     concurrency: Concurrency | None = None
     tags: Sequence[str] = ()
     """Words to find it by, with others of their kind."""
+    stages: Sequence[str] = ()
+    """In their order; empty where tasks follow on each other by themselves."""
 
 
 def isolation_label(type: str) -> str:

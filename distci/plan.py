@@ -114,7 +114,10 @@ def expand_tasks(
 
     ``asked`` are the parameters that the event or the person gave: these alone win over a matrix. Without an ``occasion`` no task is left out.
     """
-    problems: list[str] = []
+    problems = [*_stage_problems(job)]
+    if problems:
+        return (), problems
+    unfit = [filters.why_not(definition.filter, occasion) if occasion else "" for definition in job.tasks]
     filled = [
         _filled(definition, f"tasks[{position}].matrix", problems) for position, definition in enumerate(job.tasks)
     ]
@@ -134,12 +137,10 @@ def expand_tasks(
         if definition.name in (earlier.name for earlier in job.tasks[:position]):
             problems.append(f"{where}.name: {definition.name!r} is the name of another task already")
             continue
-        needs = _needs(job, position, names, problems)
+        needs = _needs(job, position, names, unfit, problems)
         problems += [*_reaction_problems(job, position), *_filter_problems(job, definition, where)]
         for values in filled[position]:
-            task = _task(job, definition, values, needs, parameters, asked or {})
-            if occasion:
-                task = replace(task, unfit=filters.why_not(definition.filter, occasion))
+            task = replace(_task(job, definition, values, needs, parameters, asked or {}), unfit=unfit[position])
             if task.name in tasks:
                 problems.append(f"{where}.matrix: two tasks would be named {task.name!r}")
             tasks[task.name] = task
@@ -378,11 +379,13 @@ def _name(definition: TaskDefinition, values: Mapping[str, str]) -> str:
     return f"{definition.name}[{','.join(values.values())}]" if values else definition.name
 
 
-def _needs(job: Job, position: int, names: Mapping[str, Sequence[str]], problems: list[str]) -> Sequence[str]:
+def _needs(
+    job: Job, position: int, names: Mapping[str, Sequence[str]], unfit: Sequence[str], problems: list[str]
+) -> Sequence[str]:
     """The expanded names of what a task needs; without ``needs``, what stands before it."""
     definition = job.tasks[position]
     if definition.needs is None:
-        return [name for task in _before(job, position) for name in names[task.name]]
+        return [name for task in _before(job, position, unfit) for name in names[task.name]]
     found: list[str] = []
     expanded = {name for variants in names.values() for name in variants}
     for number, need in enumerate(definition.needs):
@@ -396,8 +399,34 @@ def _needs(job: Job, position: int, names: Mapping[str, Sequence[str]], problems
     return list(dict.fromkeys(found))
 
 
-def _before(job: Job, position: int) -> Sequence[TaskDefinition]:
-    """What a task without ``needs`` goes by: the task before it, or for a reaction all of them."""
+def _stage_problems(job: Job) -> Iterator[str]:
+    for position, definition in enumerate(job.tasks):
+        where = f"tasks[{position}].stage"
+        if definition.stage and not job.stages:
+            yield f"{where}: the job has no `stages`, which would say in what order they come"
+        elif job.stages and not definition.stage:
+            yield f"{where}: is missing; the job's stages are: {', '.join(job.stages)}"
+        elif job.stages and definition.stage not in job.stages:
+            yield f"{where}: there is no stage {definition.stage!r}{did_you_mean(definition.stage, job.stages)}"
+
+
+def _before(job: Job, position: int, unfit: Sequence[str] = ()) -> Sequence[TaskDefinition]:
+    """What a task without ``needs`` goes by: the task before it, or for a reaction all of them.
+
+    With stages: the last stage before its own that has tasks, reactions apart; or for a reaction all that is in stages before its own. What its
+    ``if`` leaves out of a build (``unfit`` says why, by position) is in no stage.
+    """
+    if job.stages:
+        rank = {stage: number for number, stage in enumerate(job.stages)}
+        own = job.tasks[position]
+        reasons = unfit or [""] * len(job.tasks)
+        fit = [definition for definition, reason in zip(job.tasks, reasons, strict=True) if not reason]
+        before = [definition for definition in fit if rank[definition.stage] < rank[own.stage]]
+        if own.when is not When.SUCCESS:
+            return before
+        before = [definition for definition in before if definition.when is When.SUCCESS]
+        last = max((rank[definition.stage] for definition in before), default=0)
+        return [definition for definition in before if rank[definition.stage] == last]
     earlier = job.tasks[:position]
     return earlier[-1:] if job.tasks[position].when is When.SUCCESS else earlier
 

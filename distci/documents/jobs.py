@@ -35,6 +35,7 @@ COMMON_KEYS = frozenset(
         "type",
         "description",
         "needs",
+        "stage",
         "when",
         "on_cancel",
         "if",
@@ -61,7 +62,9 @@ NOT_YET_ISOLATION = frozenset({"container", "lxc", "vm"})
 
 NOT_YET_IN_JOB = frozenset({"definition", "retention"})
 
-_SHAPE = frozenset({"job", "tasks", "name", "type", "needs", "when", "if", "matrix", "retries", "resources"})
+_SHAPE = frozenset(
+    {"job", "tasks", "stages", "name", "type", "needs", "stage", "when", "if", "matrix", "retries", "resources"}
+)
 """Where these are wrong, it is no use to look at how the tasks hang together."""
 
 
@@ -121,6 +124,7 @@ def _job(document: Mapping[str, Json]) -> Job:
         hooks=tuple(_hook(item) for item in document.get("triggers", ()) if is_hook(item)),
         tasks=tuple(_definition(item) for item in document["tasks"]),
         tags=tuple(document.get("tags", ())),
+        stages=tuple(document.get("stages", ())),
         concurrency=_concurrency(document["job"], document["concurrency"]) if "concurrency" in document else None,
     )
 
@@ -181,6 +185,7 @@ def _definition(item: Mapping[str, Json]) -> TaskDefinition:
         name=item["name"],
         type=item["type"],
         needs=tuple(item["needs"]) if "needs" in item else None,
+        stage=item.get("stage", ""),
         when=When(item.get("when", When.SUCCESS)),
         on_cancel=item.get("on_cancel", False),
         filter=_filter(item.get("if", {})),

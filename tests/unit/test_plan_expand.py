@@ -45,6 +45,81 @@ def test_tasks_come_after_what_they_need_and_otherwise_in_the_jobs_order() -> No
     assert [task.name for task in made.tasks] == ["m", "a", "z", "b"]
 
 
+STAGES = ["build", "test", "publish"]
+
+
+def staged(*tasks: Mapping[str, Json], trigger: Trigger | None = None) -> dict[str, tuple[str, ...]]:
+    return needs(expand(*tasks, stages=STAGES, trigger=trigger))
+
+
+def test_a_stage_comes_after_all_that_is_in_the_one_before_whatever_the_order_of_the_tasks() -> None:
+    made = staged(
+        shell("wheel", stage="publish"),
+        shell("unit", stage="test", matrix={"v": ["1", "2"]}),
+        shell("compile", stage="build"),
+        shell("docs", stage="build"),
+        shell("style", stage="test", needs=[]),
+    )
+    compiled = ("compile", "docs")
+    assert made == {
+        "compile": (),
+        "docs": (),
+        "style": (),
+        "unit[1]": compiled,
+        "unit[2]": compiled,
+        "wheel": ("unit[1]", "unit[2]", "style"),
+    }
+
+
+def test_a_stage_without_tasks_or_with_reactions_alone_is_passed_over() -> None:
+    tell = shell("tell", stage="test", when="failure")
+    assert staged(shell("a", stage="build"), shell("b", stage="publish"))["b"] == ("a",)
+    assert staged(shell("a", stage="build"), tell, shell("b", stage="publish"))["b"] == ("a",)
+
+
+def test_a_reaction_goes_by_all_stages_before_its_own() -> None:
+    made = staged(
+        shell("a", stage="build"),
+        shell("b", stage="test"),
+        shell("clean", stage="publish", when="always"),
+        shell("c", stage="publish"),
+    )
+    assert made["clean"] == ("a", "b")
+
+
+def test_what_its_filter_leaves_out_of_a_build_is_in_no_stage_of_it() -> None:
+    slow = shell("slow", stage="test", **{"if": {"branches": ["main"]}})
+    tasks = (shell("a", stage="build"), slow, shell("b", stage="publish"), shell("c", stage="publish", when="failure"))
+    assert staged(*tasks)["b"] == ("a",)
+    assert staged(*tasks, trigger=Trigger(ref="refs/heads/main"))["b"] == ("slow",)
+    assert staged(*tasks)["c"] == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "stages", "problem"),
+    [
+        ([shell("a")], STAGES, "tasks[0].stage: is missing; the job's stages are: build, test, publish"),
+        ([shell("a", stage="tset")], STAGES, "tasks[0].stage: there is no stage 'tset'; did you mean 'test'?"),
+        (
+            [shell("a", stage="build")],
+            None,
+            "tasks[0].stage: the job has no `stages`, which would say in what order they come",
+        ),
+        (
+            [shell("a", stage="build", when="failure")],
+            STAGES,
+            "tasks[0].when: it can never run: it waits for a failure, but there is no task that it needs",
+        ),
+    ],
+)
+def test_a_stage_that_cannot_be_meant_is_refused(
+    tasks: list[dict[str, Json]], stages: list[str] | None, problem: str
+) -> None:
+    with pytest.raises(InvalidJob) as refused:
+        job_from_json({"job": "team/hello", "tasks": tasks} | ({"stages": stages} if stages else {}))
+    assert refused.value.problems == (problem,)
+
+
 def test_a_matrix_is_named_by_its_values_in_axis_order() -> None:
     made = expand(shell("test", matrix={"python": ["3.11", "3.12"], "label": ["arch=amd64", "arch=arm64"]}))
     assert [task.name for task in made.tasks] == [
