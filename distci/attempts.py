@@ -9,6 +9,7 @@ from distci.errors import Invalid, NoSuchBuild
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
 from distci.model import BuildId, Json, Plan, Result, Task
+from distci.plan import givers
 from distci.protocol.records import Running, Ticket
 from distci.secrets import Secrets, check_trusted
 from distci.settings import page
@@ -31,9 +32,9 @@ class Input(NamedTuple):
 
 
 def inputs(lifecycle: Lifecycle, live: LiveBuild, task: Task) -> Iterator[Input]:
-    """The attempts at a task's needs that count, in the order of the needs."""
+    """The attempts at those tasks that count whose files a task begins with, in the order of its needs."""
     state = live.state
-    for need in task.needs:
+    for need in givers(lifecycle.stored.plan_of(live), task):
         progress = state.tasks[need] if state else None
         if progress is None or not progress.token:
             continue

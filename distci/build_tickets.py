@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from distci.model import BuildId, Plan, Progress, Task, isolation_label
+from distci.model import APPROVAL, CALL, PASSING, BuildId, Plan, Progress, Task, isolation_label
 from distci.projects import project_of
 from distci.protocol import paths
 from distci.protocol.records import Ticket
@@ -24,6 +24,19 @@ TIMEOUT_GRACE_S = 2 * 60.0
 """How long it may stand beyond its task's timeout, where that is less."""
 
 
+ACTIONS = {APPROVAL: "expire", CALL: "call"}
+"""What control workers do with the tickets of tasks that only wait, once these get into the queue."""
+
+
+SERVED_BY = {"definition": "git-checkout"}
+"""The kinds of workers that do tasks of types which have no workers of their own."""
+
+
+def kind_of(type_: str) -> str:
+    """The kind of the workers that do tasks of a type."""
+    return SERVED_BY.get(type_, type_)
+
+
 def task_ticket_id(build: BuildId, name: str, progress: Progress) -> str:
     """The id of the ticket of a task that is posted."""
     return paths.digest(f"{build}\n{name}\n{progress.round}", 20)
@@ -35,9 +48,16 @@ def task_ticket(made: Plan, name: str, progress: Progress) -> Ticket:
     body = {"build": str(made.build), "task": name}
     if progress.token:
         body["after"] = progress.token
+    if task.type in PASSING:
+        return replace(
+            control_ticket(made.build, ACTIONS[task.type]),
+            id=task_ticket_id(made.build, name, progress),
+            body={**body, "action": ACTIONS[task.type]},
+            priority=task.priority,
+        )
     return Ticket(
         id=task_ticket_id(made.build, name, progress),
-        kind=task.type,
+        kind=kind_of(task.type),
         body=body,
         labels=tuple(dict.fromkeys([*task.labels, *map(isolation_label, _isolation_types(task))])),
         priority=task.priority,
@@ -55,7 +75,7 @@ def _isolation_types(task: Task) -> Sequence[str]:
 
 
 def control_ticket(build: BuildId, action: str) -> Ticket:
-    """The ticket that has a build planned or archived."""
+    """The ticket that has a control worker do something for a build, such as to plan or to archive it."""
     return Ticket(
         id=paths.digest(f"{build}\n{action}", 20),
         kind=CONTROL_KIND,

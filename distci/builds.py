@@ -14,7 +14,7 @@ from itertools import product
 from threading import Event
 from typing import NoReturn
 
-from distci import console, plan
+from distci import approvals, console, plan
 from distci.build_tickets import task_ticket_id
 from distci.coordination.port import Operation
 from distci.documents.stored import trigger_from_json
@@ -32,7 +32,7 @@ from distci.errors import (
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
-from distci.model import BuildId, Json, Result, TaskState, Trigger, check_job_id
+from distci.model import BuildId, Json, Outcome, Result, TaskState, Trigger, check_job_id
 from distci.protocol import paths, transactions
 from distci.protocol.tickets import DAY_S
 from distci.store import keys
@@ -238,6 +238,27 @@ class Builds:
                     f"{wanted} is being brought back into a tree that was lost; try again"
                 ) from None
             raise IllegalTransition(f"{wanted} has ended as {view.state}; there is nothing to cancel") from None
+
+    def approvers(self, build: BuildId | str, task: str) -> Sequence[str]:
+        """Who may decide of a task that waits for an approval, as its job names them; empty: whoever may start builds of the job.
+
+        Raises NoSuchBuild, NoSuchTask, and IllegalTransition when none is waited for.
+        """
+        return approvals.approvers(self._lifecycle, _id(build), task)
+
+    def decide(
+        self, build: BuildId | str, task: str, is_approved: bool, reason: str = "", *, actor: str = ""
+    ) -> TaskView:
+        """Approve or refuse what a task waits for, which then passes or fails; the task as it then stands. Whether ``actor`` may is not asked here.
+
+        Raises as :meth:`approvers` does, IllegalTransition also when somebody else has decided otherwise before; Conflict when it expires
+        at this moment.
+        """
+        wanted, by = _id(build), actor or self._actor
+        said = f"{'approved' if is_approved else 'refused'} by {by or 'somebody'}{f': {reason}' if reason else ''}"
+        outcome = Outcome.passed(said, by=by) if is_approved else Outcome.failed(said, by=by)
+        approvals.decide(self._lifecycle, wanted, task, outcome)
+        return self.get(wanted).task(task)
 
     def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "", cause: str = "") -> BuildId:
         """Run a build that is over once more, as a new build of the same job version, parameters and commits.

@@ -28,10 +28,10 @@ from dataclasses import replace
 from functools import partial
 from threading import Event
 
-from distci import events, plan, statuses
-from distci.build_tickets import CONTROL_KIND, build_of, control_ticket, task_ticket, task_ticket_id
+from distci import events, growth, plan, statuses
+from distci.build_tickets import build_of, control_ticket, task_ticket, task_ticket_id
 from distci.coordination.port import Create, Delete, Operation, Refused, Write
-from distci.documents import stored
+from distci.documents import emitted, stored
 from distci.documents.strict_json import read_json
 from distci.errors import (
     ClaimLost,
@@ -50,6 +50,7 @@ from distci.events import Events
 from distci.jobs import Jobs, JobVersion
 from distci.live import LiveBuild
 from distci.model import (
+    CALL,
     Advance,
     BuildId,
     BuildState,
@@ -85,6 +86,9 @@ log = logging.getLogger(__name__)
 DOWNSTREAM_KIND = "job"
 """Kind of the trigger of a build that the end of another one started."""
 
+REASON_CHARS_MAX = 10_000
+"""Of why a task has failed whose own tasks are wrong in many places."""
+
 COLLISION_PAUSE_S = 0.05
 TOLD_KEPT = 1024
 
@@ -107,9 +111,10 @@ class Lifecycle:
         patience_s: float = PATIENCE_S,
         statuses: Statuses | None = None,
         may_use: Callable[[str, str], bool] | None = None,
+        may_start: Callable[[str, str], bool] | None = None,
         events: Events | None = None,
     ) -> None:
-        """``may_use`` says whether builds of one job may use those of another; by default those of their own project alone. ``statuses`` are what those who serve tickets of that kind go by; without any, nobody can. ``patience_s`` is for how long :meth:`create` and :meth:`cancel` find out what became of a request whose answer was lost."""
+        """``may_use`` says whether builds of one job may use those of another, ``may_start`` whether they may start them; by default those of their own project alone. ``statuses`` are what those who serve tickets of that kind go by; without any, nobody can. ``patience_s`` is for how long :meth:`create` and :meth:`cancel` find out what became of a request whose answer was lost."""
         self.tickets = tickets
         self.store = store
         self.jobs = jobs
@@ -118,6 +123,7 @@ class Lifecycle:
         self._patience_s = patience_s
         self._statuses = statuses
         self._may_use = may_use or (lambda user, used: project_of(user) == project_of(used))
+        self._may_start = may_start or (lambda user, used: project_of(user) == project_of(used))
         self.stored = StoredBuilds(store)
         self._numbers = Numbers(tickets.tree, store)
         self._told: set[str] = set()
@@ -140,6 +146,14 @@ class Lifecycle:
             raise NoSuchJob(
                 f"builds of {user} may not use those of {used}, or there is no such job: save {used} with"
                 f' "shared_with": ["{project_of(user) or user}"], or show its project to all who log in (`distci access show`)'
+            )
+
+    def check_start(self, user: str, used: str) -> None:
+        """Return if builds of the job ``user`` may start those of the job ``used`` now; raises as :meth:`check_use` does."""
+        if not self._may_start(user, used):
+            raise NoSuchJob(
+                f"builds of {user} may not start those of {used}, or there is no such job: save {used} with"
+                f' "started_by": ["{project_of(user) or user}"]'
             )
 
     # Reading
@@ -186,7 +200,7 @@ class Lifecycle:
                     post = [control_ticket(live.build, "plan"), *_status(live)]
                     return self.tickets.commit(*operations, *also(live.build), post=post, committed=taken)
 
-                settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), self._patience())
+                settled = outcomes.settle(self.tickets.tree, commit, partial(self._is_created, live), self.patience())
             if isinstance(settled, Done) and settled.committed:
                 if self.accept(live).nonce != nonce:
                     continue  # the number belongs to a build of before the tree was lost
@@ -212,14 +226,18 @@ class Lifecycle:
         return live
 
     def note_started(self, live: LiveBuild) -> str:
-        """Have the store know that the end of a build has started this one; which one it is that it has started, for good.
+        """Have the store know that the end of a build, or a task of it, has started this one; which one it is that it has started, for good.
 
         Empty when no other build is the cause.
         """
         upstream = live.trigger.upstream
-        if live.trigger.kind != DOWNSTREAM_KIND or upstream is None:
+        started = str(live.build)
+        if upstream is not None and live.trigger.caller:
+            key = keys.called_build(upstream, live.trigger.caller)
+        elif upstream is not None and live.trigger.kind == DOWNSTREAM_KIND:
+            key = keys.started_build(upstream, live.build.job)
+        else:
             return ""
-        key, started = keys.started_build(upstream, live.build.job), str(live.build)
         return started if self.store.put_if_absent(key, started.encode()) else self.store.get(key).decode()
 
     def restore(self, accepted: LiveBuild) -> bool:
@@ -272,21 +290,33 @@ class Lifecycle:
         Raises ClaimLost when the attempt has been superseded: then nothing of it counts.
         """
         build = build_of(claim.ticket)
-        event = self._put_on_record(build, task, claim.token, stored.outcome_to_json(outcome) | dict(record))
+        told = stored.outcome_to_json(self._checked(build, task, outcome)) | dict(record)
+        document = self._recorded(build, task, claim.token, told)
         while True:
             live = self._live(build)
             made = self.stored.plan_of(live)
-            state = _state(live)
-            if state.tasks[task].state is not TaskState.READY:
+            if _state(live).tasks[task].state is not TaskState.READY:
                 raise ClaimLost(f"task {task} of {build} has been settled by another attempt")
-            advance = plan.advance(made, state, event)
+            grown, advance = self._after(made, _state(live), task, claim.token, document)
+            if grown is not made:
+                made, live = grown, replace(live, plan_digest=self._kept(grown))
             try:
                 return self._finish(claim, live, made, advance, lambda: self.counts(build, task, claim.token))
             except VersionConflict:
                 continue  # another task of the build ended at the same moment
 
     def archive(self, claim: Claim) -> Claim | None:
-        """Start what follows on the build's end, put its record into the store, and take it off the tree."""
+        """Start what follows on the build's end, put its record into the store, and take it off the tree.
+
+        In the same transaction, the ticket of the task that waits for its end goes on.
+        """
+        while True:
+            try:
+                return self._archive(claim)
+            except VersionConflict:
+                continue  # somebody has begun to wait for its end, or does so no more
+
+    def _archive(self, claim: Claim) -> Claim | None:
         build = build_of(claim.ticket)
         live = self._live(build)
         if live.result is None:
@@ -310,7 +340,14 @@ class Lifecycle:
         self.store.put(keys.build_record(build), to_bytes(self.record(live) | noted))
         self._tell(claim, live, events.ENDED, result=live.result, finished_ms=live.finished_ms)
         self.store.delete(keys.accepted(build))
-        return claim.finish(Delete(live.path, live.version), proof=lambda: self.read(build) is None, hints=self._news())
+        waiting = self.tickets.unparking(live.trigger.caller) if live.trigger.caller else Step()
+        return claim.finish(
+            Delete(live.path, live.version),
+            *waiting.operations,
+            follow=waiting.post,
+            proof=lambda: self.read(build) is None,
+            hints=self._news(),
+        )
 
     def cancel(self, build: BuildId, reason: str) -> None:
         """Ask a build to end. Tickets that still wait are taken back at once; what runs is stopped by its workers.
@@ -330,7 +367,7 @@ class Lifecycle:
                 self.tickets.tree,
                 partial(self.tickets.commit, *step.operations, post=step.post),
                 partial(self._is_cancelled, build),
-                self._patience(),
+                self.patience(),
             )
             if isinstance(settled, Done) and settled.committed:
                 self._note_cancel(cancelled)
@@ -409,7 +446,9 @@ class Lifecycle:
         planned = replace(live, plan_digest=stored.plan_digest(data), waits_for="")
         advance = plan.begin(made, self._taken_over(made))
         if live.is_restored:
-            advance = self._replayed(made, advance)
+            grown, advance = self._replayed(made, advance)
+            if grown is not made:
+                made, planned = grown, replace(planned, plan_digest=self._kept(grown))
         if live.is_cancelled and advance.result is not None:
             advance = replace(advance, result=Result.CANCELLED)
         elif live.is_cancelled:
@@ -441,7 +480,7 @@ class Lifecycle:
         self.store.put(key, data)
         return made, data
 
-    def _replayed(self, made: Plan, advance: Advance) -> Advance:
+    def _replayed(self, made: Plan, advance: Advance) -> tuple[Plan, Advance]:
         """A build that begins again, after all that its tasks came to before the tree was lost."""
         ready, left = list(advance.ready), []
         while ready:
@@ -450,9 +489,9 @@ class Lifecycle:
             if outcome is None:
                 left.append(name)
                 continue
-            advance = plan.advance(made, advance.state, _event(name, token, outcome))
+            made, advance = self._after(made, advance.state, name, token, outcome)
             ready += advance.ready
-        return replace(advance, ready=left)
+        return made, replace(advance, ready=left)
 
     def _came_to(self, made: Plan, name: str, progress: Progress) -> tuple[str, Mapping[str, Json] | None]:
         """The attempt at a task that counts, as the store tells, and its record; None when the task must run again.
@@ -520,10 +559,10 @@ class Lifecycle:
         also: Sequence[Operation] = (),
         hints: Sequence[Operation] = (),
     ) -> Claim | None:
-        step = self._moved(live, made, advance)
+        step = self.moved(live, made, advance)
         return claim.finish(*step.operations, *also, follow=step.post, keep=True, proof=proof, hints=hints)
 
-    def _moved(self, live: LiveBuild, made: Plan, advance: Advance) -> Step:
+    def moved(self, live: LiveBuild, made: Plan, advance: Advance) -> Step:
         """The build after an advance, and the tickets that follow from it."""
         moved = replace(live, state=advance.state)
         if advance.result is not None:
@@ -533,8 +572,8 @@ class Lifecycle:
         for name in advance.ready:
             progress = advance.state.tasks[name]
             ticket = task_ticket(made, name, progress)
-            if pause_s := plan.pause_s(made.task(name), progress):
-                due_ms = self.tickets.tree.now_ms() + int(pause_s * 1000)
+            if wait_s := plan.wait_s(made.task(name), progress):
+                due_ms = self.tickets.tree.now_ms() + int(wait_s * 1000)
                 parked += transactions.park_until(self.tickets.stamped(ticket), due_ms)
             else:
                 posted.append(ticket)
@@ -560,16 +599,23 @@ class Lifecycle:
             found = [delete for ticket in ids if (delete := self.tickets.withdrawal_by_id(ticket)) is not None]
             return Step([*ended.operations, *found], ended.post)
         withdrawals: list[Operation] = []
+        posted_again: list[Ticket] = []
 
         def take_back(task: Task) -> bool:
             ticket = task_ticket(made, task.name, _state(live).tasks[task.name])
+            if task.type == CALL:
+                # It may have started a build, which a control worker cancels, too, and waits for.
+                go_on = self.tickets.unparking(ticket.id)
+                withdrawals.extend(go_on.operations)
+                posted_again.extend(go_on.post)
+                return False
             withdrawal = self.tickets.withdrawal(ticket)
             if withdrawal is not None:
                 withdrawals.append(withdrawal)
             return withdrawal is not None
 
-        step = self._moved(live, made, _cancel(made, _state(live), take_back))
-        return Step([*step.operations, *withdrawals], step.post)
+        step = self.moved(live, made, _cancel(made, _state(live), take_back))
+        return Step([*step.operations, *withdrawals], [*step.post, *posted_again])
 
     def _call_off(self, live: LiveBuild) -> Step:
         """Cancel a build that has not begun: whoever plans it sees to it, and does so now if it waits for its turn."""
@@ -580,7 +626,7 @@ class Lifecycle:
 
     def _abandoned(self, ticket: Ticket, reason: str) -> Step | None:
         """What follows when an attempt at a task came to nothing: of a cancelled build it is over; after the last one allowed it is lost."""
-        if ticket.kind == CONTROL_KIND or "task" not in ticket.body:
+        if "task" not in ticket.body:
             return None
         try:
             build, task = build_of(ticket), str(ticket.body["task"])
@@ -595,24 +641,65 @@ class Lifecycle:
             return None  # which takes no plan to know: the store may be away
         made = self.stored.plan_of(live)
         event: PlanEvent
-        if live.is_cancelled and not made.task(task).on_cancel:
+        # What a task has started is cancelled by whoever has its ticket next.
+        if live.is_cancelled and not made.task(task).on_cancel and made.task(task).type != CALL:
             event = plan.Withdrawn(task)
         elif ticket.is_exhausted:
             document = {"verdict": TaskState.LOST, "reason": reason, "attempt": ticket.attempt}
-            event = self._put_on_record(build, task, ticket.token, document)
+            event = self.put_on_record(build, task, ticket.token, document)
         else:
             return None
-        return self._moved(live, made, plan.advance(made, _state(live), event))
+        return self.moved(live, made, plan.advance(made, _state(live), event))
 
-    def _put_on_record(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> PlanEvent:
+    def _checked(self, build: BuildId, task: str, outcome: Outcome) -> Outcome:
+        """The outcome, or a failure when the tasks that it defines cannot be meant: to be known before it is on record."""
+        text = _defined(stored.outcome_to_json(outcome))
+        if text is None:
+            return outcome
+        live = self._live(build)
+        try:
+            self._grown(self.stored.plan_of(live), task, *text)
+        except Invalid as error:
+            return Outcome.failed(str(error)[:REASON_CHARS_MAX])
+        return outcome
+
+    def _grown(self, made: Plan, task: str, text: str, what: str) -> Plan:
+        return emitted.grown(made, task, text, what, self.stored.changed(made.trigger))
+
+    def _after(
+        self, made: Plan, state: BuildState, task: str, token: str, document: Mapping[str, Json]
+    ) -> tuple[Plan, Advance]:
+        """The plan and what follows from what an attempt left on record: tasks that it has defined are part of both."""
+        event = _event(task, token, document)
+        if (text := _defined(document)) is not None:
+            try:
+                made = self._grown(made, task, *text)
+            except Invalid as error:
+                # It fitted when it was put on record; another task has taken the room since.
+                log.warning("%s: task %s has failed: %s", made.build, task, error)
+                event = plan.Finished(task, token, Verdict.FAILED)
+            state = growth.widened(state, made)
+        return made, plan.advance(made, state, event)
+
+    def _kept(self, made: Plan) -> str:
+        """The digest of a plan that has grown, which is in the store."""
+        data = stored.plan_to_bytes(made)
+        digest = stored.plan_digest(data)
+        self.store.put_if_absent(keys.grown_plan(made.build, digest), data)
+        return digest
+
+    def put_on_record(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> PlanEvent:
         """Put on record what an attempt came to, unless that has been done; what the record says.
 
         Whoever is first there decides: the bytes of a worker that was given up may come late, or have come just before.
         """
+        return _event(task, token, self._recorded(build, task, token, document))
+
+    def _recorded(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> Mapping[str, Json]:
         key = keys.attempt_outcome(build, task, token)
         if not self.store.put_if_absent(key, to_bytes({"f": FORMAT, **document})):
             document = read_json(self.store.get(key), key)
-        return _event(task, token, document)
+        return document
 
     def _start_downstream(self, live: LiveBuild, job: JobVersion) -> LiveBuild:
         """Start a build of a job that waits for this end, unless that has been done; the node as it then is.
@@ -656,13 +743,14 @@ class Lifecycle:
             "needs": list(task.needs),
             "allow_failure": task.allow_failure,
             "unfit": task.unfit,
+            "emitter": task.emitter,
             "state": progress.state,
             "token": progress.token,
             "origin": progress.origin,
             "attempts": self.stored.attempts(origin, task.name, progress.token),
         }
 
-    def _patience(self) -> outcomes.Deadline:
+    def patience(self) -> outcomes.Deadline:
         return outcomes.Deadline(self._patience_s)
 
     def now_ms(self) -> int:
@@ -736,6 +824,14 @@ def _all_over(state: BuildState) -> BuildState:
         for name, progress in state.tasks.items()
     }
     return BuildState(tasks, is_cancelled=True)
+
+
+def _defined(document: Mapping[str, Json]) -> tuple[str, str] | None:
+    """The text of the tasks that an attempt has defined, and the name of its file; None when it has defined none."""
+    details: Mapping[str, Json] = document.get("details") or {}
+    if document["verdict"] != Verdict.PASSED or not isinstance(details.get("tasks"), str):
+        return None
+    return details["tasks"], str(details.get("tasks_of", "tasks"))
 
 
 def _event(task: str, token: str, document: Mapping[str, Json]) -> PlanEvent:

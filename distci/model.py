@@ -90,7 +90,7 @@ class TaskState(StrEnum):
     WAITING = "waiting"
     """Its needs are not met yet."""
     BLOCKED = "blocked"
-    """Never stored: READY with a ticket that waits for a permit or a time, as readers show it."""
+    """Never stored: READY with a ticket that waits for a permit, a time or somebody, as readers show it."""
     READY = "ready"
     """Its ticket is posted; whether a worker has claimed it is for the ticket to tell."""
     RUNNING = "running"
@@ -135,6 +135,13 @@ class When(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"
     ALWAYS = "always"
+
+
+APPROVAL = "approval"
+"""The type of a task that waits until somebody has decided."""
+
+PASSING = frozenset({APPROVAL})
+"""Types of task that no worker performs: they hold no slot while they wait, and pass the files of their needs on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from distci import filters
 from distci.errors import IllegalTransition, InvalidJob
 from distci.filters import Occasion
 from distci.model import (
+    APPROVAL,
+    PASSING,
     Advance,
     BuildId,
     BuildState,
@@ -45,6 +47,9 @@ VALUES_BYTES_MAX = 2048
 
 PAUSE_MAX_S = 86_400.0
 """However often it was doubled, no pause between two rounds is longer than a day."""
+
+APPROVAL_S = 7 * 86_400.0
+"""How long somebody may take to decide, unless the task says."""
 
 LABEL_AXIS = "label"
 """The matrix axis whose values are asked for as labels besides being filled in."""
@@ -191,6 +196,22 @@ def advance(plan: Plan, state: BuildState, event: Event) -> Advance:
         again = replace(progress, round=progress.round + 1, token=event.token)
         return Advance(_with(state, task, again), (task.name,))
     return _settle(plan, _with(state, task, ended))
+
+
+def givers(plan: Plan, task: Task) -> Sequence[str]:
+    """The tasks whose files a task begins with: its needs, in their order; and in place of those that only wait, what these need."""
+    found: dict[str, None] = {}
+    for need in task.needs:
+        before = plan.task(need)
+        found |= dict.fromkeys(givers(plan, before) if before.type in PASSING else [need])
+    return tuple(found)
+
+
+def wait_s(task: Task, progress: Progress) -> float:
+    """How long the ticket of a task that is to begin waits first: for its next round, or for somebody to decide."""
+    if task.type == APPROVAL:
+        return task.timeout_s or APPROVAL_S
+    return pause_s(task, progress)
 
 
 def pause_s(task: Task, progress: Progress) -> float:

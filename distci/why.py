@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from shlex import quote
 from statistics import median
 
-from distci import statuses
+from distci import approvals, statuses
 from distci.build_tickets import control_ticket, task_ticket
 from distci.builds import Builds, BuildView, TaskView
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
-from distci.model import BuildId, Plan, TaskState
+from distci.model import APPROVAL, BuildId, Plan, TaskState
 from distci.protocol import waits
 from distci.protocol.tickets import Tickets, TicketView
 from distci.protocol.waits import Situation, Wait
@@ -183,6 +183,10 @@ def _posted(known: Known, task: TaskView, subject: str) -> Reason:
     if known.plan is None or known.live is None or known.live.state is None:
         return Reason(subject, task.state, "it has just been posted")
     ticket = task_ticket(known.plan, task.name, known.live.state.tasks[task.name])
+    left_s = (known.situation.due.get(ticket.id, 0) - known.situation.now_ms) / 1000
+    if task.type == APPROVAL and left_s > 0:
+        because = f"{approvals.told(known.plan.task(task.name).arguments)}; it expires in {left_s:.0f} s"
+        return Reason(subject, task.state, because, f"distci build approve {known.view.id} {quote(task.name)}")
     wait = waits.explain(ticket, known.situation)
     lost = f"; attempt {task.attempts[-1].get('attempt', 1)} came to nothing" if task.attempts else ""
     if ticket.id in known.situation.due and task.attempts and task.attempts[-1].get("verdict") != TaskState.LOST:

@@ -21,7 +21,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from distci import tracing
+from distci import approvals, tracing
 from distci.artifacts import Publication
 from distci.brokers.port import Assignment, Broker, Held, Member
 from distci.console import LogWriter
@@ -48,6 +48,7 @@ __all__ = [
     "Tasks",
     "TicketWorker",
     "Worker",
+    "approvals",
     "repository_address",
     "serve",
     "tidy_up",

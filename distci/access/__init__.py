@@ -18,7 +18,7 @@ Where it is kept, and so what an outage does to it:
 """
 
 from distci.access.audit import Acting, Audit, Entry, acting
-from distci.access.decisions import Allowed, Decision, Denied, Hidden, decide, disguised, may_give
+from distci.access.decisions import Allowed, Decision, Denied, Hidden, decide, disguised, is_among, may_give
 from distci.access.links import LoginLinks
 from distci.access.principals import NOBODY, Nobody, Person, Principal, Token, Worker
 from distci.access.rights import Action, Grant, Grants, Role, Visibility
@@ -58,5 +58,6 @@ __all__ = [
     "acting",
     "decide",
     "disguised",
+    "is_among",
     "may_give",
 ]

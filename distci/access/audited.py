@@ -14,7 +14,7 @@ from distci.access.principals import Commenter
 from distci.access.rights import Action
 from distci.access.service import Access
 from distci.artifacts import Artifact
-from distci.builds import Builds, check_request
+from distci.builds import Builds, TaskView, check_request
 from distci.comments import Comments, author_of
 from distci.errors import Invalid
 from distci.hooks import Answer, Check, Hooks
@@ -87,6 +87,13 @@ class AuditedBuilds(Builds):
     def cancel(self, build: BuildId | str, reason: str = "") -> None:
         with self._audit.note("build.cancel", str(build), reason=reason):
             super().cancel(build, reason)
+
+    def decide(
+        self, build: BuildId | str, task: str, is_approved: bool, reason: str = "", *, actor: str = ""
+    ) -> TaskView:
+        what = "build.approve" if is_approved else "build.refuse"
+        with self._audit.note(what, str(build), actor=actor, reason=reason, task=task):
+            return super().decide(build, task, is_approved, reason, actor=actor)
 
     def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "", cause: str = "") -> BuildId:
         with self._audit.note("build.retry", str(build), actor=actor, reason=cause, only_failed=only_failed) as remark:

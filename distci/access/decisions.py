@@ -49,6 +49,14 @@ def decide(principal: Principal, grants: Grants, action: Action, project: str) -
             return _of_person(principal, grants, action, project)
 
 
+def is_among(principal: Principal, subjects: Collection[str]) -> bool:
+    """Whether somebody is one of those whom a job names; anybody is where it names nobody. A token is whom it acts for."""
+    if not subjects:
+        return True
+    person = principal.person if isinstance(principal, Token) else principal
+    return isinstance(person, Person) and any(map(person.is_meant, subjects))
+
+
 def disguised(principal: Principal, grants: Grants, action: Action, project: str) -> Decision:
     """What somebody is told of a project that is hidden from them: the same as of a name beside it that nobody has given.
 

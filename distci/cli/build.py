@@ -185,6 +185,28 @@ def cancel(invocation: Invocation, wanted: BuildId, reason: str) -> None:
     print_json(view) if invocation.is_json else print_line(f"{wanted} {view.state}")
 
 
+@build.command(examples=("distci build approve team/hello#12 deploy --reason 'tried on staging'",))
+@build_argument
+@click.argument("task")
+@click.option("--reason", default="", help="Why, for the record.")
+@json_option
+@click.pass_obj
+def approve(invocation: Invocation, wanted: BuildId, task: str, reason: str) -> None:
+    """Let a task pass that waits for an approval, so that the build goes on."""
+    _decide(invocation, wanted, task, True, reason)
+
+
+@build.command(examples=("distci build refuse team/hello#12 deploy --reason 'not on a Friday'",))
+@build_argument
+@click.argument("task")
+@click.option("--reason", default="", help="Why, for the record.")
+@json_option
+@click.pass_obj
+def refuse(invocation: Invocation, wanted: BuildId, task: str, reason: str) -> None:
+    """Let a task fail that waits for an approval."""
+    _decide(invocation, wanted, task, False, reason)
+
+
 @build.command(examples=("distci build retry team/hello#12 --failed --wait",))
 @build_argument
 @click.option("--failed", is_flag=True, help="Take over the tasks that passed; run the others only.")
@@ -211,6 +233,12 @@ def wait_(invocation: Invocation, wanted: BuildId, timeout: str | None) -> int:
     timeout_s = None if timeout is None else seconds(timeout)
     with invocation.look_at() as system:
         return following.wait(system, wanted, timeout_s=timeout_s, is_json=invocation.is_json)
+
+
+def _decide(invocation: Invocation, wanted: BuildId, task: str, is_approved: bool, reason: str) -> None:
+    with invocation.connect() as system:
+        view = system.builds.decide(wanted, task, is_approved, reason)
+    print_json(view) if invocation.is_json else print_line(f"{wanted} {task} {view.state}: {view.reason}")
 
 
 def _go_on(system: System, invocation: Invocation, started: BuildId, *, wait: bool, follow: bool) -> int:

@@ -135,13 +135,18 @@ def _settings(invocation: Invocation, folder: Path) -> Settings:
 
 def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str], isolation: ChosenIsolation) -> None:
     """Raise InvalidJob for tasks that no worker here would take: they would wait for ever, and nobody be told."""
+    from distci.model import APPROVAL
     from distci.plan import expand_tasks
     from distci.protocol import Offer
 
     offer = Offer(kinds, labels)
     problems = []
     for task in expand_tasks(job, {})[0]:
-        if task.type not in kinds:
+        if task.type == APPROVAL:
+            problems.append(
+                f"task {task.name} waits for an approval, and nobody is here to give it; `distci up` has a page for that"
+            )
+        elif task.type not in kinds:
             problems.append(f"task {task.name}: no worker of kind {task.type!r} is installed")
         elif task.isolation.get("type", isolation.types[0]) not in isolation.types:
             wanted = task.isolation["type"]

@@ -8,7 +8,7 @@ from itertools import islice
 from threading import Event
 
 from distci.builds import BuildView, LogPiece, TaskView, check_request
-from distci.client.address import build_of, of_build, of_job
+from distci.client.address import build_of, of_build, of_job, of_task
 from distci.client.link import Link
 from distci.client.logs import RemoteLogs
 from distci.client.watching import Watching
@@ -69,6 +69,18 @@ class RemoteBuilds:
 
         body = {"reason": reason} if reason else None
         self._link.change("POST", of_build(wanted, "cancel"), body, look=look)
+
+    def decide(
+        self, build: BuildId | str, task: str, is_approved: bool, reason: str = "", *, actor: str = ""
+    ) -> TaskView:
+        path = of_task(build_of(build), task)
+
+        def look() -> Json:
+            found: Json = self._link.get(path)
+            return found if found["state"] == ("passed" if is_approved else "failed") else None
+
+        body = {"approve": is_approved} | ({"reason": reason} if reason else {})
+        return from_json(TaskView, self._link.change("POST", f"{path}/decision", body, look=look))
 
     def retry(self, build: BuildId | str, *, only_failed: bool = False, actor: str = "", cause: str = "") -> BuildId:
         return self._started(of_build(build_of(build), "retry"), {"only_failed": only_failed}, cause)

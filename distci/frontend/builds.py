@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from distci.access import Action
+from distci.access import Action, is_among
 from distci.builds import BuildView
+from distci.errors import Forbidden
 from distci.frontend.endpoint import CURSOR, ROOT, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.hiding import hidden
 from distci.frontend.paging import number_of, page, page_through
@@ -71,6 +72,14 @@ def cancel_build(call: Call) -> Answer:
     by = f"cancelled by {call.actor}" if call.actor else "cancelled"
     call.system.builds.cancel(build, (call.body or {}).get("reason") or by)
     return Answer(call.system.builds.get(build))
+
+
+def decide_task(call: Call) -> Answer:
+    build, task, given = call.build, call.path["task"], call.body
+    approvers = call.system.builds.approvers(build, task)
+    if not is_among(call.principal, approvers):
+        raise Forbidden(f"{call.actor} may not decide of task {task} of {build}: that is for {', '.join(approvers)}")
+    return Answer(call.system.builds.decide(build, task, given["approve"], given.get("reason", ""), actor=call.actor))
 
 
 def retry_build(call: Call) -> Answer:
@@ -158,6 +167,16 @@ ENDPOINTS: Sequence[Endpoint] = (
         {200: Returns("What waits has ended, what runs is being stopped.", "build")},
         body="cancel",
         is_body_optional=True,
+    ),
+    Endpoint(
+        "POST",
+        f"{BUILD}/tasks/{{task}}/decision",
+        "decide_task",
+        "Approve or refuse what a task waits for",
+        decide_task,
+        Action.TRIGGER,
+        {200: Returns("The task as it then stands.", "task")},
+        body="decision",
     ),
     Endpoint(
         "POST",

@@ -264,12 +264,12 @@ class Tickets:
             raise Conflict(f"ticket {token} has been moved by somebody else, or the answer was lost; look again")
         raise NoSuchTicket(f"no ticket {ticket!r} is set aside; `distci ticket list` shows all there are")
 
-    def withdrawal(self, ticket: Ticket) -> Operation | None:
+    def withdrawal(self, ticket: Ticket) -> Delete | None:
         """The operation that takes a waiting ticket out of its queue, or None when it is not (or no longer) waiting."""
         due = paths.parked_folder(paths.DUE)
         return self._withdrawal(ticket.id, [*paths.queue_places(ticket.pool, ticket.id), *_lines(ticket), due])
 
-    def withdrawal_by_id(self, ticket: str) -> Operation | None:
+    def withdrawal_by_id(self, ticket: str) -> Delete | None:
         """The same for a ticket of which only the id is known: all queues are looked through."""
         pools = self.tree.coordination.children(paths.QUEUE)
         queued = chain.from_iterable(paths.queue_places(f"{paths.QUEUE}/{pool}", ticket) for pool in pools)

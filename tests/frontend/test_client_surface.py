@@ -43,6 +43,7 @@ ABSENT: Mapping[str, str] = {
     "gateway": "what a front end serves workers by",
     "login_links": "whoever may make them may do everything",
     "oidc_login": OF_A_FRONT_END,
+    "builds.approvers": "a front end asks that itself",
     "builds.start": "for who has taken in why; over HTTP receivers are told that",
     "builds.rerun": "for who has taken a comment in",
     "builds.noted": "for who has taken a comment in",
@@ -99,6 +100,7 @@ ROWS: Mapping[str, Row] = {
     "builds.list": lambda ci, own: ([*ci.builds.list("team/hello")], [*ci.builds.list("team/hello", 1, 2)]),
     "builds.wait": lambda ci, own: (ci.builds.wait(BUILD), ci.builds.wait("team/held#1", 0.1)),
     "builds.cancel": lambda ci, own: cancelled(ci, own),
+    "builds.decide": lambda ci, own: decided(ci, own),
     "builds.retry": lambda ci, own: ended(ci, ci.builds.retry(BUILD, cause=own)).job,
     "builds.log": lambda ci, own: [b"".join(ci.builds.log(BUILD, "say", start)) for start in (0, 3, 99)],
     "builds.follow": lambda ci, own: joined(ci.builds.follow(BUILD)),
@@ -230,6 +232,14 @@ def ended(ci: Any, build: BuildId) -> BuildId:
     """A build that changes nothing any more in what others look at."""
     assert ci.builds.wait(build, 60).state == "passed"
     return build
+
+
+def decided(ci: Any, own: str) -> list[object]:
+    ci.jobs.put({"job": f"{own}/ask", "tasks": [{"name": "ask", "type": "approval"}]})
+    build = ci.builds.trigger(f"{own}/ask", cause=own)
+    wait_until(lambda: [task.state for task in ci.builds.get(build).tasks] == ["blocked"])
+    task = ci.builds.decide(build, "ask", False, "not today", actor="ada")
+    return [task.state, task.reason.partition(" by ")[0], ci.builds.wait(build, 30).result]
 
 
 def cancelled(ci: Any, own: str) -> list[object]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from distci.errors import Invalid
-from distci.work import Claim, Lifecycle
+from distci.work import Claim, Lifecycle, approvals
 
 
 class ControlWorker:
-    """Plans builds that were triggered, and archives those that have ended."""
+    """Plans builds that were triggered, archives those that have ended, and sees to tasks that only wait."""
 
     kind = "control"
 
@@ -17,5 +17,7 @@ class ControlWorker:
                 return lifecycle.plan(claim)
             case "archive":
                 return lifecycle.archive(claim)
+            case "expire":
+                return approvals.expire(lifecycle, claim)
             case action:
                 raise Invalid(f"ticket {claim.token}: no such action: {action!r}")

@@ -44,7 +44,7 @@ function Whole({ build, place }) {
 
 /** The task that somebody who comes to a build wants to read: what failed, else what runs, else what came last. */
 function telling(tasks) {
-    const begun = tasks.filter((task) => task.token);
+    const begun = tasks.filter((task) => task.token && task.type !== "approval");
     const failed = begun.filter((task) => tone(task.state) === "bad");
     return failed.find((task) => !task.allow_failure) || failed[0] || begun.find((task) => task.state === "running") || begun.at(-1);
 }
@@ -91,7 +91,19 @@ function Task({ build, task, now_ms, isChosen }) {
     const says = [seconds === null ? waits : duration(seconds), task.worker, task.attempts.length > 1 ? `attempt ${task.attempts.length}` : "", task.type];
     return html`<li class=${isChosen ? "chosen" : ""}>
         <span class="line"><a href=${addresses.query(addresses.build(build.id), { task: task.name })} aria-current=${isChosen ? "true" : undefined}>${task.name}</a> <${State} state=${task.state} /></span>
-        <span class="line dim"><span>${says.filter(Boolean).join(", ")}</span> ${task.token ? html`<a href=${addresses.log(build.id, task.name)} aria-label=${`Log of ${task.name}`}>log</a>` : null}</span></li>`;
+        ${task.type === "approval" && task.state === "blocked" ? html`<${Decision} build=${build} task=${task} />` : null}
+        <span class="line dim"><span>${says.filter(Boolean).join(", ")}</span> ${task.token && task.type !== "approval" ? html`<a href=${addresses.log(build.id, task.name)} aria-label=${`Log of ${task.name}`}>log</a>` : null}</span></li>`;
+}
+
+/** What somebody may do about a task that waits for an approval; who may not is told so by the answer. */
+function Decision({ build, task }) {
+    const may = useMay(addresses.split(build.id).job);
+    if (!may.includes("trigger")) return null;
+    const decide = (approve) => async () => {
+        await post(`${addresses.build(build.id)}/tasks/${encodeURIComponent(task.name)}/decision`, { approve });
+        refresh(addresses.build(build.id));
+    };
+    return html`<span class="line"><${Action} run=${decide(true)}>Approve<//> <${Action} kind="danger" run=${decide(false)}>Refuse<//></span>`;
 }
 
 /** The log of a task, at its end; the reader is taken to one that they have chosen. */
