@@ -124,12 +124,14 @@ class DistCI:
             retention=settings.events_retention,
             watch=lambda woken: self.coordination.watch(paths.EVENTS, woken),
         )
+        sharing = Sharing(self.access, self.jobs)
         self.lifecycle = Lifecycle(
             self.tickets,
             self.store,
             self.jobs,
             statuses=Statuses(self.store, settings),
-            may_use=Sharing(self.access, self.jobs).may_use,
+            may_use=sharing.may_use,
+            may_start=sharing.may_start,
             events=self.events,
         )
         self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)

@@ -299,7 +299,9 @@ class Builds:
         return view
 
     def _again(self, old: BuildView, only: Sequence[str], actor: str, causes: Sequence[str]) -> BuildId:
-        trigger = replace(old.trigger, kind=RETRY_KIND, actor=actor or self._actor, retry_of=old.id, only=only)
+        trigger = replace(
+            old.trigger, kind=RETRY_KIND, actor=actor or self._actor, retry_of=old.id, only=only, caller=""
+        )
         job, config = old.id.job, old.config
         return self._created(job, lambda: self._jobs.get(job, config), trigger, causes)
 

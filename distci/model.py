@@ -140,7 +140,10 @@ class When(StrEnum):
 APPROVAL = "approval"
 """The type of a task that waits until somebody has decided."""
 
-PASSING = frozenset({APPROVAL})
+CALL = "build"
+"""The type of a task that starts a build of another job and waits for its end."""
+
+PASSING = frozenset({APPROVAL, CALL})
 """Types of task that no worker performs: they hold no slot while they wait, and pass the files of their needs on."""
 
 
@@ -194,7 +197,7 @@ class Trigger:
     """The cause of a build."""
 
     kind: str = "manual"
-    """``manual``, ``job`` (an upstream build), ``retry``, or a receiver's name, such as ``github``; later ``cron`` ..."""
+    """``manual``, ``job`` (an upstream build), ``build`` (a task of one), ``retry``, or a receiver's name, such as ``github``; later ``cron`` ..."""
     actor: str = ""
     """Who or what asked, for the record."""
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -206,7 +209,9 @@ class Trigger:
     ref: str = ""
     """The ref that ``commit`` was seen on, for the record and the script's environment."""
     upstream: BuildId | None = None
-    """The build whose end caused this one."""
+    """The build whose end caused this one, or that had it started by a task."""
+    caller: str = ""
+    """The id of the ticket of that task; empty where it was the end."""
     retry_of: BuildId | None = None
     """The build that this one runs again."""
     only: Sequence[str] = ()

@@ -8,7 +8,7 @@ from distci.documents import stored
 from distci.documents.strict_json import read_json, texts
 from distci.errors import Damaged, NoSuchObject
 from distci.live import LiveBuild
-from distci.model import BuildId, Json, Plan, Trigger
+from distci.model import BuildId, Json, Plan, Result, Trigger
 from distci.store import keys
 from distci.store.port import Store, objects
 
@@ -92,13 +92,35 @@ class StoredBuilds:
         for info in objects(self._store, keys.started(build)):
             yield self._store.get(info.key).decode()
 
-    def archived_nonce(self, build: BuildId) -> str | None:
-        """What tells an archived build from another of its number; None when none is archived."""
-        key = keys.build_record(build)
+    def called(self, build: BuildId, ticket: str) -> BuildId | None:
+        """The build that a task has started, by the id of the task's ticket; None when it has started none."""
         try:
-            return str(read_json(self._store.get(key), key)["nonce"])
+            return BuildId.parse(self._store.get(keys.called_build(build, ticket)).decode())
         except NoSuchObject:
             return None
+
+    def result(self, build: BuildId) -> Result | None:
+        """How an archived build ended; None when there is none of that number."""
+        record = self._record(build)
+        return Result(record["result"]) if record else None
+
+    def trigger(self, build: BuildId) -> Trigger | None:
+        """What started an archived build; None when there is none of that number."""
+        record = self._record(build)
+        return stored.trigger_from_json(record["trigger"]) if record else None
+
+    def archived_nonce(self, build: BuildId) -> str | None:
+        """What tells an archived build from another of its number; None when none is archived."""
+        record = self._record(build)
+        return str(record["nonce"]) if record else None
+
+    def _record(self, build: BuildId) -> Mapping[str, Json] | None:
+        key = keys.build_record(build)
+        try:
+            record: Mapping[str, Json] = read_json(self._store.get(key), key)
+        except NoSuchObject:
+            return None
+        return record
 
     def pin(self, live: LiveBuild, name: str, find: Callable[[], str]) -> str:
         """What the whole build goes by for ``name``: as the first who asked found it, or the build that this one runs again."""

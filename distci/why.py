@@ -16,7 +16,7 @@ from distci.build_tickets import control_ticket, task_ticket
 from distci.builds import Builds, BuildView, TaskView
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
-from distci.model import APPROVAL, BuildId, Plan, TaskState
+from distci.model import APPROVAL, CALL, BuildId, Plan, TaskState
 from distci.protocol import waits
 from distci.protocol.tickets import Tickets, TicketView
 from distci.protocol.waits import Situation, Wait
@@ -56,6 +56,8 @@ class Known:
     plan: Plan | None = None
     usual_s: Mapping[str, float] = field(default_factory=dict)
     """How long each task usually takes, where it is known."""
+    called: Mapping[str, BuildView] = field(default_factory=dict)
+    """The builds that tasks of it have started and wait for, by task."""
 
 
 def of_build(known: Known) -> Iterator[Reason]:
@@ -187,6 +189,11 @@ def _posted(known: Known, task: TaskView, subject: str) -> Reason:
     if task.type == APPROVAL and left_s > 0:
         because = f"{approvals.told(known.plan.task(task.name).arguments)}; it expires in {left_s:.0f} s"
         return Reason(subject, task.state, because, f"distci build approve {known.view.id} {quote(task.name)}")
+    if task.name in known.called:
+        called = known.called[task.name]
+        return Reason(
+            subject, task.state, f"it waits for {called.id}, which is {called.state}", f"distci why {called.id}"
+        )
     wait = waits.explain(ticket, known.situation)
     lost = f"; attempt {task.attempts[-1].get('attempt', 1)} came to nothing" if task.attempts else ""
     if ticket.id in known.situation.due and task.attempts and task.attempts[-1].get("verdict") != TaskState.LOST:
@@ -276,7 +283,17 @@ class Why:
         live = self._lifecycle.read(view.id) if view.result is None else None
         plan = self._lifecycle.stored.plan_of(live) if live and live.plan_digest else None
         usual_s = dict(self._usual(view.id)) if live else {}
-        return Known(view, waits.read(self._tickets), live, plan, usual_s)
+        called = dict(self._called(live, plan)) if live and plan else {}
+        return Known(view, waits.read(self._tickets), live, plan, usual_s, called)
+
+    def _called(self, live: LiveBuild, plan: Plan) -> Iterator[tuple[str, BuildView]]:
+        """What is waited for that tasks have started."""
+        for task in plan.tasks:
+            progress = live.state.tasks[task.name] if live.state else None
+            if task.type == CALL and progress and progress.state is TaskState.READY:
+                child = self._lifecycle.stored.called(live.build, task_ticket(plan, task.name, progress).id)
+                if child is not None:
+                    yield task.name, self._builds.get(child)
 
     def _usual(self, build: BuildId) -> Iterator[tuple[str, float]]:
         """How long each task of the job took in its last builds where it passed: the median, in seconds."""

@@ -21,7 +21,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from distci import approvals, tracing
+from distci import approvals, calls, tracing
 from distci.artifacts import Publication
 from distci.brokers.port import Assignment, Broker, Held, Member
 from distci.console import LogWriter
@@ -49,6 +49,7 @@ __all__ = [
     "TicketWorker",
     "Worker",
     "approvals",
+    "calls",
     "repository_address",
     "serve",
     "tidy_up",

@@ -1,4 +1,4 @@
-"""Which jobs' builds the builds of another job may use: copy what they published, and follow on their end.
+"""Which jobs' builds the builds of another job may use: copy what they published, and follow on their end; and which they may start.
 
 A build asks for nobody, so it may use what everybody may read who can say what it does: jobs of its own project, or of none where it has none; besides, jobs that everybody
 who has logged in sees, and jobs whose own definition shares them with it. Looked at when it happens, since the name of a job may be
@@ -33,7 +33,16 @@ class Sharing:
         grants = self._access.grants()
         if grants.visibility(used) is not Visibility.PRIVATE:
             return True
-        return self._reaches(user, used) or any(is_within(user, project) for project in self._shared(used))
+        return self._reaches(user, used) or any(
+            is_within(user, project) for project in self._named(used, "shared_with")
+        )
+
+    def may_start(self, user: str, used: str) -> bool:
+        """Whether builds of the job ``user`` may start those of the job ``used``: more than to use them, since it spends what they spend.
+
+        StoreUnavailable when it cannot be found out.
+        """
+        return self._reaches(user, used) or any(is_within(user, project) for project in self._named(used, "started_by"))
 
     def _reaches(self, user: str, used: str) -> bool:
         """Whether a job has another beside it; only below it where somebody may change it who has no right to its project."""
@@ -47,10 +56,10 @@ class Sharing:
         # Jobs of no project have each other. The whole system is nobody's own project.
         return is_within(used, project) if project != SYSTEM else project_of(used) == SYSTEM
 
-    def _shared(self, job: str) -> Iterable[str]:
-        """The projects that a job is shared with, also where its tasks are of types that are not installed here."""
+    def _named(self, job: str, key: str) -> Iterable[str]:
+        """The projects that a job's definition names there, also where its tasks are of types that are not installed here."""
         try:
-            shared = self._jobs.get(job).document.get("shared_with", ())
+            shared = self._jobs.get(job).document.get(key, ())
         except (Invalid, Missing):
             return ()
         return [project for project in shared if isinstance(project, str)] if isinstance(shared, list) else ()

@@ -135,7 +135,7 @@ def _settings(invocation: Invocation, folder: Path) -> Settings:
 
 def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str], isolation: ChosenIsolation) -> None:
     """Raise InvalidJob for tasks that no worker here would take: they would wait for ever, and nobody be told."""
-    from distci.model import APPROVAL
+    from distci.model import APPROVAL, PASSING
     from distci.plan import expand_tasks
     from distci.protocol import Offer
 
@@ -146,7 +146,7 @@ def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str], isolati
             problems.append(
                 f"task {task.name} waits for an approval, and nobody is here to give it; `distci up` has a page for that"
             )
-        elif task.type not in kinds:
+        elif task.type not in kinds and task.type not in PASSING:
             problems.append(f"task {task.name}: no worker of kind {task.type!r} is installed")
         elif task.isolation.get("type", isolation.types[0]) not in isolation.types:
             wanted = task.isolation["type"]

@@ -157,13 +157,14 @@ class Claim:
     def _declined(self, follow: Ticket) -> Ticket:
         return replace(follow, declined_by=self.running.worker) if follow.id == self.ticket.id else follow
 
-    def park_until(self, due_ms: int, *, uses_attempt: bool = True) -> None:
-        """Let the ticket wait until a time and be claimed again.
+    def park_until(self, due_ms: int, *operations: Operation, uses_attempt: bool = True) -> None:
+        """Let the ticket wait until a time and be claimed again, and take the given operations with it.
 
-        ``due_ms`` is in milliseconds since 1970, by the tree's clock (:meth:`~distci.protocol.tree.Tree.now_ms`).
+        ``due_ms`` is in milliseconds since 1970, by the tree's clock (:meth:`~distci.protocol.tree.Tree.now_ms`). Raises
+        :class:`~distci.errors.VersionConflict` when an operation was refused: look again.
         """
         waiting = self.ticket.again() if uses_attempt else self.ticket.spared().again()
-        self._check(self._end(*transactions.park_until(waiting, due_ms)))
+        self._check(self._end(*operations, *transactions.park_until(waiting, due_ms)))
 
     def park_for(self, full: permits.Full, *operations: Operation, hints: Sequence[Operation] = ()) -> None:
         """Let the ticket wait until a slot of that permit is given back, and take the given operations with it, and the hints that still hold.

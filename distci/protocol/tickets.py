@@ -293,9 +293,9 @@ class Tickets:
                 found[paths.Name.parse(name.partition("-")[2]).ticket] = paths.due_ms(name)
         return found
 
-    def unparking(self, ticket: str, permit: str) -> Step:
-        """What puts a ticket that waits for a permit back into the queue; nothing when it does not (any more)."""
-        delete = self._withdrawal(ticket, [paths.parked_for(permit)])
+    def unparking(self, ticket: str, permit: str = "") -> Step:
+        """What puts a ticket that waits for a permit, or without one for a time, back into the queue; nothing when it does not (any more)."""
+        delete = self._withdrawal(ticket, [paths.parked_for(permit) if permit else paths.parked_folder(paths.DUE)])
         node = self.tree.coordination.read(delete.path) if delete else None
         if delete is None or node is None:
             return Step()

@@ -15,6 +15,7 @@
                          /record.json                 how it ended
                          /pins/<name>                 what was looked up once for the whole build
                          /downstream/<job>            which build of that job its end has started
+                         /called/<ticket>         which build that task of it has started
                          /upload-notes/<name>         size and digest of a file that was uploaded: it is there when this is
                          /uploads/<name>/<digest>     its bytes; others than those of the note belong to nothing
                          /tasks/<task>/<token>/       all that one attempt wrote:
@@ -258,6 +259,11 @@ def started(build_id: BuildId) -> str:
 
 def started_build(build_id: BuildId, job: str) -> str:
     return check_key(f"{started(build_id)}{_job(job)}")
+
+
+def called_build(build_id: BuildId, ticket: str) -> str:
+    """Where it stands which build a task of this one has started, by the id of the task's ticket."""
+    return check_key(f"{build(build_id)}called/{_segment(ticket)}")
 
 
 def pin(build_id: BuildId, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distci.errors import Invalid
-from distci.work import Claim, Lifecycle, approvals
+from distci.work import Claim, Lifecycle, approvals, calls
 
 
 class ControlWorker:
@@ -19,5 +19,7 @@ class ControlWorker:
                 return lifecycle.archive(claim)
             case "expire":
                 return approvals.expire(lifecycle, claim)
+            case "call":
+                return calls.serve(lifecycle, claim)
             case action:
                 raise Invalid(f"ticket {claim.token}: no such action: {action!r}")
