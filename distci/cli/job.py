@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import click
 
 from distci.cli.command import Group, Invocation, LocalCommand, json_option, pasteable
 from distci.cli.output import cut, moment, print_json, print_line, print_records
-from distci.errors import Invalid
+from distci.errors import Invalid, InvalidJob
 from distci.model import Json
+
+if TYPE_CHECKING:
+    from distci.documents.written import Written
 
 
 @click.group(
@@ -33,8 +39,7 @@ def job() -> None:
 @click.pass_obj
 def put(invocation: Invocation, file: str, expect: int | None, reason: str) -> None:
     """Save the job in FILE (- for standard input) as its next version."""
-    document = read_document(file)
-    with invocation.connect() as system:
+    with _located(file) as document, invocation.connect() as system:
         saved = system.jobs.put(document, expected=expect, actor=system.settings.actor, reason=reason)
     _print_warnings(document)
     print_json(saved) if invocation.is_json else print_line(f"{saved.job} version {saved.version}")
@@ -166,8 +171,8 @@ def lint(invocation: Invocation, file: str) -> None:
     """Check the job in FILE (- for standard input) without saving it. Everything that is wrong is told at once."""
     from distci.documents.jobs import job_from_json, warnings_for
 
-    document = read_document(file)
-    definition = job_from_json(document)
+    with _located(file) as document:
+        definition = job_from_json(document)
     if invocation.is_json:
         print_json({"job": definition.id, "warnings": warnings_for(document)})
         return
@@ -175,18 +180,45 @@ def lint(invocation: Invocation, file: str) -> None:
     print_line(f"{definition.id} is a valid job")
 
 
+@job.command(cls=LocalCommand, examples=("distci job schema > job.schema.json",))
+@json_option
+@click.pass_obj
+def schema(invocation: Invocation) -> None:
+    """Print the JSON Schema of jobs, by which editors complete and check them."""
+    from importlib.resources import files
+
+    click.echo(files("distci.schemas").joinpath("job.json").read_text(), nl=False)
+
+
+@contextmanager
+def _located(file: str) -> Iterator[Json]:
+    """The document of a file; what is found wrong with the job in it is told with line and column."""
+    from distci.documents.written import located
+
+    written = _read(file)
+    try:
+        yield written.document
+    except InvalidJob as error:
+        raise InvalidJob(error.subject, located(error.problems, written)) from error
+
+
 def read_document(file: str) -> Json:
-    """The JSON of a file, or of standard input for ``-``; Invalid when it cannot be read, InvalidDocument when it is no JSON."""
-    from distci.documents.strict_json import DOCUMENT_BYTES_MAX, read_json
+    """The document of a file, or of standard input for ``-``; Invalid when it cannot be read, InvalidDocument when it is neither JSON nor YAML."""
+    return _read(file).document
+
+
+def _read(file: str) -> Written:
+    from distci.documents.strict_json import DOCUMENT_BYTES_MAX
+    from distci.documents.written import read_written
 
     most = DOCUMENT_BYTES_MAX + 1
     try:
         if file == "-":
             if sys.stdin is None:
                 raise Invalid("standard input is closed; name a file")
-            return read_json(sys.stdin.buffer.read(most), "standard input")
+            return read_written(sys.stdin.buffer.read(most), "standard input")
         with open(file, "rb") as stream:
-            return read_json(stream.read(most), file)
+            return read_written(stream.read(most), file)
     except (OSError, ValueError) as error:
         raise Invalid(f"{file}: {getattr(error, 'strerror', None) or error}") from error
 

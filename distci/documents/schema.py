@@ -91,10 +91,11 @@ def installed(kind: str) -> EntryPoint | None:
 
 def told(problems: Sequence[Problem]) -> list[str]:
     """The problems as a person reads them: ``tasks[0].script: is missing``."""
-    return [f"{_place(path)}: {text}" for path, text in problems]
+    return [f"{place_text(path)}: {text}" for path, text in problems]
 
 
-def _place(path: Place) -> str:
+def place_text(path: Place) -> str:
+    """A place as problems tell it: ``tasks[0].script``."""
     text = "".join(
         f".{part}" if isinstance(part, str) and re.fullmatch(r"[$\w-]+", part) else f"[{json.dumps(part)}]"
         for part in path

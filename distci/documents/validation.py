@@ -153,11 +153,8 @@ def _matrix_problems(job: Job, document: Mapping[str, Json], tasks: Sequence[Tas
             yield f"tasks[{position}].matrix: the name {task.name!r} is longer than {TASK_NAME_LENGTH_MAX} characters"
         if _base(task.name) != task.name:
             # A value that is filled in can turn a harmless path into one that leaves the workspace.
-            filled: dict[str, Json] = {
-                "name": _base(task.name),
-                "type": task.type,
-                "labels": list(dict.fromkeys(task.labels)),
-            }
+            filled: dict[str, Json] = {"name": _base(task.name), "type": task.type}
+            filled |= {"labels": list(dict.fromkeys(task.labels))} if task.labels else {}
             filled |= {"isolation": task.isolation} if task.isolation else {}
             place = ("tasks", position)
             problems = typed_task_problems(task.type, {**filled, **task.arguments}, place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import doctest
 import importlib
-import json
 import os
 import pkgutil
 import re
@@ -29,7 +28,7 @@ from distci.brokers.direct import Direct
 from distci.cli import cli
 from distci.cli.command import Command
 from distci.documents.jobs import job_from_json
-from distci.documents.strict_json import read_json
+from distci.documents.written import read_written
 from distci.frontend.serving import FrontEnd
 from distci.jobs import Jobs
 from distci.model import BuildId, Json, Trigger
@@ -91,7 +90,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-JOBS = [block for block in BLOCKS if block.language == "json"]
+JOBS = [block for block in BLOCKS if block.language == "json" or block.caption == "job.yaml"]
 
 
 def shown(block: Block) -> list[Shown]:
@@ -134,12 +133,12 @@ def front_end(served: DistCI) -> Iterator[FrontEnd]:
 
 @pytest.mark.parametrize("block", JOBS, ids=str)
 def test_a_job_that_is_shown_is_valid(block: Block) -> None:
-    job_from_json(read_json(block.text, block.page))
+    job_from_json(read_written(block.text, block.page).document)
 
 
 @pytest.mark.parametrize("block", JOBS, ids=str)
 def test_a_job_that_is_shown_has_the_same_tasks_once_it_is_saved(block: Block, tmp_path: Path) -> None:
-    document = json.loads(block.text)
+    document = read_written(block.text, block.page).document
     saved = Jobs(DirectoryStore(tmp_path)).put(document)
     stored = Jobs(DirectoryStore(tmp_path)).get(saved.job)
     assert task_names(stored.document) == task_names(document)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from integration.cli.homes import BROKEN, HELLO, WRONG
+from jsonschema import Draft202012Validator
 from program import Home
 
 
@@ -86,6 +87,34 @@ class TestJobs:
         assert bad.exit_code == 2
         assert "did you mean 'script'?" in bad.stderr
         assert not (home.folder / ".local").exists()
+
+    @pytest.mark.parametrize("command", ["lint", "put"])
+    def test_what_is_wrong_is_told_with_line_and_column_in_their_order(self, home: Home, command: str) -> None:
+        file = home.folder / "job.yaml"
+        file.write_text("job: team/hello\ntasks:\n  - name: a\n    type: shell\n    scrpt: x\n    needs: [b]\n")
+
+        told = home.ask("job", command, str(file))
+
+        assert told.exit_code == 2
+        assert [line.strip() for line in told.stderr.splitlines()[1:]] == [
+            "- line 3, column 5: tasks[0].script: is missing",
+            "- line 5, column 5: tasks[0].scrpt: unknown key; did you mean 'script'?",
+            "- line 6, column 13: tasks[0].needs[0]: there is no task 'b'; known are: a",
+        ]
+
+    def test_a_job_of_yaml_is_saved_as_the_same_of_json(self, home: Home) -> None:
+        file = home.folder / "job.yaml"
+        file.write_text("job: team/yaml\ntasks:\n  - {name: a, type: shell, script: 'true'}\n")
+
+        assert home.ask("job", "put", str(file)).stdout == "team/yaml version 1\n"
+        saved = json.loads(home.ask("job", "get", "team/yaml").stdout)
+        assert saved["tasks"] == [{"name": "a", "type": "shell", "script": "true"}]
+
+    def test_the_schema_for_editors_is_the_one_that_jobs_are_held_to(self, home: Home) -> None:
+        schema = json.loads(home.ask("job", "schema").stdout)
+
+        assert [*Draft202012Validator(schema).iter_errors(HELLO)] == []
+        assert [*Draft202012Validator(schema).iter_errors({**HELLO, "tsaks": []})]
 
     @pytest.mark.parametrize(
         "arguments",

@@ -1,0 +1,216 @@
+"""Documents as people write them, JSON or YAML, and where in the text each part of one stands.
+
+Of YAML only what means the same to everybody is read: no anchors (of which a few lines can make gigabytes), no tags, no key twice, and no
+plain word that is a truth value, a number or a date to some readers and a text to others.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from distci.documents.schema import Place, place_text
+from distci.documents.strict_json import DEPTH_MAX, read_json
+from distci.errors import InvalidDocument
+from distci.model import Json
+
+if TYPE_CHECKING:
+    import yaml
+
+YAML_BYTES_MAX = 256 * 1024
+"""More than any job needs, and read within a second or two."""
+
+PLAIN: Mapping[str, Json] = {"true": True, "false": False, "null": None, "": None}
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,14})\.[0-9]{1,15}")
+KINDS = {"bool": "true or false", "null": "nothing", "int": "a number", "float": "a number", "timestamp": "a date"}
+"""What readers of YAML may take a plain word for."""
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+
+@dataclass(frozen=True)
+class Written:
+    """A document, and the text that it was read from."""
+
+    document: Json
+    _text: str
+    _offsets: Mapping[Place, int]
+    """Where each part begins; of a part that has a key, the key."""
+
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[int, int]]:
+        starts = [0, *(match.end() for match in re.finditer("\n", self._text))]
+
+        def position(offset: int) -> tuple[int, int]:
+            line = bisect_right(starts, offset)
+            return line, offset - starts[line - 1] + 1
+
+        return {place_text(place): position(offset) for place, offset in self._offsets.items()}
+
+    def located(self, problem: str) -> str:
+        """A problem that begins with its place (``tasks[0].script: is missing``), behind line and column of what is there of it."""
+        place = re.split(r": ", problem, maxsplit=1)[0]
+        while place and place not in self._places:
+            place = re.sub(r"(\.[^.\[\]]*|\[[^\[\]]*\]|^[^.\[\]]+)$", "", place)
+        line, column = self._places.get(place, (1, 1))
+        return f"line {line}, column {column}: {problem}"
+
+
+def read_written(data: bytes | str, what: str) -> Written:
+    """A document of JSON, if it begins as that does, or else of YAML. InvalidDocument, naming ``what``, line and column, for anything else."""
+    start = data.lstrip()[:1]
+    if start in (b"{", b"[", "{", "["):
+        document = read_json(data, what)
+        text = data if isinstance(data, str) else data.decode()
+        return Written(document, text, dict(_json_offsets(text)))
+    if len(data) > YAML_BYTES_MAX:
+        raise InvalidDocument(f"{what}: {len(data)} bytes are too many; at most {YAML_BYTES_MAX} of YAML are read")
+    try:
+        text = data if isinstance(data, str) else data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidDocument(f"{what}: {error}") from error
+    return _read_yaml(text, what)
+
+
+# JSON that has been read already
+
+
+def _json_offsets(text: str) -> Iterator[tuple[Place, int]]:
+    yield (), 0
+    path: list[str | int] = []
+    key: tuple[str, int] | None = None
+    tokens = list(_TOKEN.finditer(text))
+    for number, match in enumerate(tokens):
+        token = match[0]
+        following = tokens[number + 1][0] if number + 1 < len(tokens) else ""
+        if token in "}]":
+            path.pop()
+        elif token == ",":
+            if isinstance(path[-1], int):
+                path[-1] += 1
+        elif token == ":":
+            continue
+        elif token.startswith('"') and following == ":":
+            key = read_json(token, "a key"), match.start()
+            path[-1] = key[0]
+            yield tuple(path), match.start()
+        else:
+            if path and isinstance(path[-1], int):
+                yield tuple(path), match.start()
+            if token in "{[" and following not in "}]":
+                path.append("" if token == "{" else 0)
+            elif token in "{[":
+                path.append("")
+
+
+# YAML
+
+
+def _read_yaml(text: str, what: str) -> Written:
+    import yaml
+
+    offsets: dict[Place, int] = {(): 0}
+    try:
+        node = _composer(text).get_single_node()
+        document = _value(node, (), offsets, what) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise InvalidDocument(f"{what}: {where}{error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise InvalidDocument(f"{what}: {' '.join(str(error).split())}") from error
+    return Written(document, text, offsets)
+
+
+def _composer(text: str) -> Any:
+    """A reader that stops at the first anchor, before anything could be made of it."""
+    import yaml
+
+    class Composer(yaml.SafeLoader):
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+                mark = f"{'*' if isinstance(event, yaml.AliasEvent) else '&'}{event.anchor}"
+                raise yaml.MarkedYAMLError(
+                    problem=f"{mark}: anchors are not read; write it out, or use a matrix",
+                    problem_mark=event.start_mark,
+                )
+            self.depth += 1
+            if self.depth > DEPTH_MAX:
+                raise yaml.MarkedYAMLError(
+                    problem=f"nested deeper than {DEPTH_MAX} levels", problem_mark=event.start_mark
+                )
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    return Composer(text)
+
+
+def _value(node: yaml.Node, place: Place, offsets: dict[Place, int], what: str) -> Json:
+    import yaml
+
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, what)
+    standard = "tag:yaml.org,2002:" + ("map" if isinstance(node, yaml.MappingNode) else "seq")
+    if node.tag != standard:
+        raise _wrong(node, what, f"the tag {node.tag} is not read")
+    if isinstance(node, yaml.SequenceNode):
+        found = []
+        for number, item in enumerate(node.value):
+            offsets[(*place, number)] = item.start_mark.index
+            found.append(_value(item, (*place, number), offsets, what))
+        return found
+    document: dict[str, Json] = {}
+    for key, item in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _wrong(key, what, "a key must be a text")
+        if key.value in document:
+            raise _wrong(key, what, f"the key {key.value!r} is there twice")
+        if key.value == "<<" and key.style is None:
+            raise _wrong(key, what, "<<: merging is not read; write it out")
+        offsets[(*place, key.value)] = key.start_mark.index
+        document[key.value] = _value(item, (*place, key.value), offsets, what)
+    return document
+
+
+def _scalar(node: yaml.ScalarNode, what: str) -> Json:
+    text: str = node.value
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if node.style is not None or kind == "str":
+        if kind != "str":
+            raise _wrong(node, what, f"the tag {node.tag} is not read")
+        return text
+    if text in PLAIN:
+        return PLAIN[text]
+    if INTEGER.fullmatch(text):
+        return int(text)
+    if DECIMAL.fullmatch(text) and str(float(text)) == text:
+        return float(text)
+    if DECIMAL.fullmatch(text):
+        raise _wrong(node, what, f"{text} is the number {float(text)}: put it in quotes")
+    if kind not in KINDS:
+        raise _wrong(node, what, f"the tag {node.tag} is not read")
+    instead = "write true or false, or put it in quotes" if kind == "bool" else "put it in quotes"
+    raise _wrong(node, what, f"{text} is {KINDS[kind]} to some readers of YAML, and a text to others: {instead}")
+
+
+def _wrong(node: yaml.Node, what: str, problem: str) -> InvalidDocument:
+    mark = node.start_mark
+    return InvalidDocument(f"{what}: line {mark.line + 1}, column {mark.column + 1}: {problem}")
+
+
+def located(problems: Sequence[str], written: Written) -> list[str]:
+    """Problems, each behind its line and column, in the order of the text."""
+
+    def order(text: str) -> tuple[int, ...]:
+        return tuple(map(int, re.findall(r"\d+", text)[:2]))
+
+    return sorted(map(written.located, problems), key=order)
