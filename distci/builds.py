@@ -70,6 +70,8 @@ class TaskView:
     """Since when it waits or runs, in milliseconds since 1970; 0 once it is over."""
     unfit: str = ""
     """Why its ``if`` leaves it out of the build; empty when it does not."""
+    emitter: str = ""
+    """The task that has defined it; empty when the job has."""
 
     @property
     def reason(self) -> str:
@@ -101,9 +103,14 @@ class BuildView:
     """Jobs that would have followed on it and may not; by id, why."""
 
     @property
-    def bad_tasks(self) -> Sequence[str]:
-        """Those that did not pass, of a build that is over."""
-        return [task.name for task in self.tasks if not task.state.is_good]
+    def to_retry(self) -> Sequence[str]:
+        """The tasks that run again when what failed of a build that is over does; none, where nothing failed."""
+        if all(task.state.is_good for task in self.tasks):
+            return []
+        # What tasks have defined is known once these have run again.
+        emitters = {task.emitter for task in self.tasks}
+        own = [task for task in self.tasks if not task.emitter]
+        return [task.name for task in own if task.name in emitters or not task.state.is_good]
 
     def task(self, name: str) -> TaskView:
         """The task of that name; NoSuchTask when there is none."""
@@ -267,9 +274,9 @@ class Builds:
         when nothing failed. ``cause`` is as for :meth:`trigger`.
         """
         old = self._over(build)
-        if only_failed and not old.bad_tasks:
+        if only_failed and not old.to_retry:
             raise IllegalTransition(f"no task of {old.id} failed; run it again as a whole")
-        return self._again(old, old.bad_tasks if only_failed else (), actor, _asked_with(cause))
+        return self._again(old, old.to_retry if only_failed else (), actor, _asked_with(cause))
 
     def rerun(self, build: BuildId, actor: str, causes: Sequence[str]) -> BuildId:
         """Run what failed of a build that is over once more, or all of it where nothing did; for services, ``causes`` as for :meth:`start`.
@@ -277,7 +284,7 @@ class Builds:
         IllegalTransition while it runs.
         """
         old = self._over(build)
-        return self._again(old, old.bad_tasks, actor, causes)
+        return self._again(old, old.to_retry, actor, causes)
 
     def noted(self, cause: str, text: str) -> str:
         """What was first noted for a cause within a day: ``text``, where nothing was. Whoever comes again goes by what they first found."""
@@ -526,6 +533,7 @@ def _task_view(entry: Mapping[str, Json], worker: str = "", since_ms: int = 0) -
         attempts=attempts,
         since_ms=since_ms,
         unfit=entry.get("unfit", ""),
+        emitter=entry.get("emitter", ""),
     )
 
 

@@ -34,6 +34,7 @@ from distci.errors import ClaimLost, CoordinationUnavailable, Forbidden, Illegal
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
 from distci.model import BuildId, Json, Outcome, Plan, Task, TaskState, Verdict
+from distci.plan import is_carried_on
 from distci.projects import is_within
 from distci.protocol import leases
 from distci.protocol.choosing import Turns
@@ -246,7 +247,7 @@ class Attempt:
     @property
     def is_workspace_wanted(self) -> bool:
         """Whether some task needs what this one leaves."""
-        return any(self.name in other.needs for other in self.plan.tasks)
+        return is_carried_on(self.plan, self.task)
 
     def variables(self) -> dict[str, str]:
         """What DistCI itself tells the task's script."""

@@ -222,6 +222,15 @@ class Trigger:
     """What a receiver was told that caused this; None for other causes."""
 
 
+class ParameterType(StrEnum):
+    """What the values of a parameter must be. They are texts all the same: scripts see them as variables."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    """``true`` or ``false``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One declared parameter of a job."""
@@ -230,6 +239,9 @@ class Parameter:
     choices: Sequence[str] = ()
     required: bool = False
     description: str = ""
+    type: ParameterType = ParameterType.TEXT
+    minimum: int | None = None
+    maximum: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +414,8 @@ class Task:
     """What it must hold while it runs."""
     unfit: str = ""
     """Why its ``if`` leaves it out of this build; empty when it does not."""
+    emitter: str = ""
+    """The task that has defined it; empty when the job has."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
 
     @property

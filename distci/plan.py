@@ -25,6 +25,8 @@ from distci.model import (
     BuildState,
     Job,
     Json,
+    Parameter,
+    ParameterType,
     Plan,
     Progress,
     Result,
@@ -114,10 +116,12 @@ def expand_tasks(
     parameters: Mapping[str, str],
     asked: Mapping[str, str] | None = None,
     occasion: Occasion | None = None,
+    root: str = "",
 ) -> tuple[Sequence[Task], Sequence[str]]:
     """Every task of a job, needs first, and what is wrong with them.
 
-    ``asked`` are the parameters that the event or the person gave: these alone win over a matrix. Without an ``occasion`` no task is left out.
+    ``asked`` are the parameters that the event or the person gave: these alone win over a matrix. Without an ``occasion`` no task is left out. A task that comes
+    first needs ``root``, a task of the build that the job does not name, or nothing.
     """
     problems = [*_stage_problems(job)]
     if problems:
@@ -142,7 +146,7 @@ def expand_tasks(
         if definition.name in (earlier.name for earlier in job.tasks[:position]):
             problems.append(f"{where}.name: {definition.name!r} is the name of another task already")
             continue
-        needs = _needs(job, position, names, unfit, problems)
+        needs = _needs(job, position, names, unfit, problems, root)
         problems += [*_reaction_problems(job, position), *_filter_problems(job, definition, where)]
         for values in filled[position]:
             task = replace(_task(job, definition, values, needs, parameters, asked or {}), unfit=unfit[position])
@@ -151,7 +155,7 @@ def expand_tasks(
             tasks[task.name] = task
     if not tasks and not problems:
         problems.append("tasks: there is nothing to run")
-    return _ordered(tasks, problems), problems
+    return ordered(tasks, problems), problems
 
 
 def begin(plan: Plan, taken: Mapping[str, Progress] | None = None) -> Advance:
@@ -196,6 +200,11 @@ def advance(plan: Plan, state: BuildState, event: Event) -> Advance:
         again = replace(progress, round=progress.round + 1, token=event.token)
         return Advance(_with(state, task, again), (task.name,))
     return _settle(plan, _with(state, task, ended))
+
+
+def is_carried_on(plan: Plan, task: Task) -> bool:
+    """Whether the files that a task leaves are for others: those that need it, or that it may define."""
+    return "emits" in task.arguments or any(task.name in other.needs for other in plan.tasks)
 
 
 def givers(plan: Plan, task: Task) -> Sequence[str]:
@@ -331,8 +340,24 @@ def value_problem(job: Job, name: str, value: str) -> str:
         return f"{value!r} is not a text"
     if unprintable := text_problem(value):
         return unprintable
-    choices = job.parameters[name].choices
-    return f"{value!r} is not one of: {', '.join(choices)}" if choices and value not in choices else ""
+    return kind_problem(job.parameters[name], value)
+
+
+def kind_problem(parameter: Parameter, value: str) -> str:
+    """Why a text is none of the values that a parameter may have; empty when it is one."""
+    if parameter.choices and value not in parameter.choices:
+        return f"{value!r} is not one of: {', '.join(parameter.choices)}"
+    if parameter.type is ParameterType.BOOLEAN and value not in ("true", "false"):
+        return f"{value!r} is neither true nor false"
+    if parameter.type is not ParameterType.INTEGER:
+        return ""
+    if not re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", value):
+        return f"{value!r} is not a whole number"
+    if parameter.minimum is not None and int(value) < parameter.minimum:
+        return f"{value} is less than {parameter.minimum}"
+    if parameter.maximum is not None and int(value) > parameter.maximum:
+        return f"{value} is more than {parameter.maximum}"
+    return ""
 
 
 def text_problem(text: str) -> str:
@@ -401,18 +426,24 @@ def _name(definition: TaskDefinition, values: Mapping[str, str]) -> str:
 
 
 def _needs(
-    job: Job, position: int, names: Mapping[str, Sequence[str]], unfit: Sequence[str], problems: list[str]
+    job: Job,
+    position: int,
+    names: Mapping[str, Sequence[str]],
+    unfit: Sequence[str],
+    problems: list[str],
+    root: str = "",
 ) -> Sequence[str]:
     """The expanded names of what a task needs; without ``needs``, what stands before it."""
     definition = job.tasks[position]
     if definition.needs is None:
-        return [name for task in _before(job, position, unfit) for name in names[task.name]]
+        before = [name for task in _before(job, position, unfit) for name in names[task.name]]
+        return before or ([root] if root else [])
     found: list[str] = []
     expanded = {name for variants in names.values() for name in variants}
     for number, need in enumerate(definition.needs):
         if need in names:
             found += names[need]
-        elif need in expanded:
+        elif need in expanded or (root and need == root):
             found.append(need)
         elif names.get(need.partition("[")[0]) != []:  # an empty one is a matrix that is wrong, and was said to be
             where = f"tasks[{position}].needs[{number}]"
@@ -534,7 +565,7 @@ def _filler(values: Mapping[str, str]) -> Callable[[Json], Json]:
     return fill
 
 
-def _ordered(tasks: Mapping[str, Task], problems: list[str]) -> Sequence[Task]:
+def ordered(tasks: Mapping[str, Task], problems: list[str]) -> Sequence[Task]:
     """The tasks with needs first, else in the job's order; a circle is a problem that names its members."""
     sorter = TopologicalSorter({name: [need for need in task.needs if need in tasks] for name, task in tasks.items()})
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from distci.documents import stored
 from distci.documents.strict_json import read_json, texts
@@ -53,12 +54,15 @@ class StoredBuilds:
             return known
         data = self._store.get(keys.build_plan(build))
         if stored.plan_digest(data) != digest:
+            with suppress(NoSuchObject):
+                data = self._store.get(keys.grown_plan(build, digest))
+        if stored.plan_digest(data) != digest:
             raise Damaged(f"{keys.build_plan(build)}: not the plan that {build} runs by")
         if len(self._plans) >= PLANS_KEPT:
             self._plans.clear()
         return self._plans.setdefault(digest, stored.plan_from_bytes(data))
 
-    def changed(self, trigger: Trigger) -> Sequence[str] | None:
+    def changed(self, trigger: Trigger) -> tuple[str, ...] | None:
         """The files whose change has started a build; None where nobody knows them all."""
         if trigger.delivery is None or not trigger.delivery.changes:
             return None

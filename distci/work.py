@@ -31,6 +31,7 @@ from distci.isolation.port import Cause, Command, Ended, Isolation, Mount
 from distci.lifecycle import Lifecycle
 from distci.masking import Masker
 from distci.model import BuildId, Outcome, Task, Verdict
+from distci.plan import is_carried_on
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.receivers.port import Call
@@ -57,6 +58,9 @@ __all__ = [
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Held)
+
+EMITTED_BYTES_MAX = 64 * 1024
+"""Of a file that defines more tasks: it becomes part of the attempt's record."""
 
 LOST_POLL_S = 0.5
 """How soon running work learns, at the latest, that its claim is lost."""
@@ -208,6 +212,21 @@ class TaskContext:
         self._hidden += secrets
         self._masker = masker
 
+    def emitted(self, relative: str, name: str = "") -> str:
+        """The text of a file of the workspace that defines more tasks; Invalid when there is none, or it is too large or no text."""
+        path, named = self.inside(str(Path(relative).parent)) / Path(relative).name, name or relative
+        try:
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                data = file.read(EMITTED_BYTES_MAX + 1)
+        except OSError as error:
+            raise Invalid(f"{named}, which is to define tasks, cannot be read: {error.strerror}") from error
+        if len(data) > EMITTED_BYTES_MAX:
+            raise Invalid(f"{named}, which is to define tasks, has more than {EMITTED_BYTES_MAX} bytes")
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise Invalid(f"{named}, which is to define tasks, is no text: {error}") from error
+
     def run(
         self,
         argv: Sequence[str],
@@ -314,8 +333,7 @@ class TaskContext:
 
     def save(self) -> None:
         """Keep the workspace for the tasks that need this one, if any does."""
-        is_needed = any(self.task.name in other.needs for other in self.plan.tasks)
-        if not is_needed:
+        if not is_carried_on(self.plan, self.task):
             return
         # What a task left is kept also when its time is up, whoever has said so, or says so meanwhile.
         self._deadline = None

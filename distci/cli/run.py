@@ -135,6 +135,7 @@ def _settings(invocation: Invocation, folder: Path) -> Settings:
 
 def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str], isolation: ChosenIsolation) -> None:
     """Raise InvalidJob for tasks that no worker here would take: they would wait for ever, and nobody be told."""
+    from distci.build_tickets import kind_of
     from distci.model import APPROVAL, PASSING
     from distci.plan import expand_tasks
     from distci.protocol import Offer
@@ -146,13 +147,15 @@ def _check_doable(job: Job, kinds: Sequence[str], labels: Sequence[str], isolati
             problems.append(
                 f"task {task.name} waits for an approval, and nobody is here to give it; `distci up` has a page for that"
             )
-        elif task.type not in kinds and task.type not in PASSING:
-            problems.append(f"task {task.name}: no worker of kind {task.type!r} is installed")
+        elif task.type in PASSING:
+            continue
+        elif kind_of(task.type) not in kinds:
+            problems.append(f"task {task.name}: no worker of kind {kind_of(task.type)!r} is installed")
         elif task.isolation.get("type", isolation.types[0]) not in isolation.types:
             wanted = task.isolation["type"]
             reason = isolation.missing.get(wanted, f"what may be had here is {', '.join(isolation.types)}")
             problems.append(f"task {task.name} wants isolation {wanted}: {reason}")
-        elif not offer.accepts(task.type, task.labels):
+        elif not offer.accepts(kind_of(task.type), task.labels):
             options = " ".join(f"--label {quote(label)}" for label in task.labels)
             problems.append(
                 f"task {task.name} asks for {', '.join(task.labels)}; if this machine will do, add {options}"

@@ -20,6 +20,7 @@ from distci.model import (
     JobTrigger,
     Json,
     Parameter,
+    ParameterType,
     Permit,
     Policy,
     Retrying,
@@ -60,7 +61,7 @@ NOT_YET = frozenset({"reuse", "reports"})
 
 NOT_YET_ISOLATION = frozenset({"container", "lxc", "vm"})
 
-NOT_YET_IN_JOB = frozenset({"definition", "retention"})
+NOT_YET_IN_JOB = frozenset({"retention"})
 
 _SHAPE = frozenset(
     {"job", "tasks", "stages", "name", "type", "needs", "stage", "when", "if", "matrix", "retries", "resources"}
@@ -68,20 +69,44 @@ _SHAPE = frozenset(
 """Where these are wrong, it is no use to look at how the tasks hang together."""
 
 
-def job_from_json(document: Json) -> Job:
-    """The job that a document describes; InvalidJob names all that is wrong with it, each problem with its place."""
+def job_from_json(document: Json, root: str = "") -> Job:
+    """The job that a document describes; InvalidJob names all that is wrong with it, each problem with its place.
+
+    Its tasks may need ``root``, which is of another job.
+    """
     strange = list(unfit(document))
     if strange:
         raise InvalidJob(_subject(document), told(strange))
+    if isinstance(document, dict) and isinstance(document.get("definition"), dict):
+        return _of_definition(document)
     found = list(schema_problems(document))
     problems = told(found)
     sound = _without(document, [path for path, _ in found])
     if sound is not None:
         job = _job(sound)
-        problems += [*job_problems(job), *task_problems(job, sound)]
+        problems += [*job_problems(job), *task_problems(job, sound, root)]
     if problems:
         raise InvalidJob(_subject(document), dict.fromkeys(problems))
     return job
+
+
+def _of_definition(document: dict[str, Json]) -> Job:
+    """The job of which a file in a repository says the tasks: it has one, which reads that file."""
+    if "tasks" in document:
+        raise InvalidJob(_subject(document), ["definition: stands in place of `tasks`; leave one of them out"])
+    named: dict[str, Json] = document["definition"]
+    triggers = document.get("triggers")
+    fetched = (
+        [item.get("repository") for item in triggers if isinstance(item, dict)] if isinstance(triggers, list) else []
+    )
+    usual = next((url for url in fetched if isinstance(url, str) and ":" in url), None)
+    reads = {"name": "definition", "type": "definition", **({"repository": usual} if usual else {}), **named}
+    rest = {key: value for key, value in document.items() if key != "definition"}
+    try:
+        return job_from_json({**rest, "tasks": [reads]})
+    except InvalidJob as error:
+        problems = [re.sub(r"^tasks\[0\]", "definition", problem) for problem in error.problems]
+        raise InvalidJob(error.subject, problems) from error
 
 
 def warnings_for(document: Mapping[str, Json]) -> list[str]:
@@ -165,7 +190,16 @@ def _parameter(item: Mapping[str, Json]) -> Parameter:
     choices = tuple(item.get("choices", ()))
     is_required = item.get("required", False)
     first = choices[0] if choices and not is_required else ""
-    return Parameter(item.get("default", first), choices, is_required, item.get("description", ""))
+    usual = {"integer": "0", "boolean": "false"}.get(item.get("type", ""), "")
+    return Parameter(
+        default=item.get("default", first or ("" if is_required else usual)),
+        choices=choices,
+        required=is_required,
+        description=item.get("description", ""),
+        type=ParameterType(item.get("type", ParameterType.TEXT)),
+        minimum=item.get("minimum"),
+        maximum=item.get("maximum"),
+    )
 
 
 def _filter(item: Mapping[str, Json]) -> Filter:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WORKERS = "distci.workers"
 """The entry points that bring kinds of workers; the class may have a ``schema`` for the keys of its tasks."""
 
-BUILT_IN = ("git-checkout", "shell", "publish-artifacts", "copy-artifacts", "approval", "build")
+BUILT_IN = ("git-checkout", "shell", "publish-artifacts", "copy-artifacts", "approval", "build", "definition")
 """Types of task whose keys ``schemas/job.json`` knows."""
 
 NO_TASKS = frozenset({"control", "status"})

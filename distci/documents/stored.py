@@ -202,7 +202,7 @@ def _progress(item: Sequence[Json], origins: Sequence[str]) -> Progress:
 
 def _task_to_json(task: Task) -> dict[str, Json]:
     """All of its keys but those that few tasks have: what they do without is as it always was."""
-    seldom = {"unfit": task.unfit, "retrying": task.retrying != Retrying()}
+    seldom = {"unfit": task.unfit, "emitter": task.emitter, "retrying": task.retrying != Retrying()}
     return {key: value for key, value in asdict(task).items() if seldom.get(key, True)}
 
 
@@ -237,6 +237,7 @@ def _task(item: Mapping[str, Json]) -> Task:
         resources=tuple(Permit(text(permit, "name"), number(permit, "limit") or 1) for permit in item["resources"]),
         arguments=mapping(item, "arguments"),
         unfit=text(item, "unfit", ""),
+        emitter=text(item, "emitter", ""),
         retrying=_retrying(item["retrying"]) if "retrying" in item else Retrying(),
     )
 

@@ -13,7 +13,7 @@ from distci.documents.schema import Place, Problem, told, typed_task_problems
 from distci.documents.stored import state_to_json
 from distci.documents.strict_json import DEPTH_MAX, canonical
 from distci.errors import Invalid
-from distci.model import BuildState, Job, Json, Progress, Task, TaskState, check_job_id
+from distci.model import BuildState, Job, Json, Parameter, ParameterType, Progress, Task, TaskState, check_job_id
 
 TASK_NAME_LENGTH_MAX = 128
 
@@ -67,9 +67,15 @@ def job_problems(job: Job) -> Iterator[str]:
     for name, parameter in job.parameters.items():
         if parameter.required and parameter.default:
             yield f"parameters.{name}.default: is never used, since a value is required"
-        elif parameter.choices and not parameter.required and parameter.default not in parameter.choices:
+            continue
+        yield from _kind_problems(name, parameter)
+        if parameter.required:
+            continue
+        if parameter.choices and parameter.default not in parameter.choices:
             hint = plan.did_you_mean(parameter.default, parameter.choices)
             yield f"parameters.{name}.default: {parameter.default!r} is not one of its choices{hint}"
+        elif problem := plan.kind_problem(parameter, parameter.default):
+            yield f"parameters.{name}.default: {problem}"
     for position, definition in enumerate(job.tasks):
         for name, times in Counter(resource.name for resource in definition.resources).items():
             if times > 1:
@@ -82,16 +88,26 @@ def job_problems(job: Job) -> Iterator[str]:
                 yield f"{where}.{name}: is a parameter of the job already"
 
 
-def task_problems(job: Job, document: Mapping[str, Json]) -> Iterator[str]:
+def _kind_problems(name: str, parameter: Parameter) -> Iterator[str]:
+    """What its type does not go with."""
+    for key, bound in (("minimum", parameter.minimum), ("maximum", parameter.maximum)):
+        if bound is not None and parameter.type is not ParameterType.INTEGER:
+            yield f"parameters.{name}.{key}: is for type integer, not for {parameter.type}"
+    for position, choice in enumerate(parameter.choices):
+        if problem := plan.kind_problem(parameter, choice):
+            yield f"parameters.{name}.choices[{position}]: {problem}"
+
+
+def task_problems(job: Job, document: Mapping[str, Json], root: str = "") -> Iterator[str]:
     """What is wrong with how the tasks hang together, and with what comes of them when matrices are filled in."""
     yield from _secret_problems(job)
     yield from _trigger_problems(job, document)
     defaults = {name: parameter.default for name, parameter in job.parameters.items()}
-    tasks, problems = plan.expand_tasks(job, defaults)
+    tasks, problems = plan.expand_tasks(job, defaults, root=root)
     yield from problems
     if not problems:
         yield from _matrix_problems(job, document, tasks)
-        yield from _size_problems(tasks)
+        yield from size_problems(tasks)
 
 
 def is_hook(item: Mapping[str, Json]) -> bool:
@@ -161,7 +177,7 @@ def _matrix_problems(job: Job, document: Mapping[str, Json], tasks: Sequence[Tas
             yield from (f"{problem} (in {task.name})" for problem in told(list(problems)))
 
 
-def _size_problems(tasks: Sequence[Task]) -> Iterator[str]:
+def size_problems(tasks: Sequence[Task]) -> Iterator[str]:
     """What could not be stored. Sizes are taken of what would be stored at worst, never guessed."""
     plan_bytes = len(canonical([asdict(task) for task in tasks]))
     if plan_bytes > PLAN_BYTES_MAX:

@@ -52,6 +52,11 @@ class Written:
 
         return {place_text(place): position(offset) for place, offset in self._offsets.items()}
 
+    def under(self, key: str) -> Written:
+        """The same as the one part of an object."""
+        places = {(key, *place) if place else (key,): offset for place, offset in self._offsets.items()}
+        return Written({key: self.document}, self._text, {(): 0, **places})
+
     def located(self, problem: str) -> str:
         """A problem that begins with its place (``tasks[0].script: is missing``), behind line and column of what is there of it."""
         place = re.split(r": ", problem, maxsplit=1)[0]

@@ -12,6 +12,7 @@
                              <number>-<0 or 1>        of one build, that it began and that it ended
     accepted/<job>/<number>                           a build as it was accepted, until its record is there
     builds/<job>/<number>/plan.json                   the job expanded for it
+                         /plans/<digest>          the same with tasks that tasks of it have defined
                          /record.json                 how it ended
                          /pins/<name>                 what was looked up once for the whole build
                          /downstream/<job>            which build of that job its end has started
@@ -264,6 +265,11 @@ def started_build(build_id: BuildId, job: str) -> str:
 def called_build(build_id: BuildId, ticket: str) -> str:
     """Where it stands which build a task of this one has started, by the id of the task's ticket."""
     return check_key(f"{build(build_id)}called/{_segment(ticket)}")
+
+
+def grown_plan(build_id: BuildId, digest: str) -> str:
+    """Where a plan is that has grown while its build ran."""
+    return check_key(f"{build(build_id)}plans/{_segment(digest)}")
 
 
 def pin(build_id: BuildId, name: str) -> str:

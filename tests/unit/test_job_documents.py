@@ -205,7 +205,16 @@ WRONG: list[tuple[Json, str]] = [
     (job(shell(resources=[{"name": "a", "most": 2}])), "tasks[0].resources[0].most: unknown key"),
     (job(shell(resources=["a", {"name": "a", "limit": 2}])), "tasks[0].resources: 'a' is there twice"),
     (job(retention={"builds": 0}), "retention.builds: "),
-    (job(definition={"path": "../x"}), "definition.path: "),
+    (job(definition={"path": "x"}), "definition: "),
+    ({"job": "a", "definition": {"path": "../x", "repository": "/x"}}, "definition.path: "),
+    ({"job": "a", "definition": {"path": "x"}}, "definition.repository: is missing"),
+    ({"job": "a"}, "tasks: is missing"),
+    (job(parameters={"N": {"type": "integer", "default": "x"}}), "parameters.N.default: 'x' is not a whole number"),
+    (job(parameters={"N": {"type": "integer", "default": "9", "maximum": 5}}), "parameters.N.default: 9 is more than 5"),
+    (job(parameters={"N": {"type": "integer", "choices": ["1", "a"]}}), "parameters.N.choices[1]: 'a' is not a whole"),
+    (job(parameters={"N": {"type": "boolean", "default": "yes"}}), "parameters.N.default: 'yes' is neither true nor"),
+    (job(parameters={"N": {"minimum": 1}}), "parameters.N.minimum: is for type integer, not for text"),
+    (job(parameters={"N": {"type": "bool"}}), "parameters.N.type: "),
 ]  # fmt: skip
 
 
@@ -299,7 +308,6 @@ def test_a_kind_with_a_dot_may_be_planned_where_it_is_not_installed_and_a_warnin
     ("document", "place"),
     [
         (job(retention={"days": 9}), "retention"),
-        (job(definition={"path": ".distci.json"}), "definition"),
         (job(triggers=[{"type": "cron", "schedule": "0 3 * * *"}]), "triggers[0]"),
         (job(shell(reuse=True)), "tasks[0].reuse"),
         (job(shell(reports={"junit": ["x.xml"]})), "tasks[0].reports"),
@@ -362,3 +370,36 @@ def test_the_keys_common_to_all_tasks_are_those_of_the_schema() -> None:
 def test_importing_what_reads_jobs_does_not_import_jsonschema() -> None:
     code = "import sys, distci.documents.jobs; sys.exit('jsonschema' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("parameter", "good", "bad"),
+    [
+        ({"type": "integer", "minimum": -1, "maximum": 10}, ["-1", "0", "10"], ["-2", "11", "1.5", "", "007", "x"]),
+        ({"type": "boolean"}, ["true", "false"], ["yes", "True", "1", ""]),
+        ({"type": "text"}, ["", "yes", "größer"], ["a\0b"]),
+        ({"choices": ["fast", "full"]}, ["fast", "full"], ["fats", ""]),
+        ({"type": "integer", "choices": ["1", "2"]}, ["2"], ["3"]),
+    ],
+)
+def test_a_value_is_of_its_parameters_type(parameter: dict[str, Json], good: list[str], bad: list[str]) -> None:
+    document = job_from_json(job(parameters={"P": parameter}))
+    assert [value for value in [*good, *bad] if not plan.value_problem(document, "P", value)] == good
+
+
+@pytest.mark.parametrize(("kind", "default"), [("integer", "0"), ("boolean", "false"), ("text", "")])
+def test_a_parameter_without_a_default_has_that_of_its_type(kind: str, default: str) -> None:
+    document = job_from_json(job(parameters={"P": {"type": kind}}))
+    assert document.parameters["P"].default == default
+
+
+def test_a_job_whose_tasks_are_in_a_repository_has_the_one_that_reads_them() -> None:
+    trigger = {"type": "github", "repository": "https://git.example.org/hello.git"}
+    definition = {"path": ".distci.yaml", "ref": "main", "secrets": ["TOKEN"]}
+    made = job_from_json({"job": "a", "triggers": [trigger], "definition": definition})
+    assert [(task.name, task.type, task.secrets) for task in made.tasks] == [("definition", "definition", ("TOKEN",))]
+    assert made.tasks[0].arguments == {
+        "path": ".distci.yaml",
+        "ref": "main",
+        "repository": "https://git.example.org/hello.git",
+    }

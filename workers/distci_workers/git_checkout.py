@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ TOKEN_USER = "x-access-token"
 
 COMMIT_REF = "refs/distci/commit"
 """The name of the commit that was checked out, for git to follow tags by."""
+
+DEFINITION = "definition"
+"""The type of a task that takes more tasks from a file of the repository."""
 
 OUTPUT_BYTES_MAX = 64 * 1024
 """How much of what git printed last is looked at; the log has it all."""
@@ -100,6 +104,8 @@ class GitCheckoutWorker:
     kind = "git-checkout"
 
     def perform(self, task: Task, context: TaskContext) -> Outcome:
+        if task.type == DEFINITION:
+            return _define(task, context)
         source = Source.of(task.arguments, context.plan)
         directory = context.inside(source.directory)
         if os.path.lexists(directory / ".git"):
@@ -113,6 +119,29 @@ class GitCheckoutWorker:
         except GitFailed as failed:
             return failed.outcome
         return Outcome.passed(f"{source.ref} is {commit}", repository=source.repository, ref=source.ref, commit=commit)
+
+
+def _define(task: Task, context: TaskContext) -> Outcome:
+    """Read the tasks that a file of the repository defines, at the commit that a checkout of it would take. The workspace stays empty."""
+    source = Source.of({**task.arguments, "directory": DEFINITION, "depth": 1}, context.plan)
+    directory = context.inside(DEFINITION)
+    git = Git(context, directory, source)
+    try:
+        commit = source.commit or context.pin(f"{source.repository} {source.ref}", git.find_commit)
+        git.check_out(commit)
+    except GitFailed as failed:
+        return failed.outcome
+    path: str = task.arguments["path"]
+    text = context.emitted(f"{DEFINITION}/{path}", path)
+    shutil.rmtree(directory)
+    return Outcome.passed(
+        f"{path} of {commit}",
+        repository=source.repository,
+        ref=source.ref,
+        commit=commit,
+        tasks=text,
+        tasks_of=path,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +318,11 @@ def _is_meant(repository: str, plan: Plan) -> bool | None:
     """Whether the trigger's commit is one of this repository; None when it names none that the job checks out: a mirror, say."""
     delivery = plan.trigger.delivery
     places = delivery.addresses if delivery else ()
-    asked = (str(task.arguments.get("repository", "")) for task in plan.tasks if task.type == GitCheckoutWorker.kind)
+    asked = (
+        str(task.arguments.get("repository", ""))
+        for task in plan.tasks
+        if task.type in (GitCheckoutWorker.kind, DEFINITION)
+    )
     if not any(repository_address(other) in places for other in asked):
         return None
     return repository_address(repository) in places

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from distci.model import Outcome, Task
+from distci.model import Outcome, Task, Verdict
 from distci.work import TaskContext
 
 SHELL = ("/bin/sh", "-e")
@@ -29,7 +30,11 @@ class ShellWorker:
             argv = [*_interpreter(script), str(path)]
         else:
             argv = [*SHELL, str(path)]
-        return context.outcome_of(context.run(argv, directory))
+        outcome = context.outcome_of(context.run(argv, directory))
+        emits: str = task.arguments.get("emits", "")
+        if not emits or outcome.verdict is not Verdict.PASSED:
+            return outcome
+        return replace(outcome, details={"tasks": context.emitted(emits), "tasks_of": emits})
 
 
 def _interpreter(script: str) -> Sequence[str]:

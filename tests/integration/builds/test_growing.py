@@ -1,0 +1,146 @@
+"""Tasks that tasks define: checked, capped, part of the build for good, whoever dies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from integration.builds.playing import (
+    FAILED,
+    PASSED,
+    SKIPPED,
+    by_hand,
+    end,
+    job_of,
+    shell,
+    states,
+)
+from waiting import wait_until
+from wiping import wipe
+
+from distci.app import DistCI
+from distci.model import Outcome, Result
+from distci.process import WorkerProcess
+
+Employ = Callable[..., WorkerProcess]
+
+MORE = [
+    {"name": "a", "type": "shell", "script": "cat made; echo a > a"},
+    {
+        "name": "b",
+        "type": "shell",
+        "script": "cat made; echo $v > b{v}",
+        "needs": ["split"],
+        "matrix": {"v": ["1", "2"]},
+    },
+]
+
+
+def splits(tasks: object, **keys: Any) -> dict[str, Any]:
+    return shell(
+        "split", f"echo made > made; cat > more.json <<'END'\n{json.dumps(tasks)}\nEND", emits="more.json", **keys
+    )
+
+
+def test_what_a_task_defines_runs_before_what_needs_that_task(system: Any) -> None:
+    view = system.run_tasks(shell("before"), splits(MORE), shell("join", "ls"))
+
+    assert view.result is Result.PASSED
+    assert {task.name: (task.emitter, tuple(task.needs)) for task in view.tasks} == {
+        "before": ("", ()),
+        "split": ("", ("before",)),
+        "split:a": ("split", ("split",)),
+        "split:b[1]": ("split", ("split",)),
+        "split:b[2]": ("split", ("split",)),
+        "join": ("", ("split", "split:a", "split:b[1]", "split:b[2]")),
+    }
+    assert system.log(view, "split:b[2]") == "made\n"
+    assert system.log(view, "join") == "a\nb1\nb2\nmade\nmore.json\n"
+
+
+def test_a_failure_of_what_was_defined_counts_and_all_of_it_runs_again(system: Any) -> None:
+    view = system.run_tasks(
+        shell("before"), splits([{"name": "a", "type": "shell", "script": "exit 3"}]), shell("join")
+    )
+    assert states(view) == {"before": PASSED, "split": PASSED, "split:a": FAILED, "join": SKIPPED}
+
+    again = end(system.ci, system.ci.builds.retry(view.id, only_failed=True))
+
+    assert (again.task("before").state, again.task("split").state) == ("reused", PASSED)
+    assert again.task("split:a").state is FAILED
+
+
+@pytest.mark.parametrize(
+    ("tasks", "problem"),
+    [
+        (
+            [{"name": "a", "type": "shell", "scrpt": "x"}],
+            "line 1, column 33: tasks[0].scrpt: unknown key; did you mean",
+        ),
+        ([{"name": "a", "type": "shell", "script": "x", "needs": ["join"]}], "there is no task 'join'"),
+        (
+            [{"name": "a", "type": "shell", "script": "x", "secrets": ["TOKEN"]}],
+            "a names the secret 'TOKEN', which split",
+        ),
+        (
+            [{"name": "a", "type": "git-checkout", "repository": "/x", "credentials": "DEPLOY"}],
+            "a names the secret 'DEPLOY', which split does not name itself",
+        ),
+        ({"tasks": [], "triggers": []}, "triggers: cannot be said here"),
+        ("text", "is neither a list of tasks nor an object with `tasks`"),
+        (
+            [{"name": "a", "type": "shell", "script": "x", "matrix": {"v": [str(n) for n in range(255)]}}],
+            "with these the build has 258 tasks; at most 256",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_fails_the_task_and_says_where(system: Any, tasks: object, problem: str) -> None:
+    view = system.run_tasks(shell("before"), splits(tasks), shell("join"))
+
+    assert states(view) == {"before": PASSED, "split": FAILED, "join": SKIPPED}
+    assert problem in view.task("split").reason
+
+
+def test_what_names_a_secret_may_define_tasks_that_do(system: Any) -> None:
+    task = {"name": "a", "type": "shell", "script": 'test -n "$TOKEN"', "secrets": ["TOKEN"]}
+    assert system.run_tasks(shell("before"), splits([task], secrets=["TOKEN"])).result is Result.PASSED
+
+
+@pytest.mark.parametrize("script", ["true", "ln -s /etc/hostname more.json", "head -c 70000 /dev/zero > more.json"])
+def test_a_file_that_cannot_be_read_fails_the_task(system: Any, script: str) -> None:
+    view = system.run_tasks(shell("split", script, emits="more.json"))
+    assert view.task("split").state is FAILED
+    assert view.task("split").reason.startswith("more.json, which is to define tasks, ")
+
+
+def test_who_dies_once_the_tasks_are_on_record_leaves_no_trace_of_them(
+    ci: DistCI, employ: Employ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a worker that dies between putting on record what it has defined and moving the build on
+    ci.jobs.put(job_of({"name": "split", "type": "acme.splitter"}, shell("join")))
+    build = ci.builds.trigger("team/job")
+    record = {"after": "", "workspace": False, "started_ms": 1, "ended_ms": 1, "worker": "hand", "attempt": 1}
+
+    def settle(name: str) -> None:
+        with by_hand(ci.tickets, "acme.splitter") as claims, claims() as claim:
+            task = f'[{{"name": "{name}", "type": "acme.robot"}}]'
+            ci.lifecycle.settle(claim, "split", Outcome.passed(tasks=task, tasks_of="more.json"), record)
+
+    with employ(ci.lifecycle, kinds=["control"]):
+        wait_until(lambda: [task.state for task in ci.builds.get(build).tasks] == ["ready", "waiting"])
+        with monkeypatch.context() as patched:
+            patched.setattr(ci.lifecycle, "_finish", lambda *_: exit("it dies"))
+            with pytest.raises(SystemExit):
+                settle("first")
+
+        # When the next attempt defines another task
+        settle("second")
+
+        # Then that one is part of the build, and stays so when the tree is lost
+        names = ["split", "split:second", "join"]
+        assert [task.name for task in ci.builds.get(build).tasks] == names
+        wipe(ci.coordination)
+        wait_until(lambda: [task.state for task in ci.builds.get(build).tasks] == ["passed", "ready", "waiting"])
+        assert [task.name for task in ci.builds.get(build).tasks] == names

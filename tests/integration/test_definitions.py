@@ -1,0 +1,79 @@
+"""Jobs whose tasks are in a file of the repository, as it is at the commit that is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.git_remotes import Remote
+
+from distci.model import Result, TaskState
+
+FILE = """\
+stages: [build, test]
+tasks:
+  - {name: source, stage: build, type: git-checkout, repository: REPOSITORY}
+  - name: look
+    stage: test
+    type: shell
+    script: cat version; echo $LEVEL $EDITION
+    matrix:
+      EDITION: ["1", "2"]
+"""
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    return Remote(tmp_path / "remotes" / "hello")
+
+
+def defined(remote: Remote, **keys: Any) -> dict[str, Any]:
+    definition = {"path": "distci.yaml", "repository": str(remote.path), "ref": "main", **keys}
+    return {"job": "team/hello", "parameters": {"LEVEL": {"default": "fast"}}, "definition": definition}
+
+
+def test_j11_the_file_at_the_commit_that_is_built_says_the_tasks(system: Any, remote: Remote) -> None:
+    # Given a file that changes
+    text = FILE.replace("REPOSITORY", str(remote.path))
+    first = remote.commit(distci_yaml=text, version="first\n")
+    remote.commit(distci_yaml=text.replace('"2"', '"3"'), version="second\n")
+
+    # When a build is of the commit before it did, and one of the newest
+    old = system.run(defined(remote), commit=first, ref="refs/heads/main")
+    new = system.run(defined(remote))
+
+    # Then each runs what its commit says, on that commit
+    for view, edition, version in ((old, "2", "first"), (new, "3", "second")):
+        assert view.result is Result.PASSED
+        assert [task.name for task in view.tasks] == ["definition", "source", "look[1]", f"look[{edition}]"]
+        assert system.log(view, f"look[{edition}]") == f"{version}\nfast {edition}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("tasks:\n  - {name: a, type: shell, script: no}\n", "line 2, column 35: no is true or false to some readers"),
+        ("tasks:\n  - name: a\n    type: shell\n", "line 2, column 5: tasks[0].script: is missing"),
+        ("tasks:\n  - &a {name: a, type: shell, script: x}\n  - *a\n", "line 2, column 5: &a: anchors are not read"),
+        (
+            "tasks: [{name: a, type: shell, script: x, secrets: [TOKEN]}]\n",
+            "a names the secret 'TOKEN', which definition does not name itself",
+        ),
+        ("triggers: []\ntasks: []\n", "line 1, column 1: triggers: cannot be said here"),
+        (None, "distci.yaml, which is to define tasks, cannot be read: No such file or directory"),
+    ],
+)
+def test_j11_what_is_wrong_with_the_file_fails_the_build_and_says_where(
+    system: Any, remote: Remote, text: str | None, problem: str
+) -> None:
+    remote.commit(**({"other": "x"} if text is None else {"distci_yaml": text}))
+    view = system.run(defined(remote))
+    assert (view.result, view.task("definition").state) == (Result.FAILED, TaskState.FAILED)
+    assert problem in view.task("definition").reason
+
+
+def test_the_stored_job_says_which_secrets_the_file_may_name(system: Any, remote: Remote) -> None:
+    task = """[{"name": "a", "type": "shell", "script": "test -n \\"$TOKEN\\"", "secrets": ["TOKEN"]}]"""
+    remote.commit(distci_yaml=task)
+    assert system.run(defined(remote, secrets=["TOKEN"])).result is Result.PASSED
