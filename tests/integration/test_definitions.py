@@ -53,7 +53,7 @@ def test_j11_the_file_at_the_commit_that_is_built_says_the_tasks(system: Any, re
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("tasks:\n  - {name: a, type: shell, script: no}\n", "line 2, column 35: no is true or false to some readers"),
+        ("tasks:\n  - {name: a, type: shell, script: no}\n", "line 2, column 36: no is true or false to some readers"),
         ("tasks:\n  - name: a\n    type: shell\n", "line 2, column 5: tasks[0].script: is missing"),
         ("tasks:\n  - &a {name: a, type: shell, script: x}\n  - *a\n", "line 2, column 5: &a: anchors are not read"),
         (
