@@ -59,8 +59,8 @@ __all__ = [
 T = TypeVar("T")
 C = TypeVar("C", bound=Held)
 
-EMITTED_BYTES_MAX = 64 * 1024
-"""Of a file that defines more tasks: it becomes part of the attempt's record."""
+TEXT_BYTES_MAX = 64 * 1024
+"""Of a file that is read as a text: one that defines tasks becomes part of the attempt's record."""
 
 LOST_POLL_S = 0.5
 """How soon running work learns, at the latest, that its claim is lost."""
@@ -212,20 +212,20 @@ class TaskContext:
         self._hidden += secrets
         self._masker = masker
 
-    def emitted(self, relative: str, name: str = "") -> str:
-        """The text of a file of the workspace that defines more tasks; Invalid when there is none, or it is too large or no text."""
+    def text_of(self, relative: str, name: str = "") -> str:
+        """The text of a file of the workspace, ``name`` for people; Invalid when there is none, or it is too large or no text."""
         path, named = self.inside(str(Path(relative).parent)) / Path(relative).name, name or relative
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-                data = file.read(EMITTED_BYTES_MAX + 1)
+                data = file.read(TEXT_BYTES_MAX + 1)
         except OSError as error:
-            raise Invalid(f"{named}, which is to define tasks, cannot be read: {error.strerror}") from error
-        if len(data) > EMITTED_BYTES_MAX:
-            raise Invalid(f"{named}, which is to define tasks, has more than {EMITTED_BYTES_MAX} bytes")
+            raise Invalid(f"{named} cannot be read: {error.strerror}") from error
+        if len(data) > TEXT_BYTES_MAX:
+            raise Invalid(f"{named} has more than {TEXT_BYTES_MAX} bytes")
         try:
             return data.decode()
         except UnicodeDecodeError as error:
-            raise Invalid(f"{named}, which is to define tasks, is no text: {error}") from error
+            raise Invalid(f"{named} is no text: {error}") from error
 
     def run(
         self,

@@ -13,7 +13,7 @@ import click
 
 from distci.cli.command import Group, Invocation, LocalCommand, json_option, pasteable
 from distci.cli.output import cut, moment, print_json, print_line, print_records
-from distci.errors import Invalid, InvalidJob
+from distci.errors import Invalid, InvalidDocument, InvalidJob
 from distci.model import Json
 
 if TYPE_CHECKING:
@@ -216,11 +216,17 @@ def _read(file: str) -> Written:
         if file == "-":
             if sys.stdin is None:
                 raise Invalid("standard input is closed; name a file")
-            return read_written(sys.stdin.buffer.read(most), "standard input")
+            return _of_job(read_written(sys.stdin.buffer.read(most), "standard input"), "standard input")
         with open(file, "rb") as stream:
-            return read_written(stream.read(most), file)
+            return _of_job(read_written(stream.read(most), file), file)
     except (OSError, ValueError) as error:
         raise Invalid(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _of_job(written: Written, file: str) -> Written:
+    if not isinstance(written.document, dict):
+        raise InvalidDocument(f"{file}: line 1, column 1: a job is an object, with `job` and `tasks`")
+    return written
 
 
 def _print_warnings(document: Json) -> None:

@@ -77,6 +77,8 @@ def job_problems(job: Job) -> Iterator[str]:
         elif problem := plan.kind_problem(parameter, parameter.default):
             yield f"parameters.{name}.default: {problem}"
     for position, definition in enumerate(job.tasks):
+        if {"script", "script_from"} <= definition.arguments.keys() and definition.type == "shell":
+            yield f"tasks[{position}].script_from: stands in place of `script`; leave one of them out"
         for name, times in Counter(resource.name for resource in definition.resources).items():
             if times > 1:
                 yield f"tasks[{position}].resources: {name!r} is there twice"

@@ -1,4 +1,4 @@
-"""Jobs whose tasks are in a file of the repository, as it is at the commit that is built."""
+"""What jobs have in repositories: their tasks, as they are at the commit that is built, and scripts, at a pinned one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_j11_the_file_at_the_commit_that_is_built_says_the_tasks(system: Any, re
             "a names the secret 'TOKEN', which definition does not name itself",
         ),
         ("triggers: []\ntasks: []\n", "line 1, column 1: triggers: cannot be said here"),
-        (None, "distci.yaml, which is to define tasks, cannot be read: No such file or directory"),
+        (None, "distci.yaml cannot be read: No such file or directory"),
     ],
 )
 def test_j11_what_is_wrong_with_the_file_fails_the_build_and_says_where(
@@ -77,3 +77,28 @@ def test_the_stored_job_says_which_secrets_the_file_may_name(system: Any, remote
     task = """[{"name": "a", "type": "shell", "script": "test -n \\"$TOKEN\\"", "secrets": ["TOKEN"]}]"""
     remote.commit(distci_yaml=task)
     assert system.run(defined(remote, secrets=["TOKEN"])).result is Result.PASSED
+
+
+def test_a_script_of_another_repository_is_that_of_its_commit(system: Any, remote: Remote) -> None:
+    pinned = remote.commit(run_sh="#!/bin/sh\necho pinned $1 $LEVEL; ls -A\n")
+    remote.commit(run_sh="echo changed\n")
+    where = {"repository": str(remote.path), "commit": pinned, "path": "run.sh"}
+    job = {"job": "team/hello", "parameters": {"LEVEL": {"default": "fast"}}}
+
+    view = system.run({**job, "tasks": [{"name": "a", "type": "shell", "script_from": where}]})
+
+    assert view.result is Result.PASSED
+    assert system.log(view, "a").endswith("pinned fast\n")
+    assert system.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [({"path": "none.sh"}, "none.sh cannot be read"), ({"commit": "1" * 40}, "the repository has no such commit")],
+)
+def test_a_script_that_is_not_there_fails_the_task(
+    system: Any, remote: Remote, change: dict[str, str], problem: str
+) -> None:
+    where = {"repository": str(remote.path), "commit": remote.commit(x="y"), "path": "run.sh", **change}
+    view = system.run_tasks({"name": "a", "type": "shell", "script_from": where})
+    assert problem in system.failure(view, "a")

@@ -97,6 +97,14 @@ WRONG: list[tuple[Json, str]] = [
     (None, "the document: null is not of type object"),
     ({"tasks": [shell()]}, "job: is missing"),
     ({"job": "a"}, "tasks: is missing"),
+    (
+        job(shell(script_from={"repository": "/x", "commit": "1" * 40, "path": "a"})),
+        "tasks[0].script_from: stands in place of `script`",
+    ),
+    (
+        job({"name": "t", "type": "shell", "script_from": {"repository": "/x", "commit": "main", "path": "a"}}),
+        "tasks[0].script_from.commit: ",
+    ),
     ({"job": "a", "tasks": []}, "tasks: "),
     ({"job": "a", "tasks": {}}, "tasks: {} is not of type array"),
     (job(format=2), "format: 2 is not one of: 1"),
@@ -209,6 +217,14 @@ WRONG: list[tuple[Json, str]] = [
     ({"job": "a", "definition": {"path": "../x", "repository": "/x"}}, "definition.path: "),
     ({"job": "a", "definition": {"path": "x"}}, "definition.repository: is missing"),
     ({"job": "a"}, "tasks: is missing"),
+    (
+        job(shell(script_from={"repository": "/x", "commit": "1" * 40, "path": "a"})),
+        "tasks[0].script_from: stands in place of `script`",
+    ),
+    (
+        job({"name": "t", "type": "shell", "script_from": {"repository": "/x", "commit": "main", "path": "a"}}),
+        "tasks[0].script_from.commit: ",
+    ),
     (job(parameters={"N": {"type": "integer", "default": "x"}}), "parameters.N.default: 'x' is not a whole number"),
     (job(parameters={"N": {"type": "integer", "default": "9", "maximum": 5}}), "parameters.N.default: 9 is more than 5"),
     (job(parameters={"N": {"type": "integer", "choices": ["1", "a"]}}), "parameters.N.choices[1]: 'a' is not a whole"),

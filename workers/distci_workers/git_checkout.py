@@ -35,6 +35,9 @@ COMMIT_REF = "refs/distci/commit"
 DEFINITION = "definition"
 """The type of a task that takes more tasks from a file of the repository."""
 
+READING = ".distci-reading"
+"""Where in the workspace a repository is for a moment of which one file is read."""
+
 OUTPUT_BYTES_MAX = 64 * 1024
 """How much of what git printed last is looked at; the log has it all."""
 
@@ -123,25 +126,29 @@ class GitCheckoutWorker:
 
 def _define(task: Task, context: TaskContext) -> Outcome:
     """Read the tasks that a file of the repository defines, at the commit that a checkout of it would take. The workspace stays empty."""
-    source = Source.of({**task.arguments, "directory": DEFINITION, "depth": 1}, context.plan)
-    directory = context.inside(DEFINITION)
+    path: str = task.arguments["path"]
+    try:
+        source, commit, text = read_file(context, task.arguments, path)
+    except GitFailed as failed:
+        return failed.outcome
+    named = {"repository": source.repository, "ref": source.ref, "commit": commit}
+    return Outcome.passed(f"{path} of {commit}", **named, tasks=text, tasks_of=path)
+
+
+def read_file(context: TaskContext, arguments: Mapping[str, Json], path: str) -> tuple[Source, str, str]:
+    """What a repository has in one file, at the commit that a checkout of it would take; nothing of it stays in the workspace.
+
+    Raises GitFailed, and Invalid when there is no such file or it is no text.
+    """
+    source = Source.of({**arguments, "directory": READING, "depth": 1}, context.plan)
+    directory = context.inside(READING)
     git = Git(context, directory, source)
     try:
         commit = source.commit or context.pin(f"{source.repository} {source.ref}", git.find_commit)
         git.check_out(commit)
-    except GitFailed as failed:
-        return failed.outcome
-    path: str = task.arguments["path"]
-    text = context.emitted(f"{DEFINITION}/{path}", path)
-    shutil.rmtree(directory)
-    return Outcome.passed(
-        f"{path} of {commit}",
-        repository=source.repository,
-        ref=source.ref,
-        commit=commit,
-        tasks=text,
-        tasks_of=path,
-    )
+        return source, commit, context.text_of(f"{READING}/{path}", path)
+    finally:
+        shutil.rmtree(directory)
 
 
 @dataclass(frozen=True, slots=True)

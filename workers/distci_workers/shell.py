@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from distci.model import Outcome, Task, Verdict
 from distci.work import TaskContext
+from distci_workers.git_checkout import GitFailed, read_file
 
 SHELL = ("/bin/sh", "-e")
 
@@ -21,7 +22,11 @@ class ShellWorker:
 
     def perform(self, task: Task, context: TaskContext) -> Outcome:
         directory = context.inside(task.arguments.get("directory", ""))
-        script: str = task.arguments["script"]
+        named = task.arguments.get("script_from")
+        try:
+            script = _fetched(named, task, context) if named else str(task.arguments["script"])
+        except GitFailed as failed:
+            return failed.outcome
         path = context.script(script)
         shell: str = task.arguments.get("shell", "")
         if shell:
@@ -34,7 +39,14 @@ class ShellWorker:
         emits: str = task.arguments.get("emits", "")
         if not emits or outcome.verdict is not Verdict.PASSED:
             return outcome
-        return replace(outcome, details={"tasks": context.emitted(emits), "tasks_of": emits})
+        return replace(outcome, details={"tasks": context.text_of(emits), "tasks_of": emits})
+
+
+def _fetched(named: Mapping[str, str], task: Task, context: TaskContext) -> str:
+    """The script that another repository has at a pinned commit."""
+    where = {"repository": named["repository"], "ref": named["commit"]}
+    credentials = {"credentials": task.arguments["credentials"]} if "credentials" in task.arguments else {}
+    return read_file(context, where | credentials, named["path"])[2]
 
 
 def _interpreter(script: str) -> Sequence[str]:

@@ -34,8 +34,9 @@ export function Trigger({ job, document, started }) {
 
 function Field({ parameter, value, changed }) {
     const shown = value ?? parameter.default ?? "";
-    if (!parameter.choices) return html`<input value=${shown} onInput=${changed} />`;
-    const choices = "default" in parameter || value !== undefined ? parameter.choices : ["", ...parameter.choices];
+    const known = parameter.choices || (parameter.type === "boolean" ? ["false", "true"] : null);
+    if (!known) return html`<input value=${shown} inputmode=${parameter.type === "integer" ? "numeric" : undefined} onInput=${changed} />`;
+    const choices = "default" in parameter || value !== undefined ? known : ["", ...known];
     return html`<select value=${shown} onChange=${changed}>${choices.map((choice) => html`<option value=${choice} selected=${choice === shown}>${choice}</option>`)}</select>`;
 }
 
