@@ -52,18 +52,13 @@ def _problems(made: Plan, emitter: str, found: Sequence[Task], prefix: str) -> I
     if total > plan.TASKS_MAX:
         yield f"tasks: with these the build has {total} tasks; at most {plan.TASKS_MAX} are allowed"
     known = {task.name for task in made.tasks}
-    allowed = _secrets(made.task(emitter))
+    allowed = {*made.task(emitter).named_secrets}
     for task in found:
         name = f"{prefix}{task.name}"
         if name in known:
             yield f"tasks: {name!r} is the name of another task already"
         if len(name) > NAME_LENGTH_MAX:
             yield f"tasks: the name {name!r} is longer than {NAME_LENGTH_MAX} characters"
-        for secret in sorted(_secrets(task) - allowed):
+        for secret in sorted({*task.named_secrets} - allowed):
             # Else whoever writes what a task runs would have any secret of the project.
             yield f"tasks: {task.name} names the secret {secret!r}, which {emitter} does not name itself"
-
-
-def _secrets(task: Task) -> set[str]:
-    credentials = task.arguments.get("credentials")
-    return {*task.secrets, *([credentials] if isinstance(credentials, str) and credentials else [])}

@@ -422,7 +422,11 @@ class Task:
     def named_secrets(self) -> Sequence[str]:
         """All that it has to do with: its script's, and the one that it identifies itself with elsewhere."""
         credentials = self.arguments.get("credentials")
-        return (*self.secrets, *self.secret_files, *([credentials] if isinstance(credentials, str) else []))
+        return (
+            *self.secrets,
+            *self.secret_files,
+            *([credentials] if credentials and isinstance(credentials, str) else []),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,10 @@ def test_a_failure_of_what_was_defined_counts_and_all_of_it_runs_again(system: A
             "a names the secret 'TOKEN', which split",
         ),
         (
+            [{"name": "a", "type": "shell", "script": "x", "secret_files": ["TOKEN"]}],
+            "a names the secret 'TOKEN', which split",
+        ),
+        (
             [{"name": "a", "type": "git-checkout", "repository": "/x", "credentials": "DEPLOY"}],
             "a names the secret 'DEPLOY', which split does not name itself",
         ),
