@@ -30,6 +30,13 @@ DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,14})\.[0-9]{1,15}")
 KINDS = {"bool": "true or false", "null": "nothing", "int": "a number", "float": "a number", "timestamp": "a date"}
 """What readers of YAML may take a plain word for."""
 
+OTHERS = {
+    "bool": re.compile("[yYnN]"),
+    "int": re.compile("0o[0-7]+"),
+    "float": re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+"),
+}
+"""Plain words that are a text to the reader that is used here, and by versions 1.1 or 1.2 of YAML none."""
+
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
@@ -59,9 +66,10 @@ class Written:
 
     def located(self, problem: str) -> str:
         """A problem that begins with its place (``tasks[0].script: is missing``), behind line and column of what is there of it."""
-        place = re.split(r": ", problem, maxsplit=1)[0]
+        place = problem.partition(": ")[0]
         while place and place not in self._places:
-            place = re.sub(r"(\.[^.\[\]]*|\[[^\[\]]*\]|^[^.\[\]]+)$", "", place)
+            # Names may hold dots and brackets, so that what is left may be no place for a while.
+            place = place[: max(place.rfind("."), place.rfind("["), 0)]
         line, column = self._places.get(place, (1, 1))
         return f"line {line}, column {column}: {problem}"
 
@@ -127,7 +135,8 @@ def _read_yaml(text: str, what: str) -> Written:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise InvalidDocument(f"{what}: {where}{error.problem or error.context}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # An escape may name a character that there is none of, such as \U00110000: the reader does not look.
         raise InvalidDocument(f"{what}: {' '.join(str(error).split())}") from error
     return Written(document, text, offsets)
 
@@ -189,6 +198,8 @@ def _value(node: yaml.Node, place: Place, offsets: dict[Place, int], what: str) 
 def _scalar(node: yaml.ScalarNode, what: str) -> Json:
     text: str = node.value
     kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if node.style is None and kind == "str":
+        kind = next((other for other, words in OTHERS.items() if words.fullmatch(text)), kind)
     if node.style is not None or kind == "str":
         if kind != "str":
             raise _wrong(node, what, f"the tag {node.tag} is not read")

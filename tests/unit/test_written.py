@@ -53,6 +53,9 @@ def test_yaml_is_what_the_same_in_json_is() -> None:
         ("a: 1_000", "line 1, column 4: 1_000 is a number to some"),
         ("a: 12:30", "line 1, column 4: 12:30 is a number to some"),
         ("a: 0x1F", "line 1, column 4: 0x1F is a number to some"),
+        ("a: 0o14", "line 1, column 4: 0o14 is a number to some"),
+        ("a: 1e3", "line 1, column 4: 1e3 is a number to some"),
+        ("a: y", "line 1, column 4: y is true or false to some"),
         ("a: .inf", "line 1, column 4: .inf is a number to some"),
         ("a: 2026-11-25", "line 1, column 4: 2026-11-25 is a date to some"),
         ("a: &x [1]\nb: *x\n", "line 1, column 4: &x: anchors are not read"),
@@ -64,6 +67,8 @@ def test_yaml_is_what_the_same_in_json_is() -> None:
         ("a: b\n\tc: d\n", "line 2, column 1: "),
         ("a: b\n---\nc: d\n", "line 2, column 1: "),
         ("a: '\x01'", "job.yaml: "),
+        ('a: "\\U00110000"', "job.yaml: "),
+        ('a: "\\UFFFFFFFF"', "job.yaml: "),
         ("- " * 100 + "a", "nested deeper than 64 levels"),
         ("a" * 300_000, "300000 bytes are too many; at most 262144 of YAML are read"),
         ('{"a": 1,}', "line 1, column 9: "),
@@ -101,6 +106,13 @@ SCRIPT = '{\n  "job": "a",\n  "tasks": [\n    {"name": "x"},\n    {"name": "y", 
 )
 def test_a_problem_is_told_with_its_line_and_column(text: str, problem: str, place: str) -> None:
     assert located([problem], read_written(text, "job")) == [f"{place}: {problem}"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(st.sampled_from("ab.:[]\"' ") | st.characters(), max_size=12))
+def test_any_name_in_a_problem_is_told_with_some_place(name: str) -> None:
+    problem = f"{name}: cannot be said here"
+    assert located([problem], read_written(SCRIPT, "job"))[0].endswith(f": {problem}")
 
 
 values: Any = st.recursive(
