@@ -209,11 +209,16 @@ def is_carried_on(plan: Plan, task: Task) -> bool:
 
 def givers(plan: Plan, task: Task) -> Sequence[str]:
     """The tasks whose files a task begins with: its needs, in their order; and in place of those that only wait, what these need."""
-    found: dict[str, None] = {}
-    for need in task.needs:
-        before = plan.task(need)
-        found |= dict.fromkeys(givers(plan, before) if before.type in PASSING else [need])
-    return tuple(found)
+    by_name = {other.name: other for other in plan.tasks}
+    seen: dict[str, None] = {}
+    left = [*reversed(task.needs)]
+    while left:
+        name = left.pop()
+        # Looked at once, however many ways lead to it: of tasks that only wait, a few rows make millions.
+        if name not in seen:
+            seen[name] = None
+            left += reversed(by_name[name].needs) if by_name[name].type in PASSING else ()
+    return tuple(name for name in seen if by_name[name].type not in PASSING)
 
 
 def wait_s(task: Task, progress: Progress) -> float:

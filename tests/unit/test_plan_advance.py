@@ -9,6 +9,8 @@ import pytest
 from distci import plan
 from distci.errors import IllegalTransition
 from distci.model import (
+    APPROVAL,
+    CALL,
     Advance,
     BuildId,
     BuildState,
@@ -238,3 +240,14 @@ def test_a_task_that_names_exit_statuses_is_run_again_after_these_alone(
     begun = plan.begin(made)
     ended = plan.advance(made, begun.state, Finished("a", "a.1", Verdict.FAILED, exit_status))
     assert states(ended) == {"a": state}
+
+
+def test_files_come_through_any_web_of_tasks_that_only_wait() -> None:
+    # Given rows of tasks that wait, of which each needs both of the row before it: more ways than anybody could go
+    tasks = [Task("source", "shell"), Task("other", "shell")]
+    for row in range(60):
+        needs = ("source", "other") if row == 0 else (f"left{row - 1}", f"right{row - 1}")
+        tasks += [Task(f"left{row}", APPROVAL, needs), Task(f"right{row}", CALL, tuple(reversed(needs)))]
+    last = Task("last", "shell", ("right59", "source", "left59"))
+
+    assert plan.givers(Plan(BuildId("a", 1), 1, Trigger(), {}, (*tasks, last)), last) == ("other", "source")
