@@ -274,7 +274,7 @@ class Hooks:
         jobs = [*concerned.others]
         if concerned.fitting and change.paths is not None:
             # Before any build is made for it: what is planned goes by it.
-            self._store.put_if_absent(keys.changes(_changes(change)), to_bytes({"f": FORMAT, "paths": [*change.paths]}))
+            self._store.put_if_absent(keys.changes(_changes(change)), _paths(change.paths))
         for version, hook in concerned.fitting:
             try:
                 trigger = self._trigger(receiver, change, hook, approval)
@@ -386,11 +386,12 @@ def why_not(hook: HookTrigger, change: Change) -> str:
 
 def _changes(change: Change) -> str:
     """By what the store knows the files that have changed; empty where the change does not tell all of them."""
-    return (
-        ""
-        if change.paths is None
-        else hashlib.sha256("\n".join(change.paths).encode(errors="replace")).hexdigest()[:32]
-    )
+    return "" if change.paths is None else hashlib.sha256(_paths(change.paths)).hexdigest()[:32]
+
+
+def _paths(paths: Sequence[str]) -> bytes:
+    """What the store has of them. By its digest nobody can put others in their place: names of files may hold line ends."""
+    return to_bytes({"f": FORMAT, "paths": [*paths]})
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -349,6 +349,35 @@ def test_j10_tasks_run_for_the_files_that_have_changed_whoever_plans_the_build(i
     assert view.task("readme").state is TaskState.READY
 
 
+def test_j10_files_of_one_push_are_not_taken_for_those_of_another(idle: Callable[..., DistCI]) -> None:
+    # Given a push of a file in whose name there is a line end, so that it reads as two
+    ci = idle()
+    tasks = [
+        {"name": "b", "type": "acme.none", "if": {"paths": ["b"]}},
+        {"name": "rest", "type": "acme.none", "needs": []},
+    ]
+    ci.jobs.put({"job": "team/a", "triggers": [HELLO], "tasks": tasks})
+
+    def pushes(*names: str) -> Callable[[dict[str, Any]], None]:
+        def say(body: dict[str, Any]) -> None:
+            body["commits"] = [{**body["head_commit"], "added": [*names], "modified": [], "removed": []}]
+
+        return say
+
+    send(ci, PUSHED, change=pushes("a\nb"), delivery="1")
+
+    # When another one has these two, and both are planned
+    send(ci, PUSHED, change=pushes("a", "b"), delivery="2")
+    with Member(ci.tickets, Offer(["control"]), "planner", slots=1) as member:
+        claims = member.claims()
+        for _ in range(2):
+            ControlWorker().serve(next(claims), ci.lifecycle)
+
+    # Then each goes by its own
+    left_out = [ci.builds.get(f"team/a#{number}").task("b").unfit for number in (1, 2)]
+    assert left_out == ["nothing has changed in: b", ""]
+
+
 def test_j10_a_push_that_all_tasks_leave_out_starts_no_build(idle: Callable[..., DistCI]) -> None:
     ci = idle()
     task = {"name": "web", "type": "acme.none", "if": {"paths": ["web/*"]}}
