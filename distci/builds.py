@@ -105,7 +105,8 @@ class BuildView:
     @property
     def to_retry(self) -> Sequence[str]:
         """The tasks that run again when what failed of a build that is over does; none, where nothing failed."""
-        if all(task.state.is_good for task in self.tasks):
+        if not any(task.state.is_bad or task.state is TaskState.CANCELLED for task in self.tasks):
+            # What was only skipped was for another occasion: nothing of it failed.
             return []
         # What tasks have defined is known once these have run again.
         emitters = {task.emitter for task in self.tasks}

@@ -216,7 +216,9 @@ class TaskContext:
         """The text of a file of the workspace, ``name`` for people; Invalid when there is none, or it is too large or no text."""
         path, named = self.inside(str(Path(relative).parent)) / Path(relative).name, name or relative
         try:
-            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            with open(
+                path, "rb", opener=lambda file, flags: os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+            ) as file:
                 data = file.read(TEXT_BYTES_MAX + 1)
         except OSError as error:
             raise Invalid(f"{named} cannot be read: {error.strerror}") from error
@@ -226,6 +228,16 @@ class TaskContext:
             return data.decode()
         except UnicodeDecodeError as error:
             raise Invalid(f"{named} is no text: {error}") from error
+
+    def definition_in(self, relative: str, name: str = "") -> str:
+        """The same for a text that goes on record, for all to read who may read the build; Invalid when a secret of the task is in it."""
+        text = self.text_of(relative, name)
+        masker, data = Masker(self._hidden), text.encode()
+        if masker.feed(data) + masker.flush() != data:
+            raise Invalid(
+                f"{name or relative} has the value of a secret in it; the tasks that it defines name the secret instead"
+            )
+        return text
 
     def run(
         self,

@@ -102,3 +102,16 @@ def test_a_script_that_is_not_there_fails_the_task(
     where = {"repository": str(remote.path), "commit": remote.commit(x="y"), "path": "run.sh", **change}
     view = system.run_tasks({"name": "a", "type": "shell", "script_from": where})
     assert problem in system.failure(view, "a")
+
+
+def test_a_repository_that_a_script_has_left_is_not_used_to_read_one(system: Any, remote: Remote) -> None:
+    # Given a task that leaves a repository where the next one reads one, with a configuration that has a command run
+    where = {"repository": str(remote.path), "commit": remote.commit(run_sh="true"), "path": "run.sh"}
+    trap = "git init -q .distci-reading; git -C .distci-reading config core.fsmonitor 'echo sprung >&2; false'"
+
+    view = system.run_tasks(
+        {"name": "trap", "type": "shell", "script": trap}, {"name": "a", "type": "shell", "script_from": where}
+    )
+
+    assert system.failure(view, "a") == "there is a .distci-reading in the workspace already"
+    assert "sprung" not in system.log(view, "a")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from urllib.parse import quote
 
 from distci.errors import Invalid
 from distci.model import Json, Outcome, Plan, Task, Verdict
-from distci.work import TaskContext, repository_address
+from distci.work import TaskContext, repository_address, tidy_up
 
 REMOTE_TRANSPORTS = ("git", "http", "https", "ssh")
 LOCAL_TRANSPORT = "file"
@@ -141,14 +140,17 @@ def read_file(context: TaskContext, arguments: Mapping[str, Json], path: str) ->
     Raises GitFailed, and Invalid when there is no such file or it is no text.
     """
     source = Source.of({**arguments, "directory": READING, "depth": 1}, context.plan)
+    if os.path.lexists(context.inside("") / READING):
+        # A repository that a script has made there would have its configuration run as ours.
+        raise Invalid(f"there is a {READING} in the workspace already")
     directory = context.inside(READING)
     git = Git(context, directory, source)
     try:
-        commit = source.commit or context.pin(f"{source.repository} {source.ref}", git.find_commit)
+        commit = source.commit or check_commit(context.pin(f"{source.repository} {source.ref}", git.find_commit))
         git.check_out(commit)
         return source, commit, context.text_of(f"{READING}/{path}", path)
     finally:
-        shutil.rmtree(directory)
+        tidy_up(directory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class ShellWorker:
         emits: str = task.arguments.get("emits", "")
         if not emits or outcome.verdict is not Verdict.PASSED:
             return outcome
-        return replace(outcome, details={"tasks": context.text_of(emits), "tasks_of": emits})
+        return replace(outcome, details={"tasks": context.definition_in(emits), "tasks_of": emits})
 
 
 def _fetched(named: Mapping[str, str], task: Task, context: TaskContext) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from integration.builds.playing import (
     FAILED,
     PASSED,
+    REUSED,
     SKIPPED,
     by_hand,
     end,
@@ -21,8 +23,10 @@ from waiting import wait_until
 from wiping import wipe
 
 from distci.app import DistCI
+from distci.errors import IllegalTransition
 from distci.model import Outcome, Result
 from distci.process import WorkerProcess
+from distci.store.port import objects
 
 Employ = Callable[..., WorkerProcess]
 
@@ -72,6 +76,38 @@ def test_a_failure_of_what_was_defined_counts_and_all_of_it_runs_again(system: A
     assert again.task("split:a").state is FAILED
 
 
+def test_who_asks_for_what_failed_runs_what_defines_tasks_again_and_all_of_it_where_nothing_failed(
+    system: Any, tmp_path: Path
+) -> None:
+    # Given a build in which something else failed than what was defined
+    part = {"name": "part", "type": "shell", "script": "true"}
+    flag = tmp_path / "mended"
+    view = system.run_tasks(
+        shell("before"),
+        splits([part]),
+        shell("join"),
+        shell("other", f"test -e {flag}", needs=[]),
+        shell("tell", needs=["before"], when="failure"),
+    )
+    assert view.task("other").state is FAILED
+    flag.touch()
+
+    # When a service has what failed run again, twice for one cause
+    fresh = {system.ci.builds.rerun(view.id, "github:ada", ["github retry 1"]) for _ in range(2)}
+    again = end(system.ci, *fresh)
+
+    # Then what was defined is part of that build, too, with what hangs on it
+    expected = {"before": REUSED, "split": PASSED, "split:part": PASSED, "join": PASSED, "other": PASSED}
+    assert states(again) == expected | {"tell": SKIPPED}
+    assert (again.trigger.actor, again.trigger.only) == ("github:ada", ("split", "other", "tell"))
+
+    # And of that one, of which nothing failed though something was skipped, all of it runs
+    whole = end(system.ci, system.ci.builds.rerun(again.id, "github:ada", ["github retry 2"]))
+    assert states(whole) == expected | {"before": PASSED, "tell": SKIPPED}
+    with pytest.raises(IllegalTransition, match=r"no task of .* failed"):
+        system.ci.builds.retry(whole.id, only_failed=True)
+
+
 @pytest.mark.parametrize(
     ("tasks", "problem"),
     [
@@ -92,6 +128,7 @@ def test_a_failure_of_what_was_defined_counts_and_all_of_it_runs_again(system: A
             [{"name": "a", "type": "git-checkout", "repository": "/x", "credentials": "DEPLOY"}],
             "a names the secret 'DEPLOY', which split does not name itself",
         ),
+        ({"tasks": [], "a]": [], "b[": []}, "a]: cannot be said here"),
         ({"tasks": [], "triggers": []}, "triggers: cannot be said here"),
         ("text", "is neither a list of tasks nor an object with `tasks`"),
         (
@@ -107,12 +144,28 @@ def test_what_cannot_be_meant_fails_the_task_and_says_where(system: Any, tasks: 
     assert problem in view.task("split").reason
 
 
-def test_what_names_a_secret_may_define_tasks_that_do(system: Any) -> None:
-    task = {"name": "a", "type": "shell", "script": 'test -n "$TOKEN"', "secrets": ["TOKEN"]}
-    assert system.run_tasks(shell("before"), splits([task], secrets=["TOKEN"])).result is Result.PASSED
+@pytest.mark.parametrize(
+    ("key", "script"),
+    [("secrets", 'test "${TOKEN#robot:}" = t0p-secret'), ("secret_files", 'grep t0p-secret "$TOKEN"')],
+)
+def test_what_names_a_secret_may_define_tasks_that_do(system: Any, key: str, script: str) -> None:
+    task = {"name": "a", "type": "shell", "script": script, key: ["TOKEN"]}
+    view = system.run_tasks(shell("before"), splits([task], secrets=["TOKEN"]), shell("after", 'test -z "$TOKEN"'))
+    assert view.result is Result.PASSED
 
 
-@pytest.mark.parametrize("script", ["true", "ln -s /etc/hostname more.json", "head -c 70000 /dev/zero > more.json"])
+def test_a_secret_cannot_be_written_into_what_all_may_read(system: Any) -> None:
+    script = """echo '[{"name": "a", "type": "shell", "script": "echo '"$TOKEN"'"}]' > more.json"""
+    view = system.run_tasks(shell("split", script, emits="more.json", secrets=["TOKEN"]))
+    assert "more.json has the value of a secret in it" in system.failure(view, "split")
+    kept = [system.ci.store.get(info.key) for info in objects(system.ci.store, "builds/")]
+    assert kept
+    assert not any(b"t0p-secret" in data for data in kept)
+
+
+@pytest.mark.parametrize(
+    "script", ["true", "mkdir more.json", "ln -s /etc/hostname more.json", "head -c 70000 /dev/zero > more.json"]
+)
 def test_a_file_that_cannot_be_read_fails_the_task(system: Any, script: str) -> None:
     view = system.run_tasks(shell("split", script, emits="more.json"))
     assert view.task("split").state is FAILED
