@@ -89,7 +89,10 @@ class Comments:
 
         which = f"pull request {command.pull_request}"
         if not about:
-            return told(f"no change of {which} {f'at {command.commit} ' * bool(command.commit)}waits for an approval")
+            at = f"at {command.commit} " * bool(command.commit)
+            return told(
+                f"no change of {which} {at}waits for an approval; of a task that does: distci build {command.word} JOB#NUMBER TASK, or the page"
+            )
         if command.word == "approve" and len(about) > 1:
             return told(
                 f"{len(about)} changes of {which} wait; say which commit you have looked at: /distci approve COMMIT"

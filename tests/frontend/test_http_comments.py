@@ -187,6 +187,24 @@ def test_all_that_waits_of_a_pull_request_is_refused(api: Api, local: Stage) -> 
     assert [*local.ci.hooks.held()] == []
 
 
+@pytest.mark.parametrize("word", ["approve", "refuse"])
+def test_what_a_task_of_a_build_waits_for_is_not_decided_in_a_comment(api: Api, local: Stage, word: str) -> None:
+    # Given a build of the pull request that waits for the approval of a task, as its job has it
+    local.ci.jobs.put({**concerned("gitea"), "tasks": [{"name": "ask", "type": "approval"}]})
+    local.start_workers()
+    build = start(local, "gitea")
+    wait_until(lambda: [task.state for task in local.ci.builds.get(build).tasks] == ["blocked"])
+
+    # When somebody writes the word that is for changes that are held
+    told = said(api, "gitea", f"/distci {word}")
+
+    # Then the task waits still, and they are told what to do instead
+    assert told["reason"].endswith(
+        f"waits for an approval; of a task that does: distci build {word} JOB#NUMBER TASK, or the page"
+    )
+    assert local.ci.builds.get(build).task("ask").state == "blocked"
+
+
 @pytest.mark.parametrize("receiver", FORGES)
 @pytest.mark.parametrize("role", [None, Role.VIEWER])
 def test_who_has_no_role_gets_nothing_done_and_is_told_so(
