@@ -22,7 +22,7 @@ from distci.store.port import ObjectInfo, Store, objects
 
 REFERRED_TO = (
     *(keys.JOB_VERSIONS, keys.JOBS, keys.DOWNSTREAM, keys.HOOKS, keys.TAGS),
-    *(keys.HELD, keys.STATUSES, keys.PACKS, keys.EPOCHS),
+    *(keys.HELD, keys.CHANGES, keys.STATUSES, keys.PACKS, keys.EPOCHS),
     *(keys.SECRET_KEYS, keys.SECRETS),
 )
 """What builds refer to; and of a job its versions before the marks that are written before these."""
@@ -90,7 +90,9 @@ def _builds(source: Store, target: Store) -> Iterator[ObjectInfo]:
         build = keys.build_of(page[0].key)
         # Listed anew: of a build that is over by now, all is there by now.
         for info in objects(source, keys.build(build)) if is_known(build) else ():
-            if info.key.startswith(keys.started(build)) and not is_known(BuildId.parse(source.get(info.key).decode())):
+            if info.key.startswith((keys.started(build), keys.called(build))) and not is_known(
+                BuildId.parse(source.get(info.key).decode())
+            ):
                 continue  # it will be started again, from the copy
             yield info
         position = keys.past_build(build)

@@ -103,6 +103,11 @@ def _outcome(lifecycle: Lifecycle, live: LiveBuild, task: Task, child: BuildId) 
     if result is None and found and task.timeout_s and lifecycle.now_ms() >= found.created_ms + task.timeout_s * 1000:
         _cancel(lifecycle, child, f"{live.build} {task.name} waits no longer")
         return Outcome(Verdict.TIMED_OUT, f"{child} was not over in time, and is cancelled", details=details)
+    if result is None and found is None and lifecycle.stored.accepted(child) is None:
+        # It may have been archived since: its record is there before it is accepted no more.
+        result = lifecycle.stored.result(child)
+        if result is None:
+            return Outcome.failed(f"{child} is gone: neither the tree nor the store knows of it", **details)
     if result is None:
         return None
     if result is Result.PASSED:

@@ -84,6 +84,7 @@ EVENTS = "events/"
 HOOKS = "hooks/"
 TAGS = "tags/"
 HELD = "held/"
+CHANGES = "changes/"
 STATUSES = "statuses/"
 SECRETS = "secrets/"
 SECRET_KEYS = "secret-keys/"
@@ -160,7 +161,7 @@ def tagged_job(key: str) -> str:
 
 
 def changes(digest: str) -> str:
-    return check_key(f"changes/{_segment(digest)}")
+    return check_key(f"{CHANGES}{_segment(digest)}")
 
 
 def held(change: str) -> str:
@@ -262,9 +263,14 @@ def started_build(build_id: BuildId, job: str) -> str:
     return check_key(f"{started(build_id)}{_job(job)}")
 
 
+def called(build_id: BuildId) -> str:
+    """What the keys that name the builds that tasks of this one have started begin with."""
+    return f"{build(build_id)}called/"
+
+
 def called_build(build_id: BuildId, ticket: str) -> str:
     """Where it stands which build a task of this one has started, by the id of the task's ticket."""
-    return check_key(f"{build(build_id)}called/{_segment(ticket)}")
+    return check_key(f"{called(build_id)}{_segment(ticket)}")
 
 
 def grown_plan(build_id: BuildId, digest: str) -> str:

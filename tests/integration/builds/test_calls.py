@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -28,14 +30,18 @@ from integration.builds.playing import (
     writes,
 )
 from waiting import wait_until
+from wiping import wipe
 
-from distci import calls
+from distci import backup, calls
 from distci.app import DistCI
 from distci.errors import Unavailable
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, Result, TaskState
 from distci.process import WorkerProcess
 from distci.protocol import Claim, Tickets
+from distci.store import keys
+from distci.store.directory import DirectoryStore
+from distci.store.port import objects
 from distci.testing import CutCoordination
 from distci_workers.control import ControlWorker
 
@@ -152,8 +158,8 @@ def test_what_cannot_be_started_fails_it(ci: DistCI, employ: Employ, keys: dict[
 
 def test_a_job_of_another_project_says_who_may_start_it(ci: DistCI, employ: Employ) -> None:
     # To be seen, or to have its artifacts copied, is less than to be started.
-    for keys, state in (({"shared_with": ["team"]}, FAILED), ({"started_by": ["team"]}, PASSED)):
-        ci.jobs.put(job_of(shell("a"), job="other/library", **keys))
+    for shared, state in (({"shared_with": ["team"]}, FAILED), ({"started_by": ["team"]}, PASSED)):
+        ci.jobs.put(job_of(shell("a"), job="other/library", **shared))
         build = put(ci, shell("a"), job="other/library")
         with employ(ci.lifecycle):
             assert end(ci, build).task("call").state is state
@@ -260,3 +266,44 @@ def test_a_cancel_at_the_moment_of_waiting_goes_through(ci: DistCI, employ: Empl
     with employ(ci.lifecycle):
         assert end(ci, build).result is Result.CANCELLED
         assert end(ci, LIBRARY).result is Result.CANCELLED
+
+
+def test_what_a_copy_of_the_store_has_begun_too_late_for_is_started_again_from_it(
+    ci: DistCI, employ: Employ, tmp_path: Path
+) -> None:
+    # Given a copy that had the builds that are under way already when the task started one more
+    build = planned(ci)
+    copy = DirectoryStore(tmp_path / "copy")
+    is_started = Event()
+
+    def meanwhile(_: backup.Copied) -> None:
+        if not is_started.is_set():
+            is_started.set()
+            serve_call(ci)
+
+    backup.copy(ci.store, copy, meanwhile)
+    assert ids(ci.builds.list("team/library")) == ["team/library#1"]
+
+    # When tree and store are lost, and that copy is brought back
+    wipe(ci.coordination)
+    for info in [*objects(ci.store, "")]:
+        ci.store.delete(info.key)
+    backup.copy(copy, ci.store)
+    ci.rebuild.run()
+
+    # Then there is a build to wait for
+    with employ(ci.lifecycle, kinds=["control"]):
+        wait_until(lambda: ids(ci.builds.list("team/library")) == ["team/library#1"])
+        ci.builds.cancel(LIBRARY)
+        assert end(ci, build).task("call").reason == "team/library#1 was cancelled"
+
+
+def test_a_build_of_which_nothing_is_left_is_waited_for_no_longer(ci: DistCI, employ: Employ) -> None:
+    build = planned(ci)
+    serve_call(ci)
+    wipe(ci.coordination)
+    ci.store.delete(keys.accepted(LIBRARY))
+    ci.rebuild.run()
+
+    with employ(ci.lifecycle, kinds=["control"]):
+        assert end(ci, build).task("call").reason.startswith("team/library#1 is gone")
