@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from distci.model import APPROVAL, CALL, PASSING, BuildId, Plan, Progress, Task, isolation_label
+from distci.model import APPROVAL, CALL, DEFINITION, PASSING, BuildId, Plan, Progress, Task, isolation_label
 from distci.projects import project_of
 from distci.protocol import paths
 from distci.protocol.records import Ticket
@@ -28,7 +28,7 @@ ACTIONS = {APPROVAL: "expire", CALL: "call"}
 """What control workers do with the tickets of tasks that only wait, once these get into the queue."""
 
 
-SERVED_BY = {"definition": "git-checkout"}
+SERVED_BY = {DEFINITION: "git-checkout"}
 """The kinds of workers that do tasks of types which have no workers of their own."""
 
 

@@ -375,6 +375,13 @@ class Attempt:
         """Put the outcome on record, publish all files that were put, or none, and move the build on."""
         if outcome.verdict is Verdict.CANCELLED and not self.is_called_off:
             raise IllegalTransition(f"nobody has cancelled {self.build}; a claim is given back by DELETE")
+        if (
+            self.task.may_define
+            and outcome.verdict is Verdict.PASSED
+            and not isinstance(outcome.details.get("tasks"), str)
+        ):
+            # What needs it would run without them.
+            outcome = Outcome.failed("its worker has not told, as `tasks` of the details, which tasks it defines")
         record = attempts.record(
             self._standing.running,
             self.inputs,

@@ -653,12 +653,14 @@ class Lifecycle:
 
     def _checked(self, build: BuildId, task: str, outcome: Outcome) -> Outcome:
         """The outcome, or a failure when the tasks that it defines cannot be meant: to be known before it is on record."""
-        text = _defined(stored.outcome_to_json(outcome))
+        if "tasks" not in outcome.details:
+            return outcome
+        made = self.stored.plan_of(self._live(build))
+        text = _defined(made.task(task), stored.outcome_to_json(outcome))
         if text is None:
             return outcome
-        live = self._live(build)
         try:
-            self._grown(self.stored.plan_of(live), task, *text)
+            self._grown(made, task, *text)
         except Invalid as error:
             return Outcome.failed(str(error)[:REASON_CHARS_MAX])
         return outcome
@@ -671,7 +673,7 @@ class Lifecycle:
     ) -> tuple[Plan, Advance]:
         """The plan and what follows from what an attempt left on record: tasks that it has defined are part of both."""
         event = _event(task, token, document)
-        if (text := _defined(document)) is not None:
+        if (text := _defined(made.task(task), document)) is not None:
             try:
                 made = self._grown(made, task, *text)
             except Invalid as error:
@@ -826,10 +828,13 @@ def _all_over(state: BuildState) -> BuildState:
     return BuildState(tasks, is_cancelled=True)
 
 
-def _defined(document: Mapping[str, Json]) -> tuple[str, str] | None:
-    """The text of the tasks that an attempt has defined, and the name of its file; None when it has defined none."""
+def _defined(task: Task, document: Mapping[str, Json]) -> tuple[str, str] | None:
+    """The text of the tasks that an attempt has defined, and the name of its file; None when it has defined none.
+
+    Of a task whose job does not have it define any, a worker may say what it likes.
+    """
     details: Mapping[str, Json] = document.get("details") or {}
-    if document["verdict"] != Verdict.PASSED or not isinstance(details.get("tasks"), str):
+    if not task.may_define or document["verdict"] != Verdict.PASSED or not isinstance(details.get("tasks"), str):
         return None
     return details["tasks"], str(details.get("tasks_of", "tasks"))
 

@@ -143,6 +143,9 @@ APPROVAL = "approval"
 CALL = "build"
 """The type of a task that starts a build of another job and waits for its end."""
 
+DEFINITION = "definition"
+"""The type of a task that takes more tasks from a file of a repository."""
+
 PASSING = frozenset({APPROVAL, CALL})
 """Types of task that no worker performs: they hold no slot while they wait, and pass the files of their needs on."""
 
@@ -417,6 +420,11 @@ class Task:
     emitter: str = ""
     """The task that has defined it; empty when the job has."""
     arguments: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def may_define(self) -> bool:
+        """Whether it defines more tasks for its build when it passes, as its job has it."""
+        return self.type == DEFINITION or "emits" in self.arguments
 
     @property
     def named_secrets(self) -> Sequence[str]:

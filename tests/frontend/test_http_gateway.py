@@ -403,6 +403,21 @@ class TestCompleting:
         lab.claimed().complete()
         assert hand.complete("failed", exit_status=1).json() == first
 
+    def test_a_task_that_defines_tasks_has_passed_once_its_worker_tells_which(self, local: Stage) -> None:
+        lab = Lab(local)
+        build = lab.start(shell("true", emits="more.json", retries=1), shell("true", "join"))
+        told = lab.claimed().complete().json()
+        assert (told["verdict"], "which tasks it defines" in told["reason"]) == ("failed", True)
+
+        defined = '[{"name": "a", "type": "shell", "script": "true"}]'
+        assert lab.claimed().complete(details={"tasks": defined}).json()["verdict"] == "passed"
+
+        for name in ("say:a", "join"):
+            hand = lab.claimed()
+            assert hand.told["task"] == name
+            hand.complete()
+        assert local.end(build).result == "passed"
+
     def test_a_front_end_that_is_killed_between_two_calls_costs_nothing(self, stage: Stage) -> None:
         """One dies after each call of an attempt; the next call is for another."""
         lab = Lab(stage, fronts=5)

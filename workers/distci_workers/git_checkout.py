@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from distci.errors import Invalid
-from distci.model import Json, Outcome, Plan, Task, Verdict
+from distci.model import DEFINITION, Json, Outcome, Plan, Task, Verdict
 from distci.work import TaskContext, repository_address, tidy_up
 
 REMOTE_TRANSPORTS = ("git", "http", "https", "ssh")
@@ -30,9 +30,6 @@ TOKEN_USER = "x-access-token"
 
 COMMIT_REF = "refs/distci/commit"
 """The name of the commit that was checked out, for git to follow tags by."""
-
-DEFINITION = "definition"
-"""The type of a task that takes more tasks from a file of the repository."""
 
 READING = ".distci-reading"
 """Where in the workspace a repository is for a moment of which one file is read."""

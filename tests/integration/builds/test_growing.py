@@ -176,7 +176,7 @@ def test_who_dies_once_the_tasks_are_on_record_leaves_no_trace_of_them(
     ci: DistCI, employ: Employ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a worker that dies between putting on record what it has defined and moving the build on
-    ci.jobs.put(job_of({"name": "split", "type": "acme.splitter"}, shell("join")))
+    ci.jobs.put(job_of({"name": "split", "type": "acme.splitter", "emits": "more.json"}, shell("join")))
     build = ci.builds.trigger("team/job")
     record = {"after": "", "workspace": False, "started_ms": 1, "ended_ms": 1, "worker": "hand", "attempt": 1}
 
@@ -201,3 +201,14 @@ def test_who_dies_once_the_tasks_are_on_record_leaves_no_trace_of_them(
         wipe(ci.coordination)
         wait_until(lambda: [task.state for task in ci.builds.get(build).tasks] == ["passed", "ready", "waiting"])
         assert [task.name for task in ci.builds.get(build).tasks] == names
+
+
+def test_a_worker_defines_no_tasks_that_the_job_does_not_have_it_define(ci: DistCI, employ: Employ) -> None:
+    ci.jobs.put(job_of({"name": "count", "type": "acme.counter"}))
+    build = ci.builds.trigger("team/job")
+    record = {"after": "", "workspace": False, "started_ms": 1, "ended_ms": 1, "worker": "hand", "attempt": 1}
+    with employ(ci.lifecycle, kinds=["control"]):
+        with by_hand(ci.tickets, "acme.counter") as claims, claims() as claim:
+            task = '[{"name": "a", "type": "acme.counter"}]'
+            ci.lifecycle.settle(claim, "count", Outcome.passed(tasks=task), record)
+        assert states(end(ci, build)) == {"count": PASSED}
