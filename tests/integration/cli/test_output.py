@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -59,7 +60,10 @@ class TestJson:
     def test_so_are_all_problems_of_a_job(self, home: Home) -> None:
         linted = home.ask("job", "lint", home.file(WRONG), "--json")
 
-        assert any(problem.startswith("tasks[0].scrpt") for problem in json.loads(linted.stderr)["problems"])
+        assert any(
+            re.match(r"line 1, column \d+: tasks\[0\]\.scrpt", problem)
+            for problem in json.loads(linted.stderr)["problems"]
+        )
 
 
 class TestOutput:
@@ -98,7 +102,7 @@ class TestOutput:
     def test_an_unexpected_error_shows_its_traceback_on_request_only(
         self, home: Home, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("distci.cli.job.read_document", lambda file: 1 / 0)
+        monkeypatch.setattr("distci.cli.job._read", lambda file: 1 / 0)
 
         quiet, chatty = (home.ask("job", "lint", "x", *more) for more in ((), ("-v",)))
 

@@ -154,7 +154,9 @@ class TestHooks:
         refused = remote.ask("worker", "run", "shell")
 
         assert (refused.exit_code, refused.stdout) == (6, "")
-        assert refused.stderr.count("\n") == 1, refused.stderr
+        # All workers of a user share the folder in memory: what others have left there is swept up first.
+        told = [line for line in refused.stderr.splitlines() if "leftovers of workers" not in line]
+        assert len(told) == 1, refused.stderr
 
     def test_what_a_stranger_wrote_is_shown_approved_and_refused(self, local: Stage, remote: Home) -> None:
         # Given two changes of a fork
