@@ -195,6 +195,11 @@ class TaskContext:
             self._memory.mkdir(mode=0o700)
         return _write(self._memory / name, _bytes(f"the {name}", text), mode)
 
+    def forget(self, name: str) -> None:
+        """Remove the file that :meth:`secret_file` made of that name, if any: what the attempt runs from now on is not to see it."""
+        if self._memory is not None:
+            (self._memory / name).unlink(missing_ok=True)
+
     def secret(self, name: str) -> str:
         """The value of a secret that the task names, masked in its log from now on; Invalid when none of that name is set."""
         values = self._secrets

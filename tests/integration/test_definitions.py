@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.git_remotes import Remote
+from integration.conftest import SECRETS
+from integration.git_remotes import Remote, http_backend
 
 from distci.model import Result, TaskState
 
@@ -115,3 +116,17 @@ def test_a_repository_that_a_script_has_left_is_not_used_to_read_one(system: Any
 
     assert system.failure(view, "a") == "there is a .distci-reading in the workspace already"
     assert "sprung" not in system.log(view, "a")
+
+
+def test_a_script_does_not_see_what_it_was_fetched_with(system: Any, remote: Remote) -> None:
+    pinned = remote.commit(run_sh='ls "$(dirname "$TOKEN")"\n')
+    with http_backend(remote.path.parent, SECRETS["TOKEN"]) as base:
+        where = {"repository": f"{base}/hello", "commit": pinned, "path": "run.sh"}
+        task = {"name": "a", "type": "shell", "script_from": where, "credentials": "TOKEN", "secret_files": ["TOKEN"]}
+
+        view = system.run_tasks(task)
+
+    assert view.result is Result.PASSED
+    printed = system.log(view, "a").splitlines()
+    assert printed[-1] == "secret-TOKEN"
+    assert "git-credentials" not in printed

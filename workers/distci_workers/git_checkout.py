@@ -34,6 +34,9 @@ COMMIT_REF = "refs/distci/commit"
 READING = ".distci-reading"
 """Where in the workspace a repository is for a moment of which one file is read."""
 
+KEY, LOGIN = "git-key", "git-credentials"
+"""Files in memory by which git identifies itself."""
+
 OUTPUT_BYTES_MAX = 64 * 1024
 """How much of what git printed last is looked at; the log has it all."""
 
@@ -148,6 +151,8 @@ def read_file(context: TaskContext, arguments: Mapping[str, Json], path: str) ->
         return source, commit, context.text_of(f"{READING}/{path}", path)
     finally:
         tidy_up(directory)
+        for name in (KEY, LOGIN):
+            context.forget(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,9 +354,9 @@ def _environment(context: TaskContext, source: Source) -> Mapping[str, str]:
     if not source.credentials:
         ssh += ["-o", "IdentityFile=none"]
     elif source.transport == "ssh":
-        ssh += ["-i", str(context.secret_file("git-key", _private_key(context, source)))]
+        ssh += ["-i", str(context.secret_file(KEY, _private_key(context, source)))]
     else:
-        store = context.secret_file("git-credentials", _login(context, source))
+        store = context.secret_file(LOGIN, _login(context, source))
         configuration += f"[credential]\n\thelper = {_quoted(f'store --file={shlex.quote(str(store))}')}\n"
     # A repository elsewhere must not lead, by its submodules, to one on this machine.
     transports = [*REMOTE_TRANSPORTS, *([LOCAL_TRANSPORT] if source.transport == LOCAL_TRANSPORT else [])]
