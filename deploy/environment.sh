@@ -37,6 +37,11 @@ require_packages() {
 # find_python: the interpreter to make the environment with.
 find_python() {
     local candidate
+    # Debian's own, where it can make one: the module rados is of it, and it is optimised as those that were built on the spot seldom are.
+    if /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        echo /usr/bin/python3
+        return
+    fi
     for candidate in python3.11 python3 python3.12 python3.13; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"

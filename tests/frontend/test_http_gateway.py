@@ -506,12 +506,14 @@ class TestWorkspace:
         with lab.process("shell"):
             wait_until(lambda: state_of(stage, build, "make") is TaskState.PASSED)
         hand = take(lab, "change")
-        with tarfile.open(fileobj=io.BytesIO(hand.call("GET", "/workspace").content)) as tar:
+        carried = hand.call("GET", "/workspace").content
+        with tarfile.open(fileobj=io.BytesIO(carried)) as tar:
             found = {member.name: member for member in tar}
             assert set(found) == {"d", "d/a", "d/b", "d/c", "empty"}
             assert (found["d/a"].mode, found["d/b"].islnk(), found["d/c"].linkname) == (0o755, True, "a")
-            tar.extractall(stage.folder / "mine", filter="data")
         mine = stage.folder / "mine"
+        mine.mkdir()
+        subprocess.run(["tar", "-C", mine, "-xf", "-"], input=carried, check=True)
         (mine / "empty").unlink()
         (mine / "new").write_text("two\n")
         packed = subprocess.run(["tar", "-C", mine, "-czf", "-", "."], check=True, capture_output=True).stdout
