@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from distci.access.oidc import OidcLogin
     from distci.brokers.remote import Remote
     from distci.coordination.port import Coordination
+    from distci.isolation.cgroups import ControlGroups
     from distci.isolation.choice import ChosenIsolation
     from distci.isolation.port import Isolation
     from distci.store.port import Store
@@ -257,21 +258,39 @@ def open_front_end(settings: Settings) -> Remote:
     )
 
 
-def open_isolation(
-    allowed: Sequence[str] = ("host",), paths: Sequence[str] = (), hidden: Sequence[str] = ()
-) -> ChosenIsolation:
-    """Where the commands of tasks run on this machine: what of these types can be had here, the first one where a task names none.
-
-    ``paths`` are what can be seen in sandboxes besides the usual; folders of ``hidden`` cannot, wherever they are.
-    """
+def open_isolation(allowed: Sequence[str] = ("host",), settings: Settings | None = None) -> ChosenIsolation:
+    """Where the commands of tasks run on this machine: what of these types can be had here, the first one where a task names none."""
     from distci.isolation.cgroups import find_cgroups
     from distci.isolation.choice import ChosenIsolation
     from distci.isolation.host import HostIsolation
-    from distci.isolation.port import HOST, SANDBOX
-    from distci.isolation.sandbox import SandboxIsolation
 
     cgroups = find_cgroups()
-    host, sandbox = HostIsolation(cgroups), SandboxIsolation(cgroups, paths, hidden)
-    missing = {SANDBOX: problem} if SANDBOX in allowed and (problem := sandbox.problem()) else {}
-    known: Mapping[str, Isolation] = {HOST: host, SANDBOX: sandbox}
-    return ChosenIsolation({name: known[name] for name in allowed if name not in missing}, host, missing)
+    host = HostIsolation(cgroups)
+    drivers: dict[str, Isolation] = {}
+    missing: dict[str, str] = {}
+    for name in allowed:
+        driver, problem = (host, "") if name == "host" else _open_driver(name, cgroups, settings or Settings())
+        if driver is None or problem:
+            missing[name] = problem
+        else:
+            drivers[name] = driver
+    return ChosenIsolation(drivers, host, missing)
+
+
+def _open_driver(name: str, cgroups: ControlGroups | None, settings: Settings) -> tuple[Isolation | None, str]:
+    """A driver; or why it does not work here, and what to do."""
+    if name == "sandbox":
+        from distci.isolation.sandbox import SandboxIsolation
+
+        hidden = [str(settings.data_folder)] if settings.data else []
+        sandbox = SandboxIsolation(cgroups, settings.visible_paths, hidden)
+        return sandbox, sandbox.problem()
+    from distci.isolation.engines import NO_ENGINE, find_engine
+
+    engine = settings.container_engine or find_engine()
+    if not engine:
+        return None, NO_ENGINE
+    from distci.isolation.container import ContainerIsolation
+
+    container = ContainerIsolation(engine, settings.data_folder / "containers", settings.container_network)
+    return container, container.problem()

@@ -10,6 +10,8 @@
     search_path = "/usr/local/bin:/usr/bin:/bin"
     isolation = "sandbox"
     sandbox_paths = "/srv/toolchains:/nix"
+    container_engine = "unix:///run/podman/podman.sock"
+    container_network = "builds"
     listen = "127.0.0.1:8420"
     public_url = "https://ci.example.org"
     build_url = "https://ci.example.org/builds/{build}"
@@ -104,7 +106,7 @@ LOOPBACK_NAME = "localhost"
 LISTEN = "127.0.0.1:8420"
 API = "/api/v1"
 UNTRUSTED = ("hold", "run")
-ISOLATIONS = ("sandbox", "host")
+ISOLATIONS = ("sandbox", "host", "container")
 BUILD_PAGE = "/jobs/{job}/-/builds/{number}"
 """Where a front end shows a build."""
 LOGIN_PAGE = "/login/link"
@@ -157,9 +159,13 @@ class Settings:
     search_path: str = SEARCH_PATH
     """``PATH`` of the scripts that tasks run."""
     isolation: str = ""
-    """What tasks may run in, what is preferred first: ``sandbox``, ``host``; empty: both, in an order that depends on the command."""
+    """What tasks may run in, what is preferred first: ``sandbox``, ``host``, ``container``; empty: all, in an order that depends on the command."""
     sandbox_paths: str = ""
     """Folders besides the usual ones that commands in a sandbox see, read-only, with colons between."""
+    container_engine: str = ""
+    """Socket of an engine on this machine that speaks Docker's API, as ``unix:///path``; empty: the first one found where engines listen."""
+    container_network: str = ""
+    """Name of the engine's network for containers that may have one; empty: its own default."""
     listen: str = LISTEN
     """Where a front end is found, as ``host:port``; port 0 takes one that is free."""
     build_url: str = ""
@@ -341,6 +347,10 @@ class Settings:
         for path in self.visible_paths:
             if not path.startswith("/"):
                 found.append(f"{self.origin('sandbox_paths')}: {path!r} must be an absolute path")
+        if self.container_engine and not self.container_engine.startswith("unix:///"):
+            found.append(
+                f"{self.origin('container_engine')}: must be a socket of this machine, such as unix:///run/podman/podman.sock"
+            )
         if self.oidc_issuer and not ISSUER.fullmatch(self.oidc_issuer):
             found.append(f"{self.origin('oidc_issuer')}: must begin with https://, or with http:// on this machine")
         return found + self._credential_problems() + [*self._receiver_problems()] + self._remote_problems()

@@ -27,7 +27,7 @@ from distci.brokers.port import Assignment, Broker, Held, Member
 from distci.console import LogWriter
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
 from distci.isolation.asked import asked
-from distci.isolation.port import Cause, Command, Ended, Isolation, Mount
+from distci.isolation.port import Cause, Command, Confinement, Ended, Isolation, Mount
 from distci.lifecycle import Lifecycle
 from distci.masking import Masker
 from distci.model import BuildId, Outcome, Task, Verdict
@@ -124,6 +124,10 @@ class Halted(Exception):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.reason)
         self.outcome = outcome
+
+
+class _NotHere(Exception):
+    """Something cannot be had here and now, and is not waited for."""
 
 
 class TaskContext:
@@ -257,11 +261,16 @@ class TaskContext:
         what DistCI itself sets. Such a program runs as the worker does, unless the task says how it shall be isolated.
         Invalid where no process can be given such a text, and where the isolation cannot be had here.
         """
-        remaining_s = None if self._deadline is None else max(0.1, self._deadline - monotonic())
+        confinement = asked(self.task.isolation) if environment is None or self.task.isolation else None
         variables = (
             self.environment() if environment is None else self._minimum() | dict(environment) | self._own_variables()
         )
-        confinement = asked(self.task.isolation) if environment is None or self.task.isolation else None
+        if confinement and confinement.image:
+            confinement = self._settled(confinement)
+            if "PATH" not in {**self.task.environment, **(environment or {})}:
+                # An image knows best where its programs are.
+                del variables["PATH"]
+        remaining_s = None if self._deadline is None else max(0.1, self._deadline - monotonic())
         command = Command(
             argv, directory, variables, self.token, remaining_s, mounts=self._mounts(), confinement=confinement
         )
@@ -271,6 +280,28 @@ class TaskContext:
             return self._site.isolation.run(command, output or self.write, self.stop)
         finally:
             self._get_on()
+
+    def _settled(self, wanted: Confinement) -> Confinement:
+        """The same with the very image that the whole build goes by, whatever its name means by now."""
+
+        def find() -> str:
+            try:
+                return self._site.isolation.settle(wanted, self.stop).image
+            except Unavailable as error:
+                # Of an engine or a registry that is away: another worker may have what this one has not.
+                raise _NotHere from error
+
+        self._get_on(inf)
+        try:
+            image = self.pin(f"image {wanted.image}", find)
+        except _NotHere as error:
+            assert error.__cause__
+            raise error.__cause__ from None
+        finally:
+            self._get_on()
+        if image != wanted.image:
+            self.say(f"distci: {wanted.image} is {image}")
+        return replace(wanted, image=image)
 
     def outcome_of(self, ended: Ended) -> Outcome:
         """What the end of the task's one command means for the task."""

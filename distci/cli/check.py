@@ -126,7 +126,7 @@ def _isolation(settings: Settings) -> Iterator[Finding]:
     from distci.app import open_isolation
     from distci.settings import ISOLATIONS
 
-    opened = open_isolation(ISOLATIONS, settings.visible_paths)
+    opened = open_isolation(ISOLATIONS, settings)
     allowed = settings.isolation_types or ISOLATIONS
     for name in ISOLATIONS:
         subject = f"isolation {name}"

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from distci.settings import Settings
 
 OWN_SLOTS = 2
-ON_ONE_MACHINE = ("sandbox", "host")
+ON_ONE_MACHINE = ("sandbox", "host", "container")
 """What tasks run in where somebody has a system on a machine of their own, unless the settings say otherwise."""
-AS_EVER = ("host", "sandbox")
+AS_EVER = ("host", "sandbox", "container")
 """The same for workers of a system on many machines: what tasks run in that name nothing must not hang on what is installed where."""
 ENDING = "taking no more requests; once more to leave those there are"
 DRAINING = "taking nothing more, finishing what runs; once more to leave it"
@@ -71,7 +71,7 @@ def isolation_of(settings: Settings, usual: Sequence[str], kinds: Sequence[str])
     from distci.app import open_isolation
     from distci.documents.schema import NO_TASKS
 
-    opened = open_isolation(settings.isolation_types or usual, settings.visible_paths, [str(settings.data_folder)])
+    opened = open_isolation(settings.isolation_types or usual, settings)
     if not opened.types and any(kind not in NO_TASKS for kind in kinds):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in opened.missing.items())
         raise Unavailable(f"{settings.origin('isolation')} allows nothing that can be had here: {reasons}")
@@ -82,7 +82,8 @@ def said(isolation: ChosenIsolation) -> str:
     """What tasks run in, and why not in what would be preferred."""
     usual, *others = isolation.types
     also = f", or {' and '.join(others)} where they say so" if others else ""
-    missing = "".join(f"; no {name}: {reason}" for name, reason in isolation.missing.items())
+    # Who has no engine has no images either, and misses nothing.
+    missing = "".join(f"; no {name}: {reason}" for name, reason in isolation.missing.items() if name != "container")
     return f"{usual}{also}{missing}"
 
 

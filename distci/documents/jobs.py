@@ -59,7 +59,7 @@ COMMON_KEYS = frozenset(
 
 NOT_YET = frozenset({"reuse", "reports"})
 
-NOT_YET_ISOLATION = frozenset({"container", "lxc", "vm"})
+NOT_YET_ISOLATION = frozenset({"lxc", "vm"})
 
 NOT_YET_IN_JOB = frozenset({"retention"})
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from distci.errors import Invalid, Unavailable
 from distci.isolation.port import Limits
-from distci.isolation.processes import started
+from distci.isolation.processes import is_there, own_name
 
 FOLDER = "distci"
 INNER = "distci-worker"
@@ -50,7 +50,7 @@ class ControlGroups:
         """Groups for one command, gone afterwards with whoever is in them. Invalid for limits that cannot be enforced."""
         if problems := self.problems(limits):
             raise Invalid("; ".join(problems))
-        name = f"{os.getpid()}-{started(os.getpid())}-{tag}-{uuid4().hex[:8]}"
+        name = f"{own_name()}-{tag}-{uuid4().hex[:8]}"
         group = Group(
             self.unified / name if self.unified else None,
             {
@@ -70,8 +70,7 @@ class ControlGroups:
         removed = 0
         folders = {*self.controllers.values(), *([self.unified] if self.unified else [])}
         for path in [path for folder in folders if folder.is_dir() for path in folder.iterdir()]:
-            pid, _, rest = path.name.partition("-")
-            if path.is_dir() and pid.isdigit() and started(int(pid)) != rest.partition("-")[0]:
+            if path.is_dir() and path.name[0].isdigit() and not is_there(path.name):
                 remove(path)
                 removed += 1
         return removed

@@ -7,7 +7,7 @@ from threading import Event
 
 from distci.errors import Invalid, Unavailable
 from distci.isolation.host import HostIsolation
-from distci.isolation.port import Command, Ended, Isolation
+from distci.isolation.port import Command, Confinement, Ended, Isolation
 
 
 class ChosenIsolation:
@@ -24,12 +24,14 @@ class ChosenIsolation:
         return [*self._drivers]
 
     def run(self, command: Command, output: Callable[[bytes], None], stop: Event) -> Ended:
-        return self._driver(command).run(command, output, stop)
+        driver = self._own if command.confinement is None else self._driver(command.confinement)
+        return driver.run(command, output, stop)
 
-    def _driver(self, command: Command) -> Isolation:
-        if command.confinement is None:
-            return self._own
-        wanted = command.confinement.type or next(iter(self._drivers), "")
+    def settle(self, wanted: Confinement, stop: Event) -> Confinement:
+        return self._driver(wanted).settle(wanted, stop)
+
+    def _driver(self, confinement: Confinement) -> Isolation:
+        wanted = confinement.type or next(iter(self._drivers), "")
         if wanted in self._drivers:
             return self._drivers[wanted]
         reasons = "; ".join(f"{name}: {reason}" for name, reason in self.missing.items())

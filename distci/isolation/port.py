@@ -15,8 +15,8 @@ Promises that hold for every driver:
   that somebody killed (:attr:`Ended.is_out_of_memory`).
 
 What a driver cannot do by its nature: ``host`` has the machine's own root, network and files, so it takes neither ``read_only`` nor
-``network`` off nor an image; ``sandbox`` has the machine's tools, so it takes no image. All take limits and a user where
-the worker has the rights that this needs.
+``network`` off nor an image; ``sandbox`` has the machine's tools, so it takes no image; ``container`` has nothing but an image. All take
+limits and a user where the worker has the rights that this needs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
-HOST, SANDBOX = "host", "sandbox"
+HOST, SANDBOX, CONTAINER = "host", "sandbox", "container"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,12 @@ class Isolation(Protocol):
 
         Raises Invalid for what no process can be given (a NUL, or too much) and for a confinement that cannot be had here,
         Unavailable where nothing can be started.
+        """
+
+    def settle(self, wanted: Confinement, stop: Event) -> Confinement:
+        """The same confinement, wherever and whenever it is asked for: an image by its digest, having been fetched.
+
+        Setting ``stop`` breaks off. Raises as :meth:`run` does.
         """
 
     def sweep(self) -> int:

@@ -32,3 +32,14 @@ def started(pid: int) -> str:
 def stat(pid: int) -> list[bytes]:
     """The fields of ``/proc/PID/stat`` from the state on."""
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
+def own_name() -> str:
+    """What this process is called, and no other one of this machine until it starts anew."""
+    return f"{os.getpid()}-{started(os.getpid())}"
+
+
+def is_there(name: str) -> bool:
+    """Whether a process lives that is called so, whatever follows after another ``-``."""
+    pid, _, rest = name.partition("-")
+    return pid.isdigit() and started(int(pid)) == rest.partition("-")[0] != ""

@@ -23,7 +23,7 @@ from distci.errors import Invalid, Unavailable
 from distci.isolation import supervisor
 from distci.isolation.cgroups import ControlGroups, Group
 from distci.isolation.port import SANDBOX, Cause, Command, Confinement, Ended
-from distci.isolation.supervised import Supervised, check, pipes, readable
+from distci.isolation.supervised import Supervised, check, interpreter, pipes, readable
 from distci.isolation.users import NOBODY, User, find_user, give
 
 PROGRAM, PACKAGE = "bwrap", "bubblewrap"
@@ -81,6 +81,9 @@ class SandboxIsolation:
             raise Unavailable(f"no sandbox can be made: {printed.decode(errors='replace').strip()}")
         return ended
 
+    def settle(self, wanted: Confinement, stop: Event) -> Confinement:
+        return wanted
+
     def sweep(self) -> int:
         return self._cgroups.sweep()
 
@@ -111,7 +114,7 @@ class _Sandboxed(Supervised):
         super().__init__(command, group, options.user if _is_root() else None)
 
     def interpreter(self) -> Sequence[str]:
-        return [_interpreter()]
+        return [interpreter()]
 
     def before(self, ours: ExitStack) -> tuple[Sequence[str], Sequence[int]]:
         mounts = [(str(mount.path), mount.is_writable) for mount in self._command.mounts]
@@ -239,15 +242,10 @@ def _mounts(mounts: Sequence[tuple[str, bool]]) -> Iterator[str]:
     yield from ("--remount-ro", "/")
 
 
-def _interpreter() -> str:
-    """The interpreter itself, whatever environment this program was installed into."""
-    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-
-
 def _python() -> Iterator[str]:
     """What the supervisor needs to run, where it is not among the tools."""
     seen = [*TOOLS]
-    for path in (sys.base_prefix, _interpreter(), supervisor.__file__):
+    for path in (sys.base_prefix, interpreter(), supervisor.__file__):
         if not any(Path(path).is_relative_to(folder) for folder in seen):
             seen.append(path)
             yield path

@@ -20,7 +20,7 @@ from select import POLLIN, poll
 from signal import SIGKILL
 from threading import Event, Thread
 from time import monotonic, sleep
-from typing import Self
+from typing import IO, Protocol, Self
 
 from distci.errors import Invalid, Unavailable
 from distci.isolation import supervisor
@@ -45,6 +45,9 @@ SUPERVISOR_GRACE_S = 10.0
 DISK_LOOK_S = 1.0
 """How often the disk that a command takes is looked at, at most."""
 
+NONE = -1
+"""Stands for a file that is not open."""
+
 FENCE = "DISTCI_FENCE"
 MARK = f"{FENCE}=".encode()
 """A variable that the environment of every task's command has, and so of all that descends from it."""
@@ -58,6 +61,17 @@ TEXT_COST_BYTES = 1 + 8 + 8
 """What each takes besides: NUL, pointer, and the = of a variable."""
 
 
+class Started(Protocol):
+    """A supervisor that has been started, such as a process."""
+
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+
+    def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
 class Supervised:
     """One running supervisor and the pipes to it. Drivers say what stands before it, and how all below it is ended without its help."""
 
@@ -67,26 +81,30 @@ class Supervised:
         self._command = command
         self._group = group
         self._user = user
-        limits = command.confinement.limits if command.confinement else Limits()
-        self._disk_bytes = limits.disk_bytes
+        self._limits = command.confinement.limits if command.confinement else Limits()
         self._deadline = monotonic() + command.timeout_s if command.timeout_s is not None else None
         self._disk_due = monotonic() + DISK_LOOK_S
         self._word = b""
         self.cause = Cause.ENDED
-        (status_out, status_in), (control_out, control_in), (is_over, say_over) = pipes(3)
-        self._status_out, self._control_in = status_out, control_in
-        self._is_over, self._say_over = is_over, say_over
+        self._status_out = self._control_in = NONE
+        [(self._is_over, self._say_over)] = pipes(1)
         try:
             with ExitStack() as ours:
-                for descriptor in (status_in, control_out):
-                    ours.callback(os.close, descriptor)
-                self._process = self._start([status_in, control_out], ours)
+                self._status_out, self._control_in, told = self.connect(ours)
+                self._process = self.start(told, ours)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, pipes: Sequence[int], ours: ExitStack) -> subprocess.Popen[bytes]:
-        """The supervisor's process. Files in ``ours`` are not needed once it runs."""
+    def connect(self, ours: ExitStack) -> tuple[int, int, Sequence[int]]:
+        """Pipes: where the supervisor's status is read, where it is told to end, and its own ends of both. Files in ``ours`` are not needed once it runs."""
+        (status_out, status_in), (control_out, control_in) = pipes(2)
+        for descriptor in (status_in, control_out):
+            ours.callback(os.close, descriptor)
+        return status_out, control_in, [status_in, control_out]
+
+    def start(self, told: Sequence[int], ours: ExitStack) -> Started:
+        """The supervisor, having been given its ends of the pipes."""
         command = self._command
         try:
             environment = _environment_file(command.environment)
@@ -95,7 +113,7 @@ class Supervised:
             for descriptor in joined:
                 ours.callback(os.close, descriptor)
             before, passed = self.before(ours)
-            told = [*pipes, environment]
+            told = [*told, environment]
             user = f"{self._user.uid}:{self._user.gid}" if self._user else ""
             arguments = [
                 *map(str, told),
@@ -138,6 +156,10 @@ class Supervised:
     def born_into(self) -> str:
         """The control group that the command is born into, where that can be had."""
         return str(self._group.unified or "")
+
+    def memory(self, told: Sequence[bytes]) -> tuple[bool, int | None]:
+        """Whether anybody was killed for lack of memory, and the most that all had together where somebody counts; ``told`` is what the supervisor says of it."""
+        return self._group.is_out_of_memory, self._group.memory_peak_bytes
 
     def begun(self) -> None:
         """The supervisor runs."""
@@ -183,8 +205,9 @@ class Supervised:
         watched = {printed, self._status_out}
         while self._status_out in watched:
             ready = readable(watched)
-            if self._status_out in ready and not self._read_word():
-                watched.remove(self._status_out)
+            if self._status_out in ready:
+                if not self._read_word() or self._has_said_all:
+                    watched.remove(self._status_out)
             elif printed in ready:
                 data = os.read(printed, READ_BYTES)
                 if data:
@@ -230,12 +253,13 @@ class Supervised:
         if not self._has_said_all:
             with suppress(BrokenPipeError):
                 os.write(self._control_in, b"K")
-        while self._read_word():
+        while not self._has_said_all and self._read_word():
             pass
 
     def close(self) -> None:
         for descriptor in (self._control_in, self._status_out, self._is_over, self._say_over):
-            os.close(descriptor)
+            if descriptor != NONE:
+                os.close(descriptor)
 
     @property
     def has_begun(self) -> bool:
@@ -259,14 +283,15 @@ class Supervised:
 
     def _is_over_disk(self) -> bool:
         """Looked at once a second, and less often where looking takes long."""
-        if self._disk_bytes is None or monotonic() < self._disk_due:
+        if self._limits.disk_bytes is None or monotonic() < self._disk_due:
             return False
         began_s = monotonic()
-        taken = self._disk_taken()
+        taken = self.disk_taken()
         self._disk_due = monotonic() + max(DISK_LOOK_S, 20 * (monotonic() - began_s))
-        return taken > self._disk_bytes
+        return taken > self._limits.disk_bytes
 
-    def _disk_taken(self) -> int:
+    def disk_taken(self) -> int:
+        """Bytes that the command has written wherever it may."""
         folders = [mount.path for mount in self._command.mounts if mount.is_writable] or [self._command.directory]
         return taken_bytes(folders)
 
@@ -274,14 +299,21 @@ class Supervised:
         """How it ended, once it has."""
         usage, code = None, -int(SIGKILL)
         if self._has_said_all:
-            status, cpu_s, peak_kib, read, written = self._word[1:].split()
+            status, cpu_s, peak_kib, read, written, *memory = self._word[1:].split()
             code = os.waitstatus_to_exitcode(int(status))
-            peak_bytes = self._group.memory_peak_bytes or int(peak_kib) * 1024
+            is_out_of_memory, peak_bytes = self.memory(memory)
+            peak_bytes = peak_bytes or int(peak_kib) * 1024
             usage = Usage(float(cpu_s), peak_bytes, int(read) * BLOCK_BYTES, int(written) * BLOCK_BYTES)
-        if self.cause is Cause.ENDED and self._disk_bytes is not None and self._disk_taken() > self._disk_bytes:
+        else:
+            is_out_of_memory, _ = self.memory([])
+        if (
+            self.cause is Cause.ENDED
+            and self._limits.disk_bytes is not None
+            and self.disk_taken() > self._limits.disk_bytes
+        ):
             self.cause = Cause.OUT_OF_DISK
         exit_status, signal = (code, None) if code >= 0 else (None, -code)
-        return Ended(self.cause, exit_status, signal, self._group.is_out_of_memory, usage)
+        return Ended(self.cause, exit_status, signal, is_out_of_memory, usage)
 
 
 def check(command: Command) -> None:
@@ -309,6 +341,11 @@ def check(command: Command) -> None:
         raise Invalid(TOO_MUCH)
     if not command.directory.is_dir():
         raise Unavailable(f"no process can be started in {command.directory}: there is no such folder")
+
+
+def interpreter() -> str:
+    """The interpreter itself, whatever environment this program was installed into."""
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
 def _environment_file(environment: Mapping[str, str]) -> int:

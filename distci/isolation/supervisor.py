@@ -10,6 +10,10 @@ tree used: seconds of processors, KiB of memory, blocks of 512 bytes read and wr
 environment has, each with a NUL: no part of it may reach what runs before the command, which may have other rights. ``JOIN`` are
 files that the command writes itself into, with commas between: ``cgroup.procs`` of groups that were opened by whoever may. ``USER``
 is whom the command becomes, as ``UID:GID``; empty: nobody else. ``DIRECTORY`` is where it runs.
+
+As the first process of a container it is given no open files, and one argument alone: a folder of named pipes ``status``, ``control``, ``output``
+and ``told``. The last has, each with a NUL, how many arguments there are, these from ``JOIN`` on, and the environment. The line in the end
+goes on with how often the kernel killed somebody for lack of memory, and the most bytes that all had together.
 """
 
 # What `signal` is made of: that would make enumerations of all signals first, which takes 4 ms, and every command waits for that.
@@ -29,10 +33,14 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
 def main() -> None:
-    status_fd, control_fd, environment_fd = map(int, sys.argv[1:4])
-    joined = [int(number) for number in sys.argv[4].split(",") if number]
-    user, directory, grace_s, cgroup, argv = sys.argv[5], sys.argv[6], float(sys.argv[7]), sys.argv[8], sys.argv[9:]
-    environment = read_environment(environment_fd)
+    is_contained = len(sys.argv) == 2
+    if is_contained:
+        status_fd, control_fd, told, environment = open_pipes(sys.argv[1])
+    else:
+        status_fd, control_fd, environment_fd = map(int, sys.argv[1:4])
+        told, environment = sys.argv[4:], read_environment(environment_fd)
+    joined = [int(number) for number in told[0].split(",") if number]
+    user, directory, grace_s, cgroup, argv = told[1], told[2], float(told[3]), told[4], told[5:]
     for ours in (status_fd, control_fd, *joined):
         os.set_inheritable(ours, False)
     libc = ctypes.PyDLL(None)
@@ -47,6 +55,8 @@ def main() -> None:
     os.write(status_fd, b".")
     command = fork_into(cgroup, libc) if cgroup else os.fork()
     if command == 0:
+        if is_contained:
+            offer_to_die()
         execute(argv, environment, joined, user, directory)
     for group in joined:
         os.close(group)
@@ -58,15 +68,47 @@ def main() -> None:
     kill_all(cgroup)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     counted = used.ru_utime + used.ru_stime, used.ru_maxrss, used.ru_inblock, used.ru_oublock
-    os.write(status_fd, b"%d %f %d %d %d\n" % (status, *counted))
+    memory = b" %d %d" % counted_memory() if is_contained else b""
+    os.write(status_fd, b"%d %f %d %d %d%b\n" % (status, *counted, memory))
+
+
+def open_pipes(folder: str) -> tuple[int, int, list[str], dict[bytes, bytes]]:
+    """The pipes of a folder, which become the output, too; and what we are told there."""
+    # The worker has the other ends, or is gone. Not to wait for it, and to see then that it is gone, we are at the other ends for a moment.
+    control = os.open(f"{folder}/control", os.O_RDONLY | os.O_NONBLOCK)
+    others = [os.open(f"{folder}/{name}", os.O_RDWR) for name in ("control", "status", "output")]
+    status = os.open(f"{folder}/status", os.O_WRONLY)
+    output = os.open(f"{folder}/output", os.O_WRONLY)
+    for other in others:
+        os.close(other)
+    # For an engine, we have ended when this is closed.
+    os.dup(1)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    pipe = os.open(f"{folder}/told", os.O_RDWR | os.O_NONBLOCK)
+    data = b""
+    try:
+        while True:
+            data += os.read(pipe, 1 << 20)
+    except BlockingIOError:
+        os.close(pipe)
+    if not data:
+        # It went with the worker.
+        sys.exit()
+    count, *texts = data.split(b"\0")[:-1]
+    return status, control, [os.fsdecode(text) for text in texts[: int(count)]], pairs(texts[int(count) :])
 
 
 def read_environment(file: int) -> dict[bytes, bytes]:
     """What a file has of an environment, from its start, wherever others have read to."""
     data = os.pread(file, os.fstat(file).st_size, 0)
     os.close(file)
-    pairs = (item.partition(b"=") for item in data.split(b"\0")[:-1])
-    return {name: value for name, _, value in pairs}
+    return pairs(data.split(b"\0")[:-1])
+
+
+def pairs(texts: list[bytes]) -> dict[bytes, bytes]:
+    return {name: value for name, _, value in (text.partition(b"=") for text in texts)}
 
 
 def fork_into(cgroup: str, libc: ctypes.PyDLL) -> int:
@@ -113,6 +155,31 @@ def execute(argv: list[str], environment: dict[bytes, bytes], joined: list[int],
         is_missing = isinstance(error, FileNotFoundError)
         os.write(2, f"distci: cannot run {argv[0]} in {directory}: {error.strerror}\n".encode(errors="surrogateescape"))
         os._exit(NOT_FOUND if is_missing else NOT_EXECUTABLE)
+
+
+def offer_to_die() -> None:
+    """Where memory is limited for the command and us together, it is not us whom the kernel shall kill."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")
+    except OSError:
+        pass
+
+
+def counted_memory() -> tuple[int, int]:
+    """How often somebody was killed for lack of memory, and the most bytes that all had together, as our own container has it."""
+    for kills, peak in (
+        ("memory/memory.oom_control", "memory/memory.max_usage_in_bytes"),
+        ("memory.events", "memory.peak"),
+    ):
+        try:
+            with open(f"/sys/fs/cgroup/{kills}") as lines:
+                killed = [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]
+            with open(f"/sys/fs/cgroup/{peak}") as line:
+                return sum(killed), int(line.read())
+        except OSError:
+            continue
+    return 0, 0
 
 
 def supervise(command: int, control_fd: int, woken: int, grace_s: float) -> int:

@@ -6,7 +6,7 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from distci.errors import Invalid, Unavailable
@@ -40,6 +40,32 @@ def find_user(text: str) -> User:
             return User(int(numbers[1]), int(numbers[1]))
         raise Invalid(f"this machine has no user {text!r}; write a name that it has, UID, or UID:GID") from None
     return User(found.pw_uid, found.pw_gid)
+
+
+def find_user_in(read: Callable[[str], str], text: str) -> User:
+    """The same among the users of an image, where ``read`` gives the text of a file; ``NAME:GROUP`` is one, too."""
+    name, _, group = text.partition(":")
+    if name.isdigit() and group.isdigit():
+        return User(int(name), int(group))
+    users = _table(read("/etc/passwd"), 4)
+    found = next((fields for fields in users if name in (fields[0], fields[2])), None)
+    if found is None and not name.isdigit():
+        raise Invalid(f"the image has no user {name!r}; write a name that it has, UID, or UID:GID")
+    uid = found[2] if found else name
+    gid = found[3] if found else name
+    if group and not group.isdigit():
+        gid = next((fields[2] for fields in _table(read("/etc/group"), 3) if fields[0] == group), "")
+    elif group:
+        gid = group
+    if not (uid.isdigit() and gid.isdigit()):
+        raise Invalid(f"the image has no user and group {text!r}; write a name that it has, UID, or UID:GID")
+    return User(int(uid), int(gid))
+
+
+def _table(text: str, columns: int) -> Sequence[Sequence[str]]:
+    """The lines of a file such as /etc/passwd that have so many columns at least."""
+    lines = (line.split(":") for line in text.splitlines())
+    return [fields for fields in lines if len(fields) >= columns]
 
 
 def give(mounts: Iterable[Mount], user: User) -> None:

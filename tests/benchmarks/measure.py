@@ -23,8 +23,9 @@ from pathlib import Path
 from threading import Event
 
 import requests
-from services import s3
+from services import engines, s3
 from services.ceph import Ceph, Gateway
+from services.containers import Podman
 from services.daemon import accepts, free_port
 from services.nginx import Nginx
 from services.zookeeper import ZooKeeperServers
@@ -40,6 +41,7 @@ from distci.bench.measuring import sure
 from distci.build_tickets import control_ticket
 from distci.coordination.port import Check, Create, Write
 from distci.isolation.cgroups import find_cgroups
+from distci.isolation.container import ContainerIsolation
 from distci.isolation.host import HostIsolation
 from distci.isolation.port import Command, Confinement, Isolation, Limits, Mount
 from distci.isolation.sandbox import SandboxIsolation
@@ -95,6 +97,7 @@ def main(parts: Sequence[str]) -> int:
         "streams": streams,
         "isolation": isolation,
         "masking": masking,
+        "containers": containers,
     }
     if unknown := [part for part in parts if part not in known]:
         print(f"no part {unknown[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
@@ -102,7 +105,8 @@ def main(parts: Sequence[str]) -> int:
     print(
         f"load {os.getloadavg()[0]:.2f} on {os.cpu_count()} processors, {distci.__version__}, Python {sys.version.split()[0]}"
     )
-    for part in parts or known:
+    # Engines of containers take root, and packages that not everybody wants to have.
+    for part in parts or [part for part in known if part != "containers"]:
         with tempfile.TemporaryDirectory(prefix="distci-benchmark-") as folder:
             known[part](Path(folder))
     print(f"load {os.getloadavg()[0]:.2f}")
@@ -664,6 +668,34 @@ def isolation(folder: Path) -> None:
         show(f"{name}, beyond a process", f"{median - nothing[0]:.1f}, least {least - nothing[1]:.1f} ms", limit)
     for driver in (host, sandbox):
         _flood(driver, folder, mounts)
+
+
+def containers(folder: Path) -> None:
+    """What a command in a container costs, beside the same of the engine's own program, for podman and for Docker."""
+    mounts = [Mount(folder, is_writable=True, is_own=True)]
+    confinement = Confinement(image=engines.IMAGE, network=False)
+    command = Command(["true"], folder, {"PATH": os.defpath}, "bench", mounts=mounts, confinement=confinement)
+    run = ["run", "--rm", "--network=none", f"--volume={folder}:{folder}", engines.IMAGE, "true"]
+    with (
+        engines.podman(folder / "podman") as (podman, archive),
+        engines.docker(folder / "docker", archive) as dockerd,
+    ):
+        own = {
+            "podman": (podman, Podman(folder / "podman").command(*run)),
+            "Docker": (dockerd, ["docker", f"--host={dockerd}", *run]),
+        }
+        for name, (url, program) in own.items():
+            driver = ContainerIsolation(url, folder / "ours")
+            by_itself, through = _taken_ms(
+                lambda program=program: subprocess.run(program, check=True),  # type: ignore[misc]
+                lambda driver=driver: driver.run(command, lambda data: None, Event()),  # type: ignore[misc]
+            )
+            show(f"{name} run, by itself", f"{by_itself[0]:.0f}, least {by_itself[1]:.0f} ms", "reference")
+            show(
+                f"a command in a container of {name}",
+                f"{through[0]:.0f}, least {through[1]:.0f} ms",
+                "at most 1.3 times that",
+            )
 
 
 def _flood(driver: Isolation, folder: Path, mounts: Sequence[Mount]) -> None:

@@ -35,20 +35,28 @@ runtime = "runc"
 class Podman:
     """The program, with images and containers in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, without_tls: str = "") -> None:
+        """``without_tls`` is a registry that is spoken to so."""
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         configuration = folder / "containers.conf"
         files, processes = (resource.getrlimit(limit)[1] for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC))
         configuration.write_text(CONFIGURATION.format(files=files, processes=min(processes, 32768)))
-        self._environment = os.environ | {"CONTAINERS_CONF": str(configuration)}
         places = {name: str(folder / name) for name in ("root", "runroot", "tmpdir")}
-        self._command = ["podman", *(f"--{name}={path}" for name, path in places.items()), "--log-level=fatal"]
+        options = [*(f"--{name}={path}" for name, path in places.items()), "--log-level=fatal"]
+        registries = folder / "registries.conf"
+        registries.write_text(f'[[registry]]\nlocation = "{without_tls}"\ninsecure = true\n' if without_tls else "")
+        told = [f"CONTAINERS_CONF={configuration}", f"CONTAINERS_REGISTRIES_CONF={registries}"]
+        self._command = ["env", *told, "podman", *options]
+
+    def command(self, *arguments: str) -> list[str]:
+        """What runs it, for whoever does that."""
+        return [*self._command, *arguments]
 
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run it to its end, whatever that is."""
         settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": COMMAND_TIME_MAX_S} | options
-        return subprocess.run([*self._command, *arguments], env=self._environment, check=False, **settings)
+        return subprocess.run(self.command(*arguments), check=False, **settings)
 
     def __call__(self, *arguments: str, **options: Any) -> str:
         """Run it, and give what it printed."""
@@ -56,17 +64,18 @@ class Podman:
         assert ran.returncode == 0, f"podman {' '.join(arguments)}\n{ran.stdout}\n{ran.stderr}"
         return ran.stdout.strip()
 
-    def import_base(self, name: str) -> None:
+    def import_base(self, name: str, packages: Iterable[str] = PACKAGES) -> None:
         """Make an image of this machine's own files of some packages, and of what they depend on."""
         archive = self._folder / "base.tar"
-        files = "".join(f"{path.lstrip('/')}\n" for path in _files(_closure(PACKAGES)))
+        files = "".join(f"{path.lstrip('/')}\n" for path in _files(_closure(packages)))
         tar = ["tar", "-C", "/", "--no-recursion", "--files-from=-", "-cf", str(archive)]
         subprocess.run(tar, input=files, text=True, check=True)
         made = self._folder / "made" / "etc"
         made.mkdir(parents=True)
-        (made / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-        (made / "group").write_text("root:x:0:\n")
-        added = ["etc/passwd", "etc/group"]
+        (made / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/sh\n")
+        (made / "group").write_text("root:x:0:\ndaemon:x:1:\n")
+        (made.parent / "opt").mkdir()
+        added = ["etc/passwd", "etc/group", "opt"]
         subprocess.run(["tar", "-C", str(made.parent), "-rf", str(archive), *added], check=True)
         self("import", str(archive), name)
         archive.unlink()

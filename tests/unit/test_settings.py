@@ -66,6 +66,8 @@ class TestPrecedence:
             "search_path": "/d",
             "isolation": "sandbox host",
             "sandbox_paths": "/w:/x",
+            "container_engine": "unix:///y",
+            "container_network": "z",
             "listen": "127.0.0.1:1",
             "build_url": "e",
             "public_url": "https://r",
