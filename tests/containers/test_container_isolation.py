@@ -247,6 +247,24 @@ def test_an_image_that_cannot_be_had_fails_the_task_and_is_named(home: Home) -> 
     assert "localhost/nowhere:1" in ran.stdout
 
 
+@pytest.mark.parametrize("user", ["0", "daemon"])
+def test_a_file_of_a_secret_is_there_for_whoever_the_task_runs_as_and_no_other_tasks_is(home: Home, user: str) -> None:
+    look = 'stat -c "%a %u" "$KEY"; id -u; wc -c < "$KEY"; find /dev/shm -name "secret-*"; echo "$KEY"'
+    isolation = {"type": "container", "image": engines.IMAGE, "user": user}
+    tasks = [
+        {"type": "shell", "name": "one", "script": look, "secret_files": ["KEY"], "isolation": isolation},
+        {"type": "shell", "name": "two", "script": 'find /dev/shm -name "secret-*"', "isolation": isolation},
+    ]
+    home.environment["KEY"] = "hunter2-s3same"
+
+    ran = home.run("run", home.file({"job": "team/look", "tasks": tasks}), "--secret", "KEY", "--keep")
+
+    assert ran.returncode == 0, f"{ran.stdout}{ran.stderr}"
+    mode, uid, who, size, found, named = home.run("build", "log", "team/look#1", "one").stdout.split()[-6:]
+    assert (mode, uid, size, found) == ("600", who, "14", named)
+    assert "secret-" not in home.run("build", "log", "team/look#1", "two").stdout
+
+
 def test_check_tells_of_the_engine_or_why_there_is_none(home: Home) -> None:
     there = {found["subject"]: found for found in home.json("check")}
     home.environment["DISTCI_CONTAINER_ENGINE"] = f"unix://{home.folder}/none.sock"
