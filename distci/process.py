@@ -28,7 +28,7 @@ from distci.memory import folder_in, make, name_for
 from distci.model import check_job_id, is_isolation_label, isolation_label
 from distci.protocol.records import Offer
 from distci.secrets import check_value
-from distci.work import Site, Tasks, serve, tidy_up
+from distci.work import Cache, Site, Tasks, serve, tidy_up
 
 GROUP = "distci.workers"
 MEMORY = Path("/dev/shm")
@@ -70,6 +70,7 @@ class WorkerProcess:
         only: Sequence[str] = (),
         secrets: Mapping[str, Mapping[str, str]] | None = None,
         memory: Path = MEMORY,
+        cache: Cache | None = None,
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
         ``secrets`` are this machine's own, by project and name; ``memory`` is the folder below which tasks get secrets as files.
@@ -105,7 +106,7 @@ class WorkerProcess:
         self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{uuid.uuid4().hex[:8]}"
         self._scratch = Scratch(scratch, self._name)
         self._memory = Memory(folder_in(memory), name_for(self._name, scratch))
-        self._site = Site(isolation, self._scratch.folder, search_path, secrets or {}, self._memory.folder)
+        self._site = Site(isolation, self._scratch.folder, search_path, secrets or {}, self._memory.folder, cache)
         self._members = [
             broker.member(
                 Offer(tuple(post.kinds), (*labels, *(() if NO_TASKS.issuperset(post.kinds) else offered)), tuple(only)),

@@ -27,6 +27,7 @@
     untrusted_builds = "hold"
     artifact_size_max = "16GiB"
     workspace_size_max = "16GiB"
+    cache_size_max = "10GiB"
     events_kept = "100000/90d"
     held_kept = "1000/30d"
     secret_keys_file = "/etc/distci/secret-keys"
@@ -182,6 +183,8 @@ class Settings:
     """The largest file that a front end takes in as an artifact, of a client or a worker: ``500MiB``, ``16GiB``."""
     workspace_size_max: str = "16GiB"
     """The largest workspace that a front end takes in of a worker, as it is sent and once it is unpacked."""
+    cache_size_max: str = "10GiB"
+    """How much a machine keeps between tasks, all its workers together: of repositories that were checked out, so that less of them is fetched; empty: nothing."""
     events_kept: str = "100000/90d"
     """How many events are kept, and for how long: ``100000/90d``. The last 1,000 are, in any case."""
     held_kept: str = "1000/30d"
@@ -276,6 +279,10 @@ class Settings:
         return _bytes(self.workspace_size_max)
 
     @property
+    def cache_bytes_max(self) -> int:
+        return _bytes(self.cache_size_max) if self.cache_size_max else 0
+
+    @property
     def events_retention(self) -> Retention:
         return Retention.parse(self.events_kept)
 
@@ -315,7 +322,7 @@ class Settings:
             url = getattr(self, name)
             if url:
                 found += [f"{self.origin(name)}: {problem}" for problem in _url_problems(url, known)]
-        readable: Mapping[str, Callable[[str], object]] = {
+        readable: dict[str, Callable[[str], object]] = {
             "session_timeout": _seconds,
             "patience": _seconds,
             "artifact_size_max": _bytes,
@@ -323,6 +330,8 @@ class Settings:
             "events_kept": Retention.parse,
             "held_kept": Retention.parse,
         }
+        if self.cache_size_max:
+            readable["cache_size_max"] = _bytes
         for name, read in readable.items():
             try:
                 read(getattr(self, name))

@@ -19,7 +19,7 @@ from math import inf
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from distci import approvals, calls, tracing
 from distci.artifacts import Publication
@@ -32,6 +32,7 @@ from distci.lifecycle import Lifecycle
 from distci.masking import Masker
 from distci.model import BuildId, Outcome, Task, Verdict
 from distci.plan import is_carried_on
+from distci.projects import project_of
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.receivers.port import Call
@@ -40,8 +41,10 @@ from distci.safepath import directory_beneath, remove
 from distci.secrets import check_trusted, check_value, nearest
 
 __all__ = [
+    "Cache",
     "Call",
     "Claim",
+    "Ended",
     "Halted",
     "Lifecycle",
     "Site",
@@ -51,6 +54,7 @@ __all__ = [
     "Worker",
     "approvals",
     "calls",
+    "project_of",
     "repository_address",
     "serve",
     "tidy_up",
@@ -61,6 +65,8 @@ C = TypeVar("C", bound=Held)
 
 TEXT_BYTES_MAX = 64 * 1024
 """Of a file that is read as a text: one that defines tasks becomes part of the attempt's record."""
+STOP_POLL_S = 0.05
+"""How soon a command learns, at the latest, that it shall end."""
 
 LOST_POLL_S = 0.5
 """How soon running work learns, at the latest, that its claim is lost."""
@@ -104,6 +110,14 @@ def no_memory() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """Where a machine keeps things between tasks that can be had anew at any time. All its worker processes share it."""
+
+    folder: Path
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What a worker process works with: the same for all its kinds and tasks."""
 
@@ -116,6 +130,7 @@ class Site:
     """This machine's own secrets, by project and name."""
     memory: Callable[[], Path] = no_memory
     """A directory in memory of this process alone; each attempt that gets a secret as a file has one below it, gone afterwards. Invalid where there is none."""
+    cache: Cache | None = None
 
 
 class Halted(Exception):
@@ -204,6 +219,11 @@ class TaskContext:
         if self._memory is not None:
             (self._memory / name).unlink(missing_ok=True)
 
+    @property
+    def cache(self) -> Cache | None:
+        """What this machine keeps between tasks; None where it keeps nothing. Whoever uses it sees to its size."""
+        return self._site.cache
+
     def secret(self, name: str) -> str:
         """The value of a secret that the task names, masked in its log from now on; Invalid when none of that name is set."""
         values = self._secrets
@@ -254,11 +274,13 @@ class TaskContext:
         directory: Path,
         environment: Mapping[str, str] | None = None,
         output: Callable[[bytes], None] | None = None,
+        silence_s: float | None = None,
     ) -> Ended:
         """Run a command in the task's isolation; its output goes to the log, or to ``output``.
 
         The environment is that of the task's script; or, for programs that the job has no say in, ``environment`` and
         what DistCI itself sets. Such a program runs as the worker does, unless the task says how it shall be isolated.
+        A command that prints nothing for ``silence_s`` is stopped.
         Invalid where no process can be given such a text, and where the isolation cannot be had here.
         """
         confinement = asked(self.task.isolation) if environment is None or self.task.isolation else None
@@ -277,7 +299,8 @@ class TaskContext:
         # How long a command may be silent is for its task to say, with a timeout.
         self._get_on(inf if remaining_s is None else remaining_s + command.grace_s)
         try:
-            return self._site.isolation.run(command, output or self.write, self.stop)
+            with Patience(self.stop, silence_s, output or self.write) as patience:
+                return self._site.isolation.run(command, patience.hear, patience.stop)
         finally:
             self._get_on()
 
@@ -307,6 +330,8 @@ class TaskContext:
         """What the end of the task's one command means for the task."""
         if ended.cause is Cause.TIMED_OUT:
             return replace(self._timed_out(), signal=ended.signal)
+        if ended.cause is Cause.STOPPED and not self.stop.is_set():
+            return Outcome(Verdict.FAILED, "stopped after a long silence")
         if ended.cause is Cause.STOPPED:
             return replace(self._stopped(), signal=ended.signal)
         if ended.ok:
@@ -497,6 +522,41 @@ class TaskContext:
             value = nearest(self.build.job, name, [lambda project, name: by_project.get(project, {}).get(name)])
             if value is not None:
                 yield name, value
+
+
+class Patience:
+    """Stops what says nothing for too long. A context manager; without a limit it only hands on."""
+
+    def __init__(self, stop: Event, silence_s: float | None, output: Callable[[bytes], None]) -> None:
+        self.stop = stop if silence_s is None else Event()
+        """To be set, too, by who wants the end for another reason."""
+        self._outer = stop
+        self._silence_s = silence_s
+        self._output = output
+        self._heard = monotonic()
+        self._done = Event()
+        self._watcher = Thread(target=self._watch, daemon=True)
+
+    def hear(self, data: bytes) -> None:
+        self._heard = monotonic()
+        self._output(data)
+
+    def __enter__(self) -> Self:
+        if self._silence_s is not None:
+            self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        if self._silence_s is not None:
+            self._watcher.join()
+
+    def _watch(self) -> None:
+        assert self._silence_s is not None
+        while not self._done.wait(STOP_POLL_S):
+            if self._outer.is_set() or monotonic() - self._heard > self._silence_s:
+                self.stop.set()
+                return
 
 
 def _bytes(what: str, text: str) -> bytes:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distci.isolation.choice import ChosenIsolation
     from distci.process import Post, WorkerProcess
     from distci.settings import Settings
+    from distci.work import Cache
 
 OWN_SLOTS = 2
 ON_ONE_MACHINE = ("sandbox", "host", "container")
@@ -62,6 +63,7 @@ def process_for(
         _posts(kinds, slots),
         search_path=settings.search_path,
         memory=Path(settings.secret_folder),
+        cache=_cache(settings),
         **options,
     )
 
@@ -92,6 +94,12 @@ def scratch(settings: Settings) -> Path:
     if not settings.data:
         raise InvalidSettings("there is no scratch space:", ["data: no data folder; set DISTCI_DATA"])
     return settings.data_folder / "scratch"
+
+
+def _cache(settings: Settings) -> Cache | None:
+    from distci.work import Cache
+
+    return Cache(settings.data_folder / "cache", settings.cache_bytes_max) if settings.cache_size_max else None
 
 
 def serve(process: WorkerProcess, welcome: str) -> None:

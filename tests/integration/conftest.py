@@ -19,6 +19,7 @@ from distci.model import TaskState
 from distci.process import Post, WorkerProcess
 from distci.protocol import paths
 from distci.settings import Settings
+from distci.work import Cache
 
 KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts", "status")
 BUILD_TIME_MAX_S = 60.0
@@ -85,6 +86,7 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
             *,
             search_path: str = os.defpath,
             secrets: Mapping[str, str] = SECRETS,
+            cache_bytes_max: int = 2**30,
             coordination: str | None = None,
             store: str | None = None,
             kinds: Sequence[str] = KINDS,
@@ -106,6 +108,7 @@ def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
                 name="worker",
                 secrets={"": secrets},
                 memory=Path(settings.secret_folder),
+                cache=Cache(tmp_path / "cache", cache_bytes_max) if cache_bytes_max else None,
             )
             stack.enter_context(process)
             return System(ci, scratch)

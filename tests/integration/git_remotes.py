@@ -74,8 +74,8 @@ def git_daemon(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def http_backend(folder: Path, login: str) -> Iterator[str]:
-    """Serve the repositories of a folder by HTTP to who knows ``user:password``; what their URLs start with."""
+def http_backend(folder: Path, login: str, port: int = 0) -> Iterator[str]:
+    """Serve the repositories of a folder by HTTP to who knows ``user:password``; what their URLs start with. Port 0 takes one that is free."""
     expected = f"Basic {base64.b64encode(login.encode()).decode()}"
 
     class Handler(BaseHTTPRequestHandler):
@@ -118,7 +118,7 @@ def http_backend(folder: Path, login: str) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with _serving(Handler) as url:
+    with _serving(Handler, port) as url:
         yield url
 
 
@@ -166,8 +166,8 @@ def silent_server() -> Iterator[str]:
 
 
 @contextmanager
-def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+def _serving(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

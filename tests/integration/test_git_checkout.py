@@ -18,7 +18,8 @@ from distci.builds import BuildView
 from distci.errors import Invalid, InvalidJob
 from distci.model import BuildId, Plan, TaskState, Trigger
 from distci.store import keys
-from distci_workers.git_checkout import Source, check_ref, transport_of
+from distci_workers.git_checkout import Source
+from distci_workers.git_names import check_ref, transport_of
 
 SHOW = "git -C src log -1 --format=%H && git -C src status --porcelain && ls -A src"
 
@@ -243,15 +244,153 @@ class TestSubmodules:
         with git_daemon(remote.path.parent) as base:
             view = system.run_tasks(checkout(f"{base}/hello", submodules=True))
 
-        assert system.failure(view) == "fatal: transport 'file' not allowed (a submodule may not lead there)"
+        assert system.failure(view) == "submodule 'lib' leads to this machine, where it may not"
+
+    def test_lead_to_other_hosts_where_the_job_says_so_and_nowhere_else(
+        self, system: Any, remote: Remote, library: Remote
+    ) -> None:
+        with git_daemon(remote.path.parent) as base, git_daemon(remote.path.parent) as elsewhere:
+            host = elsewhere.removeprefix("git://")
+            self.add(remote, f"{elsewhere}/library")
+            view = system.run_tasks(
+                checkout(f"{base}/hello", submodules=True),
+                checkout(f"{base}/hello", submodules=[host], name="allowed", directory="a", needs=[]),
+                shell("ls a/lib", needs=["allowed"]),
+            )
+
+        assert system.failure(view) == (
+            f"submodule 'lib' leads to host '{host}', where it may not; `\"submodules\": [\"{host}\"]` allows that"
+        )
+        assert system.log(view, "look") == "library.txt\n"
+
+    def test_have_submodules_of_their_own_and_lie_where_git_has_them(
+        self, system: Any, remote: Remote, library: Remote, tmp_path: Path
+    ) -> None:
+        Remote(tmp_path / "remotes" / "inner").commit(inner_txt="inner\n")
+        library.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../inner", "deep/in ner")
+        library.commit()
+        self.add(remote, "../library")
+        with git_daemon(remote.path.parent) as base:
+            view = system.run_tasks(
+                checkout(f"{base}/hello", submodules=True),
+                shell(
+                    "cat 'lib/deep/in ner/inner.txt'; git submodule status --recursive; cat lib/.git", directory="src"
+                ),
+            )
+
+        text, outer, inner, place = system.log(view, "look").splitlines()
+        assert text == "inner"
+        assert outer.startswith(f" {library.git('rev-parse', 'HEAD')} lib")
+        assert inner.startswith(" ")
+        assert place == "gitdir: ../.git/modules/lib"
 
     def test_run_no_programs(self, system: Any, remote: Remote, library: Remote, tmp_path: Path) -> None:
         self.add(remote, f"ext::touch {tmp_path}/canary")
 
         view = system.run_tasks(checkout(remote, submodules=True))
 
-        assert "not allowed" in system.failure(view)
+        assert system.failure(view).startswith("submodule 'lib': repository 'ext::touch ")
         assert not (tmp_path / "canary").exists()
+
+
+class TestParts:
+    """What of a repository comes, where not all of it is wanted."""
+
+    @pytest.fixture
+    def wide(self, remote: Remote) -> Remote:
+        for folder in ("docs/api", "docs/guide", "source"):
+            (remote.path / folder).mkdir(parents=True)
+            (remote.path / folder / "text").write_text(f"{folder}\n")
+        remote.commit()
+        remote.git("config", "uploadpack.allowFilter", "true")
+        return remote
+
+    def test_folders_alone_and_what_is_at_the_top(self, system: Any, wide: Remote) -> None:
+        view = system.run_tasks(
+            checkout(wide, sparse=["docs/guide/", "source"]),
+            shell("git status --porcelain; find * -type f", directory="src"),
+        )
+
+        assert sorted(system.log(view, "look").split()) == ["docs/guide/text", "hello.txt", "source/text"]
+
+    @pytest.mark.parametrize("path", ["/etc", "../up", "-x", "a/../b", ""])
+    def test_d31_no_other_folders_than_those_of_the_repository(self, system: Any, wide: Remote, path: str) -> None:
+        with pytest.raises(InvalidJob, match=r"sparse\[0\]"):
+            system.run_tasks(checkout(wide, sparse=[path]))
+
+    def test_contents_only_when_they_are_asked_for(self, system: Any, wide: Remote) -> None:
+        missing = "git rev-list --objects --all --missing=print | grep -c '^?'"
+        with git_daemon(wide.path.parent) as base:
+            view = system.run_tasks(
+                checkout(f"{base}/hello", filter="blob:none", sparse=["source"]),
+                shell(f"{missing}; cat docs/api/text 2>&1 || true; git show HEAD:docs/api/text", directory="src"),
+            )
+
+        # What the file at the top was in earlier commits, and what lies in folders that nobody wanted.
+        count, *_, asked = system.log(view, "look").splitlines()
+        assert (int(count), asked) == (4, "docs/api")
+
+    @pytest.mark.parametrize("wanted", ["--upload-pack=x", "blob:all", "sparse:path=x", "blob:none,tree:0"])
+    def test_d31_no_filter_is_anything_else(self, system: Any, wide: Remote, wanted: str) -> None:
+        with pytest.raises(InvalidJob, match="filter"):
+            system.run_tasks(checkout(wide, filter=wanted))
+
+
+class TestRemotes:
+    """Several in one repository."""
+
+    @pytest.fixture
+    def fork(self, remote: Remote, tmp_path: Path) -> Remote:
+        remote.git("clone", "--quiet", str(remote.path), str(tmp_path / "remotes" / "fork"))
+        made = Remote.__new__(Remote)
+        made.path = tmp_path / "remotes" / "fork"
+        made.commit(fork_txt="fork\n")
+        return made
+
+    def test_each_comes_with_one_ref_that_scripts_can_merge(self, system: Any, remote: Remote, fork: Remote) -> None:
+        remote.commit(hello_txt="four\n")
+        merge = (
+            "git -c user.name=a -c user.email=a@b.c merge -q upstream/main; cat hello.txt; git remote get-url upstream"
+        )
+        with git_daemon(remote.path.parent) as base:
+            view = system.run_tasks(
+                checkout(f"{base}/fork", remotes={"upstream": {"repository": f"{base}/hello", "ref": "main"}}),
+                shell(merge, directory="src"),
+            )
+
+        assert system.log(view, "look").split() == ["four", f"{base}/hello"]
+        details = view.task("source").attempts[-1]["details"]
+        assert details["commit"] == fork.git("rev-parse", "HEAD")
+        assert details["remotes"] == {"upstream": remote.git("rev-parse", "main")}
+
+    def test_d19_all_checkouts_of_a_build_have_the_same_of_each(
+        self, system: Any, remote: Remote, fork: Remote
+    ) -> None:
+        move = f"git -C {remote.path} -c user.name=a -c user.email=a@b.c commit --quiet --allow-empty -m moved"
+        remotes = {"upstream": {"repository": str(remote.path)}}
+
+        view = system.run_tasks(
+            checkout(fork, remotes=remotes), shell(move), checkout(fork, remotes=remotes, name="again", directory="b")
+        )
+
+        first, again = (view.task(name).attempts[-1]["details"]["remotes"] for name in ("source", "again"))
+        assert first == again != {"upstream": remote.git("rev-parse", "main")}
+
+    @pytest.mark.parametrize("name", ["origin", "-x", "a/b", "..", ""])
+    def test_d31_none_has_a_name_that_is_an_option_or_a_path(self, system: Any, remote: Remote, name: str) -> None:
+        with pytest.raises(InvalidJob, match="remotes"):
+            system.run_tasks(checkout(remote, remotes={name: {"repository": str(remote.path)}}))
+
+    @pytest.mark.parametrize(
+        "other", [{"repository": "--upload-pack=x"}, {"repository": "ext::x"}, {"repository": "/a", "ref": "a..b"}]
+    )
+    def test_d31_none_leads_git_astray(self, system: Any, remote: Remote, other: Mapping[str, str]) -> None:
+        try:
+            view = system.run_tasks(checkout(remote, remotes={"other": other}))
+        except InvalidJob as error:
+            assert "remotes.other" in str(error)
+        else:
+            assert "is neither" in system.failure(view)
 
 
 class TestLargeFiles:

@@ -1,97 +1,58 @@
-"""Sources from git.
+"""Sources from git: one exact commit in the workspace, with what belongs to it.
 
-What a job, a trigger or a remote says is only ever an argument to git, never an option or a program: repositories and
-refs are checked against what they may look like, git sees no configuration but the one made here, and a commit is
-fetched by its full id.
+What is asked for is a :class:`Source`; :mod:`~distci_workers.git_names` has what names may look like, :mod:`~distci_workers.git_program` how git is
+run, :mod:`~distci_workers.git_mirrors` what a machine keeps of earlier checkouts.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from urllib.parse import quote
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from distci.errors import Invalid
-from distci.model import DEFINITION, Json, Outcome, Plan, Task, Verdict
-from distci.work import TaskContext, repository_address, tidy_up
-
-REMOTE_TRANSPORTS = ("git", "http", "https", "ssh")
-LOCAL_TRANSPORT = "file"
-
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-"""Variables that a job may give git, in small or capital letters."""
-
-TOKEN_USER = "x-access-token"
-"""Who a bare token belongs to. GitHub, GitLab and Gitea look at the token alone."""
+from distci.model import Json, Outcome, Plan, Task
+from distci.safepath import check_path
+from distci.work import TaskContext, project_of, repository_address, tidy_up
+from distci_workers.git_mirrors import PACKS_MAX, Mirror
+from distci_workers.git_names import (
+    COMMIT,
+    LOCAL_TRANSPORT,
+    check_commit,
+    check_ref,
+    full_names,
+    host_of,
+    is_same_ref,
+    plain,
+    transport_of,
+)
+from distci_workers.git_program import SILENCE_S, Git, GitFailed, proxies_of
 
 COMMIT_REF = "refs/distci/commit"
 """The name of the commit that was checked out, for git to follow tags by."""
 
+KNOWN_REFS = "refs/distci/known"
+"""Where git finds, for as long as it fetches, what was there already."""
+
+SUBMODULES_MAX = 256
+"""Of one checkout, those within others included."""
+
+DEFINITION = "definition"
+"""The type of a task that takes more tasks from a file of the repository."""
+
 READING = ".distci-reading"
 """Where in the workspace a repository is for a moment of which one file is read."""
 
-KEY, LOGIN = "git-key", "git-credentials"
-"""Files in memory by which git identifies itself."""
-
-OUTPUT_BYTES_MAX = 64 * 1024
-"""How much of what git printed last is looked at; the log has it all."""
-
-REASON_LENGTH_MAX = 300
-
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_HOST = r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])"
-_USER = r"[A-Za-z0-9._~%+][A-Za-z0-9._~%+-]*"
-_URL = re.compile(rf"(?P<transport>git|https?|ssh)://(?:(?P<user>{_USER})@)?(?P<host>{_HOST}(?::[0-9]{{1,5}})?)/.+")
-_SCP = re.compile(rf"(?:{_USER}@)?{_HOST}:(?![-:]|//).+")
-_LOCAL = re.compile(r"(?:file://)?/.+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_NO_REF = re.compile(r"[ ~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|\.lock(/|$)|[./]$|^/|^@$")
-"""What is in no name of a ref: see git-check-ref-format(1)."""
+ORIGIN = "origin"
+SHA1_DIGITS = 40
 
 _REMOTE_REF = re.compile(rb"^([0-9a-f]{40}|[0-9a-f]{64})\t(\S+)$", re.MULTILINE)
-
-_CONFIGURATION = """\
-[core]
-	hooksPath = /dev/null
-[safe]
-	directory = *
-[maintenance]
-	auto = false
-[http]
-	lowSpeedLimit = 1000
-	lowSpeedTime = 60
-"""
-"""Of git while it checks out, submodules included: no programs, the repositories of other users, no housekeeping, no
-waiting for servers that fell silent."""
-
-_LFS = """\
-[filter "lfs"]
-	process = git-lfs filter-process
-	required = true
-"""
-
-_SSH = (
-    *("ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"),
-    # What /etc/ssh/ssh_known_hosts says of a host holds; of others the first key that is seen.
-    *("-o", "StrictHostKeyChecking=accept-new", "-o", "IdentitiesOnly=yes"),
-)
-
-_EXPLANATIONS = (
-    ("'lfs' is not a git command", "git-lfs is not installed on this worker"),
-    (
-        "could not read (Username|Password)|Authentication failed|[Pp]ermission denied",
-        "does `credentials` name the right secret?",
-    ),
-    ("[Rr]epository .*not (found|exported)|[Nn]o such repository|does not appear to be a git", "no such repository"),
-    ("not our ref|unable to read tree|not a tree|unadvertised object", "the repository has no such commit"),
-    ("transport .* not allowed", "a submodule may not lead there"),
-    ("would be overwritten by checkout", "check out into a `directory` of its own"),
-)
-"""Lines of git that tell more than others do, and what they mean."""
+_GITLINK = re.compile(r"160000 commit ([0-9a-f]+)\t(.+)", re.DOTALL)
+_FORGET = ("/bin/sh", "-c", f"git for-each-ref --format='delete %(refname)' {KNOWN_REFS}/ | git update-ref --stdin")
+_MODULE = r"^submodule\..*\.{}$"
 
 
 class GitCheckoutWorker:
@@ -109,18 +70,18 @@ class GitCheckoutWorker:
         if task.type == DEFINITION:
             return _define(task, context)
         source = Source.of(task.arguments, context.plan)
-        directory = context.inside(source.directory)
-        if os.path.lexists(directory / ".git"):
-            # Its configuration is a script's work, and would run as ours.
-            return Outcome.failed(f"there is a repository in {source.directory or 'the workspace'!r} already")
-        git = Git(context, directory, source)
         try:
-            # Any worker that holds a ticket of this build may have said it, from another machine.
-            commit = source.commit or check_commit(context.pin(f"{source.repository} {source.ref}", git.find_commit))
-            git.check_out(commit)
+            checkout = Checkout(context, source, "git")
+            commits = checkout.find_commits()
+            checkout.make(commits)
+            if source.submodules is not None:
+                checkout.add_submodules()
         except GitFailed as failed:
             return failed.outcome
-        return Outcome.passed(f"{source.ref} is {commit}", repository=source.repository, ref=source.ref, commit=commit)
+        others = {name: commit for name, commit in commits.items() if name != ORIGIN}
+        more = {"remotes": others} if others else {}
+        reason = f"{source.ref} is {commits[ORIGIN]}"
+        return Outcome.passed(reason, repository=source.repository, ref=source.ref, commit=commits[ORIGIN], **more)
 
 
 def _define(task: Task, context: TaskContext) -> Outcome:
@@ -144,15 +105,13 @@ def read_file(context: TaskContext, arguments: Mapping[str, Json], path: str) ->
         # A repository that a script has made there would have its configuration run as ours.
         raise Invalid(f"there is a {READING} in the workspace already")
     directory = context.inside(READING)
-    git = Git(context, directory, source)
     try:
-        commit = source.commit or check_commit(context.pin(f"{source.repository} {source.ref}", git.find_commit))
-        git.check_out(commit)
-        return source, commit, context.text_of(f"{READING}/{path}", path)
+        checkout = Checkout(context, source, "reading")
+        commits = checkout.find_commits()
+        checkout.make(commits)
+        return source, commits[ORIGIN], context.text_of(f"{READING}/{path}", path)
     finally:
         tidy_up(directory)
-        for name in (KEY, LOGIN):
-            context.forget(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,169 +119,230 @@ class Source:
     """What to check out, as far as the job and the trigger say."""
 
     repository: str
-    transport: str
     ref: str
-    commit: str
+    commit: str = ""
     """Empty when the remote has to be asked."""
-    directory: str
-    depth: int
+    directory: str = ""
+    depth: int = 0
     """Commits of history; 0 for all."""
-    submodules: bool
-    lfs: bool
-    credentials: str
+    filter: str = ""
+    """Which objects to leave at the remote until somebody asks for them."""
+    sparse: Sequence[str] = ()
+    """The only folders to put into the workspace; empty: all."""
+    submodules: Sequence[str] | None = None
+    """Hosts that submodules may be on besides the repository's own; None: no submodules."""
+    lfs: bool = False
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    """Names of secrets, by the host that they are for."""
+    host_keys: Sequence[str] = ()
+    """Lines as of ssh's file known_hosts."""
+    remotes: Mapping[str, Source] = field(default_factory=dict)
+    """Further remotes, by name, each with the ref to fetch."""
 
     @classmethod
     def of(cls, arguments: Mapping[str, Json], plan: Plan) -> Source:
         """Raises Invalid for what no repository, ref or commit looks like."""
-        named: str = arguments.get("ref", "")
         repository: str = arguments["repository"]
-        trigger = plan.trigger
-        is_meant = _is_meant(repository, plan)
-        ref, commit = named or "HEAD", ""
-        if is_meant and not _COMMIT.fullmatch(named):
-            # What has moved may be another branch than the one that the task names for other days.
-            ref, commit = trigger.ref, trigger.commit
-        elif is_meant is None:
-            ref = named or trigger.ref or "HEAD"
-            commit = trigger.commit if not named or _is_same_ref(named, trigger.ref) else ""
-        commit = ref if _COMMIT.fullmatch(ref) else commit
-        return cls(
+        transport_of(repository)
+        ref, commit = _asked(repository, arguments.get("ref", ""), plan)
+        credentials = arguments.get("credentials", {})
+        submodules = arguments.get("submodules", False)
+        source = cls(
             repository=repository,
-            transport=transport_of(repository),
             ref=check_ref(ref),
             commit=check_commit(commit) if commit else "",
-            directory=_plain(arguments.get("directory", ""), "directory"),
+            directory=plain(arguments.get("directory", ""), "directory"),
             depth=arguments.get("depth", 0),
-            submodules=arguments.get("submodules", False),
+            filter=plain(arguments.get("filter", ""), "filter"),
+            sparse=[check_path(plain(path, "path").removesuffix("/")) for path in arguments.get("sparse", ())],
+            submodules=None if submodules is False else [] if submodules is True else submodules,
             lfs=arguments.get("lfs", False),
-            credentials=arguments.get("credentials", ""),
+            credentials={host_of(repository): credentials} if isinstance(credentials, str) else credentials,
+            host_keys=[plain(key, "host key") for key in arguments.get("host_keys", ())],
+        )
+        return replace(source, remotes=dict(source._others(arguments.get("remotes", {}))))
+
+    def _others(self, remotes: Mapping[str, Json]) -> Iterator[tuple[str, Source]]:
+        for name, remote in remotes.items():
+            repository, ref = remote["repository"], check_ref(remote.get("ref", "HEAD"))
+            transport_of(repository)
+            commit = ref if COMMIT.fullmatch(ref) else ""
+            yield name, replace(self, repository=repository, ref=ref, commit=commit)
+
+    def submodule(self, repository: str, commit: str, path: str) -> Source:
+        """The source of a submodule, which may lie on the repository's own host and those that the job allows, and nowhere else; else Invalid."""
+        try:
+            transport, host = transport_of(repository), host_of(repository)
+        except Invalid as error:
+            raise Invalid(f"submodule {path!r}: {error}") from error
+        is_here = transport == transport_of(self.repository) == LOCAL_TRANSPORT
+        if not (is_here or (host and host in (host_of(self.repository), *(self.submodules or ())))):
+            where = f"host {host!r}" if host else "this machine"
+            hint = f'; `"submodules": ["{host}"]` allows that' if host else ""
+            raise Invalid(f"submodule {path!r} leads to {where}, where it may not{hint}")
+        within = f"{self.directory}/{path}" if self.directory not in ("", ".") else path
+        allowed = {*(self.submodules or ()), *filter(None, [host_of(self.repository)])}
+        return replace(
+            self,
+            repository=repository,
+            ref=commit,
+            commit=commit,
+            directory=within,
+            sparse=(),
+            submodules=sorted(allowed),
+            remotes={},
         )
 
 
-class GitFailed(Exception):
-    """Git did not do what it was asked to; ``outcome`` is what that means for the task."""
+class Checkout:
+    """One repository in one directory of the workspace."""
 
-    def __init__(self, outcome: Outcome, printed: bytes = b"") -> None:
-        super().__init__(outcome.reason)
-        self.outcome = outcome
-        self.printed = printed
-
-
-class Git:
-    """Git in one directory, for one source."""
-
-    def __init__(self, context: TaskContext, directory: Path, source: Source) -> None:
+    def __init__(self, context: TaskContext, source: Source, name: str) -> None:
+        """``name`` is of the files that it keeps outside the workspace. GitFailed where the directory has a repository."""
         self._context = context
-        self._directory = directory
         self._source = source
-        self._environment = _environment(context, source)
+        self._name = name
+        self._directory = context.inside(source.directory)
+        if os.path.lexists(self._directory / ".git"):
+            # Its configuration is a script's work, and would run as ours.
+            raise GitFailed(Outcome.failed(f"there is a repository in {source.directory or 'the workspace'!r} already"))
+        self._remotes = {ORIGIN: source, **source.remotes}
+        self._gits = {
+            remote: Git(context, self._directory, source, f"{name}-{remote}")
+            for remote, source in self._remotes.items()
+        }
 
-    def find_commit(self) -> str:
-        """The commit that the source's ref names now."""
-        repository, ref = self._source.repository, self._source.ref
-        names = _full_names(ref)
-        asked = [pattern for name in names for pattern in (name, f"{name}^{{}}")]
-        printed = self._run(["git", "ls-remote", "--", repository, *asked])
-        listed: list[tuple[bytes, bytes]] = _REMOTE_REF.findall(printed)
-        found = {name.decode(errors="replace"): commit.decode() for commit, name in listed}
-        present = [name for name in names if name in found]
-        if not present:
-            looks_like_commit = re.fullmatch(r"[0-9a-fA-F]{7,63}", ref)
-            hint = "; a commit is named by all of its digits" if looks_like_commit else ""
-            raise GitFailed(Outcome.failed(f"{repository} has no ref {ref!r}{hint}"))
-        if len(present) > 1:
-            raise GitFailed(Outcome.failed(f"{ref!r} is ambiguous in {repository}; write {' or '.join(present)}"))
-        # An annotated tag is an object of its own; the commit that it names comes with ^{}.
-        return found.get(f"{present[0]}^{{}}", found[present[0]])
+    def find_commits(self) -> Mapping[str, str]:
+        """The commits to fetch, by the name of the remote: what each ref was when a task of the build first asked."""
+        # Any worker that holds a ticket of this build may have said it, from another machine.
+        return {
+            remote: source.commit
+            or check_commit(
+                self._context.pin(f"{source.repository} {source.ref}", partial(_find, self._gits[remote], source))
+            )
+            for remote, source in self._remotes.items()
+        }
 
-    def check_out(self, commit: str) -> None:
-        """Make the directory a repository and put the commit into it."""
-        source = self._source
-        depth = [f"--depth={source.depth}"] if source.depth else []
-        fetch = ["git", "fetch", "--quiet", *depth, "origin"]
-        begin = [
-            ["git", "init", "--quiet", "--template=", f"--object-format={'sha1' if len(commit) == 40 else 'sha256'}"],
-            ["git", "remote", "add", "--", "origin", source.repository],
-        ]
-        finish = [["git", "checkout", "--quiet", "--detach", commit]]
+    def make(self, commits: Mapping[str, str]) -> None:
+        """Make the directory a repository that has these commits, and put that of the origin into it."""
+        source, git, commit = self._source, self._gits[ORIGIN], commits[ORIGIN]
+        begin = [["git", "init", "--quiet", "--template=", f"--object-format={_format(commit)}"]]
         if source.lfs:
             begin.insert(0, ["git", "lfs", "version"])
-        if source.submodules:
-            finish.append(["git", "submodule", "--quiet", "update", "--init", "--recursive", *depth])
+        begin += [["git", "remote", "add", "--", name, other.repository] for name, other in self._remotes.items()]
+        if source.sparse:
+            begin.append(["git", "sparse-checkout", "set", "--cone", *source.sparse])
+        finish: list[Sequence[str]] = [["git", "checkout", "--progress", "--detach", commit]]
+        mirror = self._mirror(_format(commit))
+        folder = self._directory / ".git"
+        if mirror:
+            git.run(*begin)
+            begin = []
+            known = mirror.lend(folder)
+            lines = [f"{tip} {KNOWN_REFS}/{number}\n" for number, tip in enumerate(known)]
+            (folder / "packed-refs").write_text("".join(lines))
+            finish.insert(0, _FORGET)
+        refs = {name: f"refs/remotes/{name}/{_short(other.ref)}" for name, other in source.remotes.items()}
+        for name in source.remotes:
+            self._fetch(name, commits[name], refs[name], begin, [])
+            begin = []
+        # Kept under a name, so that git fetches the tags on the way to it too.
+        self._fetch(ORIGIN, commit, COMMIT_REF, begin, finish)
+        if mirror:
+            is_many = len([*folder.glob("objects/pack/*.pack")]) > PACKS_MAX
+            if is_many:
+                git.run(["git", "repack", "--quiet", "-a", "-d"])
+            mirror.keep(folder, [*commits.values()], is_repacked=is_many)
+
+    def add_submodules(self) -> None:
+        """Check out the submodules, and theirs, each as a repository of its own; then put these where git has them."""
+        pending = [self]
+        count = 0
+        while pending:
+            for source in pending.pop()._submodules():
+                count += 1
+                if count > SUBMODULES_MAX:
+                    raise Invalid(f"there are more than {SUBMODULES_MAX} submodules")
+                inner = Checkout(self._context, source, f"{self._name}-{count}")
+                inner.make({ORIGIN: source.commit})
+                pending.append(inner)
+        if count:
+            self._gits[ORIGIN].run(["git", "submodule", "--quiet", "absorbgitdirs"])
+
+    def _submodules(self) -> Iterator[Source]:
+        git = self._gits[ORIGIN]
+        if not (self._directory / ".gitmodules").is_file():
+            return
+        # What is relative to the repository, git makes whole.
+        git.run(["git", "submodule", "--quiet", "init"])
+        paths = _settings(git, "--blob=HEAD:.gitmodules", "path")
+        urls = _settings(git, "--local", "url")
+        # Of a sparse checkout, some are not there.
+        there = {name: path for name, path in paths.items() if name in urls and (self._directory / path).is_dir()}
+        if not there:
+            return
+        listed = git.ask(["git", "ls-tree", "-z", "HEAD", "--", *there.values()]).decode(errors="surrogateescape")
+        commits = {match[2]: match[1] for match in map(_GITLINK.fullmatch, listed.split("\0")) if match}
+        for name, path in there.items():
+            if path in commits:
+                yield self._source.submodule(urls[name], commits[path], path)
+
+    def _fetch(
+        self, remote: str, commit: str, ref: str, begin: Sequence[Sequence[str]], finish: Sequence[Sequence[str]]
+    ) -> None:
+        """Fetch a commit from a remote under a name, between what comes before and what comes after that."""
+        source, git = self._source, self._gits[remote]
+        depth = [f"--depth={source.depth}"] if source.depth else []
+        filters = [f"--filter={source.filter}"] if source.filter else []
+        fetch = ["git", "fetch", "--progress", *depth, *filters, remote, f"+{commit}:{ref}"]
         try:
-            # Kept under a name, so that git fetches the tags on the way to it too.
-            self._run(*begin, [*fetch, f"{commit}:{COMMIT_REF}"], *finish)
+            self._run(git, [*begin, fetch], finish)
         except GitFailed as failed:
             if b"unadvertised object" not in failed.printed:
                 raise
             # An old server, which gives no commit that is not the tip of a ref: it may be on the way to one.
-            self._run(["git", "fetch", "--quiet", "origin", "+refs/*:refs/distci/*"], *finish)
+            self._run(git, [["git", "fetch", "--progress", remote, f"+refs/*:refs/distci/{remote}/*"]], finish)
 
-    def _run(self, *commands: Sequence[str]) -> bytes:
-        """Run commands up to the first that fails; the end of what they printed.
+    def _run(self, git: Git, fetch: Sequence[Sequence[str]], finish: Sequence[Sequence[str]]) -> None:
+        if self._source.lfs or self._source.filter:
+            # What is fetched only in the end is fetched in silence.
+            git.run(*fetch, silence_s=SILENCE_S)
+            git.run(*finish)
+        else:
+            git.run(*fetch, *finish, silence_s=SILENCE_S)
 
-        They share one run of the isolation, since starting that costs more than git does.
-        """
-        printed = b""
-
-        def output(data: bytes) -> None:
-            nonlocal printed
-            printed = (printed + data)[-OUTPUT_BYTES_MAX:]
-            self._context.write(data)
-
-        script = "\n".join(map(shlex.join, commands))
-        ended = self._context.run(["/bin/sh", "-exc", script], self._directory, self._environment, output)
-        outcome = self._context.outcome_of(ended)
-        if outcome.verdict is Verdict.FAILED:
-            raise GitFailed(replace(outcome, reason=_reason(printed) or outcome.reason), printed)
-        if outcome.verdict is not Verdict.PASSED:
-            raise GitFailed(outcome)
-        return printed
-
-
-def transport_of(repository: str) -> str:
-    """How a repository is reached; Invalid when it is not what a repository looks like."""
-    _plain(repository, "repository")
-    url = _URL.fullmatch(repository)
-    if url:
-        return str(url["transport"])
-    if _LOCAL.fullmatch(repository):
-        return LOCAL_TRANSPORT
-    if _SCP.fullmatch(repository):
-        return "ssh"
-    shown = re.sub("//[^/]*@", "//***@", repository)
-    raise Invalid(
-        f"repository {shown!r} is neither an absolute path nor USER@HOST:PATH nor a URL of git, http, https, ssh or "
-        "file (a password does not belong in it, but in a secret that `credentials` names)"
-    )
+    def _mirror(self, object_format: str) -> Mirror | None:
+        """What this machine keeps of the repository, for those alone who reach it in the same way; None where that is worth nothing."""
+        context, source = self._context, self._source
+        repositories = [remote.repository for remote in self._remotes.values()]
+        if context.cache is None or all(transport_of(repository) == LOCAL_TRANSPORT for repository in repositories):
+            return None
+        names = [source.credentials.get(host_of(repository), "") for repository in repositories]
+        # Jobs of one project may each have a secret of that name; it is not kept, only a digest of all this is.
+        secrets = [context.secret(name) if name else "" for name in names]
+        key = {
+            "repositories": repositories,
+            "depth": source.depth,
+            "filter": source.filter,
+            "format": object_format,
+            "secrets": [project_of(context.build.job), *secrets] if any(secrets) else [],
+            "proxies": proxies_of(context.task),
+        }
+        return Mirror(context.cache, key, context.checkpoint)
 
 
-def check_ref(ref: str) -> str:
-    """The ref itself; Invalid when it is no name of a ref."""
-    if _NO_REF.search(_plain(ref, "ref")):
-        raise Invalid(f"ref {ref!r} is neither a branch, a tag, a ref nor a commit")
-    return ref
-
-
-def check_commit(commit: str) -> str:
-    """The commit itself; Invalid when it is not spelt out in full."""
-    if not _COMMIT.fullmatch(commit):
-        raise Invalid(f"{commit!r} is not a commit with all of its digits")
-    return commit
-
-
-def _plain(text: str, what: str) -> str:
-    if text.startswith("-"):
-        raise Invalid(f"{what} {text!r} begins with '-'")
-    if _CONTROL.search(text):
-        raise Invalid(f"{what} {text!r} holds control characters")
-    return text
-
-
-def _full_names(ref: str) -> Sequence[str]:
-    """The refs that a name may stand for."""
-    is_full = ref == "HEAD" or ref.startswith("refs/")
-    return [ref] if is_full else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
+def _asked(repository: str, named: str, plan: Plan) -> tuple[str, str]:
+    """The ref that is meant, and its commit where the job or the trigger says which; see :class:`GitCheckoutWorker`."""
+    trigger = plan.trigger
+    is_meant = _is_meant(repository, plan)
+    ref, commit = named or "HEAD", ""
+    if is_meant and not COMMIT.fullmatch(named):
+        # What has moved may be another branch than the one that the task names for other days.
+        ref, commit = trigger.ref, trigger.commit
+    elif is_meant is None:
+        ref = named or trigger.ref or "HEAD"
+        commit = trigger.commit if not named or is_same_ref(named, trigger.ref) else ""
+    return ref, ref if COMMIT.fullmatch(ref) else commit
 
 
 def _is_meant(repository: str, plan: Plan) -> bool | None:
@@ -339,77 +359,35 @@ def _is_meant(repository: str, plan: Plan) -> bool | None:
     return repository_address(repository) in places
 
 
-def _is_same_ref(one: str, other: str) -> bool:
-    return not set(_full_names(one)).isdisjoint(_full_names(other))
+def _find(git: Git, source: Source) -> str:
+    """The commit that the source's ref names now."""
+    repository, ref = source.repository, source.ref
+    names = full_names(ref)
+    asked = [pattern for name in names for pattern in (name, f"{name}^{{}}")]
+    printed = git.run(["git", "ls-remote", "--", repository, *asked], silence_s=SILENCE_S)
+    listed: list[tuple[bytes, bytes]] = _REMOTE_REF.findall(printed)
+    found = {name.decode(errors="replace"): commit.decode() for commit, name in listed}
+    present = [name for name in names if name in found]
+    if not present:
+        looks_like_commit = re.fullmatch(r"[0-9a-fA-F]{7,63}", ref)
+        hint = "; a commit is named by all of its digits" if looks_like_commit else ""
+        raise GitFailed(Outcome.failed(f"{repository} has no ref {ref!r}{hint}"))
+    if len(present) > 1:
+        raise GitFailed(Outcome.failed(f"{ref!r} is ambiguous in {repository}; write {' or '.join(present)}"))
+    # An annotated tag is an object of its own; the commit that it names comes with ^{}.
+    return found.get(f"{present[0]}^{{}}", found[present[0]])
 
 
-def _environment(context: TaskContext, source: Source) -> Mapping[str, str]:
-    """What git sees: a configuration of ours alone, nobody to ask, and of the task's variables but the proxies.
-
-    Many others name programs, files or options to git, to what it calls, or to the linker.
-    """
-    configuration = _CONFIGURATION + (_LFS if source.lfs else "")
-    known_hosts = context.private_file("git-known-hosts", "")
-    ssh = [*_SSH, "-o", f'UserKnownHostsFile="{known_hosts}"']
-    if not source.credentials:
-        ssh += ["-o", "IdentityFile=none"]
-    elif source.transport == "ssh":
-        ssh += ["-i", str(context.secret_file(KEY, _private_key(context, source)))]
-    else:
-        store = context.secret_file(LOGIN, _login(context, source))
-        configuration += f"[credential]\n\thelper = {_quoted(f'store --file={shlex.quote(str(store))}')}\n"
-    # A repository elsewhere must not lead, by its submodules, to one on this machine.
-    transports = [*REMOTE_TRANSPORTS, *([LOCAL_TRANSPORT] if source.transport == LOCAL_TRANSPORT else [])]
-    proxies = {name: value for name, value in context.task.environment.items() if name.lower() in PROXIES}
-    return proxies | {
-        "GIT_ALLOW_PROTOCOL": ":".join(transports),
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": str(context.private_file("git-config", configuration)),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_SSH_COMMAND": shlex.join(ssh),
-        "GIT_SSH_VARIANT": "ssh",
-        "GIT_TEMPLATE_DIR": "",
-        "GIT_TERMINAL_PROMPT": "0",
-        "LC_ALL": "C",
-    }
+def _settings(git: Git, where: str, what: str) -> dict[str, str]:
+    """What a configuration says of each submodule, by its name."""
+    listed = git.ask(["git", "config", where, "-z", "--get-regexp", _MODULE.format(what)])
+    pairs = (item.partition("\n") for item in listed.decode(errors="surrogateescape").split("\0") if item)
+    return {key.removeprefix("submodule.").removesuffix(f".{what}"): value for key, _, value in pairs}
 
 
-def _private_key(context: TaskContext, source: Source) -> str:
-    key = context.secret(source.credentials).strip()
-    if not key.startswith("-----BEGIN "):
-        raise Invalid(f"secret {source.credentials} is no private key, which {source.repository} asks for")
-    return f"{key}\n"
+def _short(ref: str) -> str:
+    return ref.removeprefix("refs/").removeprefix("heads/")
 
 
-def _login(context: TaskContext, source: Source) -> str:
-    """A line for git-credential-store(1): a secret is a token, or ``user:password``; for that host and no other."""
-    url = _URL.fullmatch(source.repository)
-    if not url or not source.transport.startswith("http"):
-        raise Invalid(f"{source.repository} takes no credentials; name none")
-    secret = context.secret(source.credentials).strip()
-    if len(secret.splitlines()) != 1:
-        raise Invalid(f"secret {source.credentials} is neither a token nor USER:PASSWORD")
-    user, mark, password = secret.rpartition(":")
-    context.hide(password)
-    login = f"{url['user'] or quote(user if mark else TOKEN_USER, safe='')}:{quote(password, safe='')}"
-    return f"{source.transport}://{login}@{url['host']}\n"
-
-
-def _quoted(value: str) -> str:
-    """A value as git-config(1) wants it."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _reason(printed: bytes) -> str:
-    """The line that says best why git failed."""
-    lines = [_CONTROL.sub(" ", line) for line in printed.decode(errors="replace").splitlines()]
-    told = [line.strip() for line in lines if line.strip() and not line.startswith("+ ")]
-    for pattern, meaning in _EXPLANATIONS:
-        for line in told:
-            if re.search(pattern, line):
-                return f"{line[:REASON_LENGTH_MAX]} ({meaning})"
-    for line, following in zip(told, [*told[1:], ""], strict=True):
-        if line.startswith(("fatal: ", "error: ")):
-            return (f"{line} {following}" if line.endswith(":") else line)[:REASON_LENGTH_MAX]
-    return told[-1][:REASON_LENGTH_MAX] if told else ""
+def _format(commit: str) -> str:
+    return "sha1" if len(commit) == SHA1_DIGITS else "sha256"

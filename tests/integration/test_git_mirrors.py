@@ -1,0 +1,362 @@
+"""What a machine keeps of earlier checkouts: the next one fetches what is new, and nothing that happens to a mirror is ever seen in a build."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.git_remotes import ENVIRONMENT, Remote, git_daemon, http_backend
+
+from distci.model import Result, TaskState
+from distci.work import Cache
+from distci_workers import git_checkout, git_mirrors
+from distci_workers.git_mirrors import Manifest, Mirror
+
+SOUND = "git fsck --full --strict 2>&1 && git rev-list --objects HEAD >/dev/null && test ! -e .git/objects/info/alternates && git log -1 --format=%H"
+KEY: Mapping[str, object] = {"repository": "git://example.org/hello"}
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    made = Remote(tmp_path / "remotes" / "hello")
+    for text in ("one", "two", "three"):
+        made.commit(hello_txt=f"{text}\n")
+    made.git("tag", "--annotate", "--message=Three", "v3")
+    made.git("config", "uploadpack.allowFilter", "true")
+    return made
+
+
+@pytest.fixture
+def base(remote: Remote) -> Iterator[str]:
+    with git_daemon(remote.path.parent) as url:
+        yield url
+
+
+def checkout(repository: str, **arguments: Any) -> dict[str, Any]:
+    return {"name": "source", "type": "git-checkout", "repository": repository, "directory": "src", **arguments}
+
+
+def look(script: str = SOUND) -> dict[str, Any]:
+    return {"name": "look", "type": "shell", "script": script, "directory": "src"}
+
+
+def received(system: Any, view: Any, task: str = "source") -> int:
+    """How many objects a task's fetches brought, as git says."""
+    assert view.task(task).state is TaskState.PASSED, view.task(task).reason
+    return sum(map(int, re.findall(r"Receiving objects: 100% \((\d+)/", system.log(view, task))))
+
+
+def mirrors(folder: Path) -> Sequence[Path]:
+    return [*(folder / "cache").iterdir()] if (folder / "cache").exists() else []
+
+
+class TestFetching:
+    @pytest.mark.parametrize(
+        "arguments",
+        [{}, {"depth": 1}, {"depth": 2, "ref": "main"}, {"filter": "blob:none"}, {"sparse": ["a"]}],
+        ids=str,
+    )
+    def test_the_second_checkout_fetches_nothing_and_the_next_what_is_new(
+        self, system: Any, remote: Remote, base: str, arguments: Mapping[str, Any]
+    ) -> None:
+        task = checkout(f"{base}/hello", **arguments)
+
+        first = system.run_tasks(task, look())
+        second = system.run_tasks(task, look())
+        commit = remote.commit(hello_txt="four\n")
+        third = system.run_tasks(task, look())
+
+        assert received(system, first) >= 3
+        assert received(system, second) <= 1  # the tag of v3 where it is sent once more
+        assert received(system, third) <= 4
+        assert system.log(third, "look").split()[-1] == commit
+
+    def test_what_is_there_serves_other_refs_too(self, system: Any, remote: Remote, base: str) -> None:
+        system.run_tasks(checkout(f"{base}/hello"))
+        remote.git("checkout", "--quiet", "-b", "other", "HEAD~1")
+        commit = remote.commit(hello_txt="other\n")
+
+        view = system.run_tasks(checkout(f"{base}/hello", ref="other"), look())
+
+        assert received(system, view) == 3
+        assert system.log(view, "look").split()[-1] == commit
+
+    def test_submodules_and_further_remotes_come_no_second_time_either(
+        self, system: Any, remote: Remote, base: str, tmp_path: Path
+    ) -> None:
+        library = Remote(tmp_path / "remotes" / "library")
+        library.commit(library_txt="library\n")
+        remote.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../library", "lib")
+        remote.git("config", "--file=.gitmodules", "submodule.lib.url", "../library")
+        remote.commit()
+        task = checkout(
+            f"{base}/hello", submodules=True, remotes={"library": {"repository": f"{base}/library", "ref": "main"}}
+        )
+
+        first = system.run_tasks(task)
+        second = system.run_tasks(task, look("cat lib/library.txt; git show library/main:library.txt"))
+
+        assert received(system, first) > 10
+        assert received(system, second) <= 1
+        assert system.log(second, "look") == "library\nlibrary\n"
+
+    def test_a_tag_that_was_moved_is_where_the_remote_has_it(self, system: Any, remote: Remote, base: str) -> None:
+        system.run_tasks(checkout(f"{base}/hello"))
+        remote.git("tag", "--force", "v3", "main~1")
+        remote.git("tag", "new", "main")
+
+        view = system.run_tasks(checkout(f"{base}/hello"), look("git rev-parse v3 new"))
+
+        assert system.log(view, "look").split() == [remote.git("rev-parse", "main~1"), remote.git("rev-parse", "main")]
+
+    def test_a_script_finds_no_more_than_it_would_without(self, system: Any, remote: Remote, base: str) -> None:
+        system.run_tasks(checkout(f"{base}/hello"))
+
+        view = system.run_tasks(checkout(f"{base}/hello"), look("git for-each-ref --format='%(refname)'"))
+
+        assert system.log(view, "look").split() == ["refs/distci/commit", "refs/tags/v3"]
+
+    def test_many_small_packs_become_one(
+        self, system: Any, remote: Remote, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(git_checkout, "PACKS_MAX", 2)
+
+        for number in range(4):
+            remote.commit(hello_txt=f"{number}\n")
+            view = system.run_tasks(checkout(f"{base}/hello"), look())
+            assert view.result is Result.PASSED
+
+        [mirror] = mirrors(tmp_path)
+        assert len([*mirror.glob("*.pack")]) <= 2
+        assert received(system, system.run_tasks(checkout(f"{base}/hello"))) <= 1
+
+    def test_several_at_once_disturb_nobody(self, system: Any, remote: Remote, base: str, tmp_path: Path) -> None:
+        task = checkout(f"{base}/hello", matrix={"number": ["1", "2", "3", "4"]}, directory="src")
+        for _ in range(2):
+            commit = remote.commit(hello_txt=f"{os.urandom(8).hex()}\n")
+            view = system.run_tasks(task)
+            assert view.result is Result.PASSED
+            assert {item.attempts[-1]["details"]["commit"] for item in view.tasks} == {commit}
+
+        assert len(mirrors(tmp_path)) == 1
+        assert received(system, system.run_tasks(checkout(f"{base}/hello"))) <= 1
+
+
+class TestWhoSharesThem:
+    @pytest.fixture
+    def private(self, remote: Remote) -> Iterator[str]:
+        with http_backend(remote.path.parent, "robot:t0p-secret") as url:
+            yield f"{url}/hello"
+
+    def test_whoever_needs_no_credentials(self, system: Any, base: str, tmp_path: Path) -> None:
+        system.run_tasks(checkout(f"{base}/hello"), job="one/job")
+
+        assert received(system, system.run_tasks(checkout(f"{base}/hello"), job="two/job")) <= 1
+        assert len(mirrors(tmp_path)) == 1
+
+    def test_with_credentials_only_a_project_of_its_own(self, system: Any, private: str, tmp_path: Path) -> None:
+        task = checkout(private, credentials="TOKEN")
+        system.run_tasks(task, job="one/job")
+
+        assert received(system, system.run_tasks(task, job="one/other")) <= 1
+        assert received(system, system.run_tasks(task, job="two/job")) >= 9
+        assert len(mirrors(tmp_path)) == 2
+
+    def test_nobody_whom_the_remote_does_not_let_in_any_more(
+        self, start_system: Callable[..., Any], remote: Remote, tmp_path: Path
+    ) -> None:
+        # Given a mirror, and a task that needs to ask nobody for a commit
+        system = start_system()
+        commit = remote.git("rev-parse", "HEAD")
+        with http_backend(remote.path.parent, "robot:t0p-secret") as url:
+            port = url.rpartition(":")[2]
+            task = checkout(f"{url}/hello", credentials="TOKEN", ref=commit)
+            assert system.run_tasks(task).result is Result.PASSED
+
+        # When the token does not open the repository any more
+        with http_backend(remote.path.parent, "robot:another", port=int(port)):
+            view = system.run_tasks(task)
+
+        # Then neither does the mirror
+        assert "does `credentials` name the right secret?" in system.failure(view)
+
+    def test_no_folder_of_others_is_open(self, system: Any, base: str, tmp_path: Path) -> None:
+        system.run_tasks(checkout(f"{base}/hello"))
+
+        assert {folder.stat().st_mode & 0o777 for folder in mirrors(tmp_path)} == {0o700}
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.chmod(0o600)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+class TestDamage:
+    """A mirror that is not as it was left is made anew; the checkout takes longer, and that is all."""
+
+    @pytest.mark.parametrize(
+        ("which", "damage"),
+        [
+            ("*.pack", flip),
+            ("*.pack", cut),
+            ("*.pack", Path.unlink),
+            ("*.idx", flip),
+            ("manifest", flip),
+            ("manifest", cut),
+            ("manifest", replace_by_folder),
+            ("manifest", lambda path: path.write_text('{"packs": ["../../x"], "tips": [], "shallow": "", "size": 0}')),
+        ],
+    )
+    def test_is_never_seen_in_a_build(
+        self, system: Any, remote: Remote, base: str, tmp_path: Path, which: str, damage: Callable[[Path], object]
+    ) -> None:
+        system.run_tasks(checkout(f"{base}/hello"))
+        [mirror] = mirrors(tmp_path)
+        damage(next(iter(sorted(mirror.glob(which)))))
+
+        view = system.run_tasks(checkout(f"{base}/hello"), look())
+
+        assert system.log(view, "look").split()[-1] == remote.git("rev-parse", "HEAD")
+        assert received(system, view) >= 9
+        assert received(system, system.run_tasks(checkout(f"{base}/hello"))) <= 1
+
+    def test_no_place_for_mirrors_costs_time_alone(self, system: Any, base: str, tmp_path: Path) -> None:
+        (tmp_path / "cache").write_text("a file\n")
+
+        assert received(system, system.run_tasks(checkout(f"{base}/hello"))) >= 9
+
+    def test_nothing_is_kept_where_nothing_may_be(
+        self, start_system: Callable[..., Any], base: str, tmp_path: Path
+    ) -> None:
+        system = start_system(cache_bytes_max=0)
+
+        assert received(system, system.run_tasks(checkout(f"{base}/hello"))) >= 9
+        assert mirrors(tmp_path) == []
+
+
+class TestSize:
+    def test_what_was_used_longest_ago_makes_room(
+        self, start_system: Callable[..., Any], remote: Remote, base: str, tmp_path: Path
+    ) -> None:
+        # Given three repositories, two of which find room together
+        for name in ("a", "b", "c"):
+            Remote(tmp_path / "remotes" / name).commit(noise_txt=os.urandom(50_000).hex())
+        system = start_system(cache_bytes_max=150_000)
+
+        # When they are checked out, and the first of them once more
+        for name in ("a", "b", "a", "c"):
+            system.run_tasks(checkout(f"{base}/{name}"))
+
+        # Then the second had to go
+        kept = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file())
+        assert 100_000 < kept <= 150_000
+        assert received(system, system.run_tasks(checkout(f"{base}/a"))) == 0
+        assert received(system, system.run_tasks(checkout(f"{base}/b"))) == 3
+
+    def test_one_that_is_too_large_by_itself_is_not_kept(
+        self, start_system: Callable[..., Any], base: str, tmp_path: Path
+    ) -> None:
+        system = start_system(cache_bytes_max=100)
+
+        assert received(system, system.run_tasks(checkout(f"{base}/hello"))) >= 9
+        assert [*(tmp_path / "cache").rglob("*.pack")] == []
+
+
+class TestKills:
+    """Whoever uses a mirror may die at any step."""
+
+    @pytest.fixture
+    def repository(self, remote: Remote, tmp_path: Path) -> Path:
+        """What a checkout makes: everything in packs."""
+        return self.fetched(remote, tmp_path / "first", "main~1")
+
+    def fetched(self, remote: Remote, path: Path, revision: str) -> Path:
+        commit = remote.git("rev-parse", revision)
+        for command in (
+            ["init", "--quiet", "--bare", "--template=", str(path)],
+            ["-C", str(path), "-c", "fetch.unpackLimit=1", "fetch", "--quiet", str(remote.path), f"{commit}:refs/c"],
+        ):
+            subprocess.run(["git", *command], env=ENVIRONMENT, check=True)
+        return path
+
+    def test_leave_what_was_there_or_what_was_to_be(self, remote: Remote, repository: Path, tmp_path: Path) -> None:
+        cache = Cache(tmp_path / "cache", 2**30)
+        old, new = (remote.git("rev-parse", revision) for revision in ("main~1", "main"))
+        self.mirror(cache).keep(repository, [old], is_repacked=False)
+        saved = tmp_path / "saved"
+        shutil.copytree(cache.folder, saved)
+
+        steps, seen = 0, set()
+        is_killed = True
+        while is_killed:
+            # Given a mirror of the old commit, and a checkout of the new one that has begun with it
+            shutil.rmtree(cache.folder)
+            shutil.copytree(saved, cache.folder)
+            steps += 1
+
+            # When the process dies at one line after another of what keeps it
+            is_killed = self.dies(steps, cache, remote, tmp_path)
+
+            # Then the mirror is good for the old or for the new one, and takes the new one again
+            tips = self.mirror(cache).lend(self.empty(tmp_path / f"look{steps}"))
+            seen.add(tuple(tips))
+            self.mirror(cache).keep(self.fetched(remote, tmp_path / f"again{steps}", "main"), [new], is_repacked=True)
+            assert new in self.mirror(cache).lend(self.empty(tmp_path / f"last{steps}"))
+            left = {path.name for path in next(iter(cache.folder.iterdir())).iterdir()}
+            manifest = Manifest.from_json((next(iter(cache.folder.iterdir())) / "manifest").read_text())
+            assert left == {"lock", "manifest", *manifest.packs}
+
+        assert seen == {(old,), (old, new)}
+        assert steps > 20
+
+    def mirror(self, cache: Cache) -> Mirror:
+        return Mirror(cache, KEY, lambda: None)
+
+    def empty(self, path: Path) -> Path:
+        (path / "objects" / "pack").mkdir(parents=True)
+        return path
+
+    def dies(self, step: int, cache: Cache, remote: Remote, tmp_path: Path) -> bool:
+        """Keep the new commit in a process that kills itself at that line of the module; whether it came to that."""
+        mirror = self.mirror(cache)
+        repository = self.empty(tmp_path / f"new{step}")
+        mirror.lend(repository)
+        shutil.rmtree(repository)
+        self.fetched(remote, repository, "main")
+        child = os.fork()
+        if child == 0:
+            left = step
+
+            def trace(frame: Any, event: str, _: object) -> Any:
+                nonlocal left
+                if frame.f_code.co_filename != git_mirrors.__file__:
+                    return None
+                left -= event == "line"
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return trace
+
+            sys.settrace(trace)
+            mirror.keep(repository, [remote.git("rev-parse", "main")], is_repacked=False)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
