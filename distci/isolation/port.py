@@ -101,6 +101,8 @@ class Cause(StrEnum):
     """Because the caller set its ``stop`` event."""
     OUT_OF_DISK = "out-of-disk"
     """It had written more than it may."""
+    SILENT = "silent"
+    """Because it had printed nothing for too long; no driver says so, but whoever listened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,8 @@ class Ended:
             return "timed out"
         if self.cause is Cause.STOPPED:
             return "stopped"
+        if self.cause is Cause.SILENT:
+            return "silent for too long"
         if self.signal is None:
             return f"exit status {self.exit_status}"
         try:

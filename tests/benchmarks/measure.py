@@ -8,7 +8,9 @@ import os
 import random
 import re
 import resource
+import shutil
 import statistics
+import string
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,7 @@ from pathlib import Path
 from threading import Event
 
 import requests
+from integration.git_remotes import git_daemon
 from services import engines, s3
 from services.ceph import Ceph, Gateway
 from services.containers import Podman
@@ -75,6 +78,8 @@ MIB = 1024 * 1024
 STREAMS = 2000
 STREAMS_S = 60.0
 FOLLOWERS = 500
+FILES, COMMITS, CHANGED_FILES = 10_000, 1_000, 20
+CHECKOUTS = 3
 LINES = 400
 ISOLATED = 41
 CONFINED = Confinement()
@@ -94,6 +99,7 @@ def main(parts: Sequence[str]) -> int:
         "idle": idle,
         "frontend": frontend,
         "download": download,
+        "checkout": checkout,
         "streams": streams,
         "isolation": isolation,
         "masking": masking,
@@ -532,6 +538,64 @@ def _front_end(stack: ExitStack, flags: Sequence[str], folder: Path) -> tuple[su
     process = stack.enter_context(_process(["frontend", "--listen", address, *flags], folder))
     wait_until(lambda: accepts(int(address.rpartition(":")[2])))
     return process, f"http://{address}"
+
+
+# Checkouts
+
+
+def checkout(folder: Path) -> None:
+    """The second checkout of a repository on one machine beside the first, from a server on the same machine: no network is as fast."""
+    remotes = _made(folder / "remotes")
+    megabytes = _repository(remotes / "large") / 1e6
+    with ExitStack() as stack:
+        stack.enter_context(_process(["up", "--no-frontend", "--data", str(folder / "data")], folder))
+        base = stack.enter_context(git_daemon(remotes))
+        ci = stack.enter_context(distci.connect(folder / "data"))
+        wait_until(ci.status.has_workers)
+        ci.jobs.put(
+            {"job": "large", "tasks": [{"name": "source", "type": "git-checkout", "repository": f"{base}/large"}]}
+        )
+        pairs = []
+        for _ in range(CHECKOUTS):
+            shutil.rmtree(folder / "data" / "cache", ignore_errors=True)
+            pairs.append((_checkout_s(ci), _checkout_s(ci)))
+    first, second = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(second / first for first, second in pairs)
+    what = f"second checkout of {FILES:,} files, {COMMITS} commits, {megabytes:.0f} MB, by the first"
+    show(what, f"{ratio:.0%}", f"at most 25 %; {second:.2f} s and {first:.2f} s")
+
+
+def _checkout_s(ci: distci.DistCI) -> float:
+    """How long the attempt at a checkout takes."""
+    view = ci.builds.wait(ci.builds.trigger("large"), 300)
+    if view.result is not Result.PASSED:
+        raise SystemExit(f"{view.id} {view.state}: {view.tasks[0].reason}")
+    attempt = view.task("source").attempts[-1]
+    return float(attempt["ended_ms"] - attempt["started_ms"]) / 1000
+
+
+def _repository(path: Path) -> int:
+    """Make a repository of prose-like files and a history of changes to them, packed as servers keep theirs; how many bytes it has."""
+    chance = random.Random(1)
+    words = ["".join(chance.choices(string.ascii_lowercase, k=chance.randint(2, 10))).encode() for _ in range(20_000)]
+
+    def lines(count: int) -> list[bytes]:
+        return [b" ".join(chance.choices(words, k=10)) for _ in range(count)]
+
+    texts = [lines(chance.randint(20, 240)) for _ in range(FILES)]
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(path)], check=True)
+    with subprocess.Popen(["git", "-C", str(path), "fast-import", "--quiet"], stdin=subprocess.PIPE) as importer:
+        assert importer.stdin is not None
+        for number in range(COMMITS):
+            importer.stdin.write(b"commit refs/heads/main\ncommitter A <a@example.org> %d +0000\ndata 0\n" % number)
+            for which in range(FILES) if number == 0 else chance.sample(range(FILES), CHANGED_FILES):
+                text = texts[which]
+                text[chance.randrange(len(text))] = lines(1)[0]
+                data = b"\n".join(text)
+                name = b"folder%03d/file%05d.txt" % (which // 50, which)
+                importer.stdin.write(b"M 100644 inline %s\ndata %d\n%s\n" % (name, len(data), data))
+    subprocess.run(["git", "-C", str(path), "gc", "--quiet"], check=True)
+    return sum(file.stat().st_size for file in path.rglob("*.pack"))
 
 
 # Streams

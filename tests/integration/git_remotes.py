@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import getpass
+import json
 import os
+import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
-from services.daemon import accepts, free_port
+from services.daemon import Daemon, accepts, free_port
 from waiting import wait_until
 
 ENVIRONMENT = {
@@ -54,7 +58,7 @@ class Remote:
 
 
 @contextmanager
-def git_daemon(folder: Path) -> Iterator[str]:
+def git_daemon(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Serve the repositories of a folder by git's own protocol; what their URLs start with."""
     port = free_port()
     daemon = subprocess.Popen(
@@ -62,20 +66,25 @@ def git_daemon(folder: Path) -> Iterator[str]:
             *("git", "daemon", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", f"--base-path={folder}"),
             *("--export-all", "--informative-errors", str(folder)),
         ],
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | dict(environment or {}),
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         wait_until(lambda: accepts(port))
         yield f"git://127.0.0.1:{port}"
     finally:
-        daemon.terminate()
+        # Whom it serves is served by a child of its.
+        os.killpg(daemon.pid, signal.SIGTERM)
         daemon.wait()
 
 
 @contextmanager
-def http_backend(folder: Path, login: str, port: int = 0) -> Iterator[str]:
-    """Serve the repositories of a folder by HTTP to who knows ``user:password``; what their URLs start with. Port 0 takes one that is free."""
+def http_backend(folder: Path, login: str, port: int = 0, large: Mapping[str, bytes] | None = None) -> Iterator[str]:
+    """Serve the repositories of a folder by HTTP to who knows ``user:password``; what their URLs start with.
+
+    Port 0 takes one that is free. ``large`` are files kept by git-lfs, by their digests.
+    """
     expected = f"Basic {base64.b64encode(login.encode()).decode()}"
 
     class Handler(BaseHTTPRequestHandler):
@@ -87,9 +96,16 @@ def http_backend(folder: Path, login: str, port: int = 0) -> Iterator[str]:
                 return
             path, _, query = self.path.partition("?")
             length = int(self.headers.get("Content-Length", "0"))
+            asked = self.rfile.read(length)
+            if path.endswith("/info/lfs/objects/batch"):
+                self._offer_large(json.loads(asked))
+                return
+            if path.startswith("/large-files/"):
+                self._answer("application/octet-stream", (large or {})[path.rpartition("/")[2]])
+                return
             ran = subprocess.run(
                 ["git", "http-backend"],
-                input=self.rfile.read(length),
+                input=asked,
                 env=ENVIRONMENT
                 | {
                     "GIT_PROJECT_ROOT": str(folder),
@@ -115,6 +131,20 @@ def http_backend(folder: Path, login: str, port: int = 0) -> Iterator[str]:
 
         do_POST = do_GET
 
+        def _offer_large(self, asked: dict[str, Any]) -> None:
+            place = f"http://{self.headers['Host']}/large-files"
+            offered = [
+                {**item, "actions": {"download": {"href": f"{place}/{item['oid']}"}}} for item in asked["objects"]
+            ]
+            answer = {"transfer": "basic", "objects": offered}
+            self._answer("application/vnd.git-lfs+json", json.dumps(answer).encode())
+
+        def _answer(self, kind: str, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
         def log_message(self, *_: object) -> None:
             pass
 
@@ -138,8 +168,8 @@ def plain_files(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def gossiping_server() -> Iterator[str]:
-    """An HTTP server that has no repository and tells whose it would be, login and all; what URLs start with."""
+def gossiping_server(heard: list[str] | None = None) -> Iterator[str]:
+    """An HTTP server that has no repository and tells whose it would be, login and all; what URLs start with. ``heard`` gets all logins."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -149,6 +179,8 @@ def gossiping_server() -> Iterator[str]:
             self.send_header("Content-Type", "text/plain")
             self.end_headers()
             user, _, password = login.decode().partition(":")
+            if heard is not None:
+                heard.append(login.decode())
             self.wfile.write(f"Repository of {user}:{password} not found, says {password}\n".encode())
 
         def log_message(self, *_: object) -> None:
@@ -175,3 +207,51 @@ def _serving(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[s
         finally:
             server.shutdown()
             thread.join()
+
+
+class SshServer:
+    """A server that lets one key in, as whoever runs the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        if os.geteuid() == 0:
+            # Where a server that belongs to root locks up what it does not trust.
+            Path("/run/sshd").mkdir(exist_ok=True)
+        self.port = free_port()
+        self._folder = folder
+        self.host_key = self._pinned(self._make_key("host"))
+        """The line that pins its key."""
+        self.another_key = self._pinned(self._make_key("another"))
+        """What it would be if it were somebody else."""
+        (folder / "authorized_keys").write_text(self._make_key("client"))
+        self.key = (folder / "client").read_text()
+        """The private key that opens it."""
+        self._make_key("stranger")
+        self.strange_key = (folder / "stranger").read_text()
+        """One that does not."""
+        (folder / "sshd_config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile {folder}/pid\n"
+            f"AuthorizedKeysFile {folder}/authorized_keys\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        )
+        self.url = f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}"
+        self._daemon = Daemon("sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "sshd_config")], folder)
+        self._daemon.wait_until_ready(lambda: accepts(self.port))
+
+    def stop(self) -> None:
+        self._daemon.stop()
+
+    def _make_key(self, name: str) -> str:
+        """Make a pair of keys; the public one."""
+        path = self._folder / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+        return path.with_suffix(".pub").read_text()
+
+    def _pinned(self, key: str) -> str:
+        return f"[127.0.0.1]:{self.port} {' '.join(key.split()[:2])}"
+
+
+@contextmanager
+def stalled_daemon(folder: Path) -> Iterator[str]:
+    """Git's own protocol up to where objects should come; what URLs start with."""
+    with git_daemon(folder, {"GIT_CONFIG_PARAMETERS": "'uploadpack.packObjectsHook'='sleep 600 #'"}) as url:
+        yield url

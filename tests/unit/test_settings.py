@@ -101,6 +101,7 @@ class TestPrecedence:
             "secret_keys": "w",
             "secret_keys_file": "/x",
             "secret_folder": "/y",
+            "cache_size_max": "2MiB",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})

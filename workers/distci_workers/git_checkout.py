@@ -239,9 +239,10 @@ class Checkout:
             git.run(*begin)
             begin = []
             known = mirror.lend(folder)
-            lines = [f"{tip} {KNOWN_REFS}/{number}\n" for number, tip in enumerate(known)]
-            (folder / "packed-refs").write_text("".join(lines))
-            finish.insert(0, _FORGET)
+            if known:
+                lines = [f"{tip} {KNOWN_REFS}/{number}\n" for number, tip in enumerate(known)]
+                (folder / "packed-refs").write_text("".join(lines))
+                finish.insert(0, _FORGET)
         refs = {name: f"refs/remotes/{name}/{_short(other.ref)}" for name, other in source.remotes.items()}
         for name in source.remotes:
             self._fetch(name, commits[name], refs[name], begin, [])
@@ -263,7 +264,7 @@ class Checkout:
                 count += 1
                 if count > SUBMODULES_MAX:
                     raise Invalid(f"there are more than {SUBMODULES_MAX} submodules")
-                inner = Checkout(self._context, source, f"{self._name}-{count}")
+                inner = Checkout(self._context, source, f"{self._name}.{count}")
                 inner.make({ORIGIN: source.commit})
                 pending.append(inner)
         if count:

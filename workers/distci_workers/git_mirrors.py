@@ -21,7 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,9 @@ WAIT_S = 10.0
 """How long whoever comes waits for others; to read or write all packs of a mirror takes seconds at most."""
 
 POLL_S = 0.05
+GONE = "-"
+"""In the name of a folder: that it is being removed, or was when somebody died."""
+
 COPY_BYTES = 1024 * 1024
 SUFFIXES = (".pack", ".idx", ".rev")
 """Files of a pack that end with a checksum of themselves."""
@@ -56,23 +59,19 @@ class Manifest:
     """Commits that are there with all that they lead to, the latest last."""
     shallow: str = ""
     """Where history ends on purpose, as git's own file ``shallow`` has it."""
-    size: int = field(default=0, compare=False)
-    """Bytes of all packs."""
 
-    def to_json(self) -> str:
-        return json.dumps({"packs": self.packs, "tips": self.tips, "shallow": self.shallow, "size": self.size})
+    def to_text(self) -> str:
+        body = json.dumps({"packs": self.packs, "tips": self.tips, "shallow": self.shallow})
+        return f"{_digest(body)}\n{body}"
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Raises ValueError for what is none."""
-        try:
-            told = json.loads(text)
-            found = cls(tuple(told["packs"]), tuple(told["tips"]), told["shallow"], int(told["size"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError("not a manifest") from error
-        if not all(isinstance(name, str) and _is_of_pack(name) for name in found.packs):
-            raise ValueError("not a manifest of packs")
-        return found
+    def from_text(cls, text: str) -> Manifest:
+        """Raises ValueError for what is none, or has changed since it was written."""
+        digest, _, body = text.partition("\n")
+        if digest != _digest(body):
+            raise ValueError("the manifest is damaged")
+        told = json.loads(body)
+        return cls(tuple(told["packs"]), tuple(told["tips"]), told["shallow"])
 
 
 class Mirror:
@@ -80,9 +79,8 @@ class Mirror:
 
     def __init__(self, cache: Cache, key: Mapping[str, object], checkpoint: Callable[[], None]) -> None:
         """``key`` is all that a mirror must not be shared across; ``checkpoint`` is called now and then by what takes long."""
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode(errors="surrogateescape")).hexdigest()
         self._cache = cache
-        self._folder = cache.folder / digest[:32]
+        self._folder = cache.folder / _digest(json.dumps(key, sort_keys=True))[:32]
         self._checkpoint = checkpoint
         self._hash = "sha256" if key.get("format") == "sha256" else "sha1"
         self._found = Manifest()
@@ -108,14 +106,13 @@ class Mirror:
 
     def keep(self, repository: Path, commits: Sequence[str], *, is_repacked: bool) -> None:
         """Take over what a repository has more, now that it has these commits; then see to the size of all mirrors."""
-        names = sorted(name for name in os.listdir(_packs(repository)) if _is_of_pack(name))
         tips = [] if is_repacked else [tip for tip in self._found.tips if tip not in commits]
         shallow = repository / "shallow"
         try:
+            names = sorted(name for name in os.listdir(_packs(repository)) if _is_of_pack(name))
             size = sum((_packs(repository) / name).stat().st_size for name in names)
-            wanted = Manifest(
-                tuple(names), (*tips, *commits)[-TIPS_MAX:], shallow.read_text() if shallow.exists() else "", size
-            )
+            ends = shallow.read_text() if shallow.exists() else ""
+            wanted = Manifest(tuple(names), (*tips, *commits)[-TIPS_MAX:], ends)
             if wanted == self._found or size > self._cache.bytes_max:
                 return
             with self._locked(fcntl.LOCK_EX) as is_ours:
@@ -134,7 +131,7 @@ class Mirror:
 
     def _read(self) -> Manifest:
         try:
-            return Manifest.from_json((self._folder / "manifest").read_text())
+            return Manifest.from_text((self._folder / "manifest").read_text())
         except FileNotFoundError:
             return Manifest()
 
@@ -145,7 +142,7 @@ class Mirror:
                 (self._folder / name).unlink()
         self._copy([name for name in wanted.packs if name not in there], _packs(repository), self._folder)
         new = self._folder / "manifest.new"
-        new.write_text(wanted.to_json())
+        new.write_text(wanted.to_text())
         new.replace(self._folder / "manifest")
         for name in there - {*wanted.packs}:
             (self._folder / name).unlink(missing_ok=True)
@@ -199,6 +196,9 @@ def trim(cache: Cache) -> None:
     sizes: dict[Path, int] = {}
     used: dict[Path, float] = {}
     for folder in cache.folder.iterdir():
+        if GONE in folder.name:
+            tidy_up(folder)
+            continue
         with suppress(OSError):
             used[folder] = (folder / "lock").stat().st_mtime
             sizes[folder] = sum(path.stat().st_size for path in folder.iterdir())
@@ -229,8 +229,11 @@ def _lock(folder: Path, how: int) -> Iterator[bool]:
 
 def _remove(folder: Path) -> None:
     """Remove a mirror that is ours. At once: who comes meanwhile begins a new one."""
-    gone = folder.rename(f"{folder}-{uuid.uuid4().hex[:8]}")
-    tidy_up(gone)
+    tidy_up(folder.rename(f"{folder}{GONE}{uuid.uuid4().hex[:8]}"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _packs(repository: Path) -> Path:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from distci.errors import Invalid
 from distci.model import Outcome, Task, Verdict
-from distci.work import Ended, TaskContext
+from distci.work import Cause, Ended, TaskContext
 from distci_workers.git_names import (
     CONTROL,
     LOCAL_TRANSPORT,
@@ -156,15 +156,17 @@ class Git:
             ["/bin/sh", "-exc", script], self._directory, self._environment, output, silence_s=silence_s
         )
         self._context.write(begun)
-        self._end(ended, printed)
+        self._end(ended, printed, silence_s)
         return printed
 
-    def _end(self, ended: Ended, printed: bytes) -> None:
+    def _end(self, ended: Ended, printed: bytes, silence_s: float | None = None) -> None:
         outcome = self._context.outcome_of(ended)
-        if outcome.verdict is Verdict.FAILED:
-            raise GitFailed(replace(outcome, reason=_reason(printed, outcome) or outcome.reason), printed)
+        if ended.cause is Cause.SILENT:
+            outcome = Outcome.failed(f"{self._remote.repository} said nothing for {silence_s:g} s")
+        elif outcome.verdict is Verdict.FAILED:
+            outcome = replace(outcome, reason=_reason(printed) or outcome.reason)
         if outcome.verdict is not Verdict.PASSED:
-            raise GitFailed(outcome)
+            raise GitFailed(outcome, printed)
 
     def _make_environment(self) -> Mapping[str, str]:
         """What git sees: a configuration of ours alone, nobody to ask, and of the task's variables but the proxies.
@@ -226,10 +228,8 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _reason(printed: bytes, outcome: Outcome) -> str:
-    """The line that says best why git failed; empty when the outcome itself does."""
-    if outcome.exit_status is None and outcome.signal is None:
-        return ""
+def _reason(printed: bytes) -> str:
+    """The line that says best why git failed."""
     lines = [CONTROL.sub(" ", line) for line in printed.decode(errors="replace").splitlines()]
     told = [line.strip() for line in lines if line.strip() and not line.startswith("+ ")]
     for pattern, meaning in _EXPLANATIONS:
