@@ -78,8 +78,8 @@ MIB = 1024 * 1024
 STREAMS = 2000
 STREAMS_S = 60.0
 FOLLOWERS = 500
-FILES, COMMITS, CHANGED_FILES = 10_000, 1_000, 20
-CHECKOUTS = 3
+FILES, COMMITS, CHANGED_FILES = 10_000, 2_000, 20
+CHECKOUTS = 5
 LINES = 400
 ISOLATED = 41
 CONFINED = Confinement()
@@ -560,9 +560,9 @@ def checkout(folder: Path) -> None:
             shutil.rmtree(folder / "data" / "cache", ignore_errors=True)
             pairs.append((_checkout_s(ci), _checkout_s(ci)))
     first, second = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(second / first for first, second in pairs)
     what = f"second checkout of {FILES:,} files, {COMMITS} commits, {megabytes:.0f} MB, by the first"
-    show(what, f"{ratio:.0%}", f"at most 25 %; {second:.2f} s and {first:.2f} s")
+    told = ", ".join(f"{second:.1f}/{first:.1f}" for first, second in pairs)
+    show(what, f"{second / first:.0%}", f"at most 25 %; seconds: {told}")
 
 
 def _checkout_s(ci: distci.DistCI) -> float:
@@ -594,7 +594,8 @@ def _repository(path: Path) -> int:
                 data = b"\n".join(text)
                 name = b"folder%03d/file%05d.txt" % (which // 50, which)
                 importer.stdin.write(b"M 100644 inline %s\ndata %d\n%s\n" % (name, len(data), data))
-    subprocess.run(["git", "-C", str(path), "gc", "--quiet"], check=True)
+    # As fast-import leaves it, each file is a difference to some other one.
+    subprocess.run(["git", "-C", str(path), "repack", "-a", "-d", "-f", "--quiet", "--window=4"], check=True)
     return sum(file.stat().st_size for file in path.rglob("*.pack"))
 
 

@@ -42,6 +42,8 @@ _CONFIGURATION = """\
 	directory = *
 [maintenance]
 	auto = false
+[checkout]
+	workers = 0
 [fetch]
 	unpackLimit = 1
 	recurseSubmodules = false
@@ -51,7 +53,7 @@ _CONFIGURATION = """\
 [advice]
 	detachedHead = false
 """
-"""Of git while it checks out: no programs, the repositories of other users, no housekeeping, what is fetched kept in packs, as mirrors want it,
+"""Of git while it checks out: no programs, the repositories of other users, no housekeeping, files written by all processors, what is fetched kept in packs, as mirrors want it,
 no waiting for servers that fell silent."""
 
 _LFS = """\
