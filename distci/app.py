@@ -6,7 +6,7 @@ Adapters are imported when they are chosen, so that nobody pays for boto3 who ke
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from socket import gethostname

@@ -428,13 +428,10 @@ class Task:
 
     @property
     def named_secrets(self) -> Sequence[str]:
-        """All that it has to do with: its script's, and the one that it identifies itself with elsewhere."""
+        """All that it has to do with: its script's, and those that it identifies itself with elsewhere, be it by host."""
         credentials = self.arguments.get("credentials")
-        return (
-            *self.secrets,
-            *self.secret_files,
-            *([credentials] if credentials and isinstance(credentials, str) else []),
-        )
+        named = credentials.values() if isinstance(credentials, dict) else [credentials]
+        return (*self.secrets, *self.secret_files, *(name for name in named if name and isinstance(name, str)))
 
 
 @dataclass(frozen=True, slots=True)

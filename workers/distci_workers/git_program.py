@@ -182,11 +182,11 @@ class Git:
         known_hosts = context.private_file(f"{self._name}-known-hosts", "".join(f"{key}\n" for key in remote.host_keys))
         ssh = [*_SSH, "-o", f'UserKnownHostsFile="{known_hosts}"']
         if transport == "ssh" and secret:
-            ssh += ["-i", str(context.private_file(f"{self._name}-key", self._private_key(secret)))]
+            ssh += ["-i", str(context.secret_file(f"{self._name}-key", self._private_key(secret)))]
         else:
             ssh += ["-o", "IdentityFile=none"]
         if transport != "ssh" and secret:
-            store = context.private_file(f"{self._name}-credentials", self._login(secret, transport, host))
+            store = context.secret_file(f"{self._name}-credentials", self._login(secret, transport, host))
             configuration += f"[credential]\n\thelper = {_quoted(f'store --file={shlex.quote(str(store))}')}\n"
         return proxies_of(context.task) | {
             "GIT_ALLOW_PROTOCOL": "http:https" if transport in ("http", "https") else transport,

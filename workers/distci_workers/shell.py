@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from distci.model import Outcome, Task, Verdict
 from distci.work import TaskContext
-from distci_workers.git_checkout import GitFailed, read_file
+from distci_workers.git_checkout import read_file
+from distci_workers.git_program import GitFailed
 
 SHELL = ("/bin/sh", "-e")
 
@@ -44,7 +45,7 @@ class ShellWorker:
 
 def _fetched(named: Mapping[str, str], task: Task, context: TaskContext) -> str:
     """The script that another repository has at a pinned commit."""
-    where = {"repository": named["repository"], "ref": named["commit"]}
+    where = {**named, "ref": named["commit"]}
     credentials = {"credentials": task.arguments["credentials"]} if "credentials" in task.arguments else {}
     return read_file(context, where | credentials, named["path"])[2]
 
