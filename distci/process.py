@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import re
+import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -39,6 +40,9 @@ BEAT_S = 1.0
 """How often a process notes that it is well."""
 CHORE_PAUSE_S = 1.0
 """How long a chore that came to nothing is left, and how long one is waited for in the end."""
+
+GET_FLAGS, SET_FLAGS, UNRELATED = 0x80086601, 0x40086602, 0x00020000
+"""FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_TOPDIR_FL of linux/fs.h, as nearly all 64-bit machines have them."""
 
 log = logging.getLogger(__name__)
 
@@ -247,6 +251,7 @@ class Scratch:
         with _one_at_a_time(self._root):
             removed = sum(self._remove_if_dead(other) for other in self._root.iterdir() if other.is_dir())
             self.folder.mkdir(exist_ok=True)
+            _spread(self.folder)
             lock = self._stack.enter_context((self.folder / "lock").open("w"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -314,6 +319,21 @@ def beats(root: Path) -> dict[str, float]:
             return {folder.name: (folder / "lock").stat().st_mtime for folder in live}
     except FileNotFoundError:
         return {}
+
+
+def _spread(folder: Path) -> None:
+    """Have the file system keep the folders in a folder far from each other, as ``chattr +T`` does; where it cannot, nothing happens.
+
+    For minutes ext4 gives no inode away again whose file was removed, and for each new file it looks through all of these next to it: to make
+    10,000 files where an attempt has just removed as many takes its processor 4 s instead of 0.3 s.
+    """
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            [flags] = struct.unpack("i", fcntl.ioctl(descriptor, GET_FLAGS, struct.pack("i", 0)))
+            fcntl.ioctl(descriptor, SET_FLAGS, struct.pack("i", flags | UNRELATED))
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

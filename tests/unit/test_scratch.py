@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 from threading import Event, Thread
 
@@ -52,6 +53,16 @@ def test_nothing_is_left_after_the_end(root: Path) -> None:
     scratch.close()
 
     assert not scratch.folder.exists()
+
+
+def test_what_attempts_remove_is_not_in_the_way_of_others_where_the_file_system_can_keep_them_apart(root: Path) -> None:
+    scratch = Scratch(root, "worker")
+    scratch.open()
+    told = root.parent / "told"
+    told.mkdir()
+    subprocess.run(["chattr", "+T", told], stderr=subprocess.DEVNULL, check=False)
+
+    assert _flags(scratch.folder) == _flags(told)
 
 
 def test_any_name_that_a_worker_may_have_will_do(root: Path) -> None:
@@ -105,3 +116,10 @@ def test_what_cannot_be_removed_keeps_no_process_from_beginning_and_ending(
 
     assert scratch.open() == 0
     scratch.close()
+
+
+def _flags(folder: Path) -> str:
+    """What lsattr says of a folder; empty where the file system has no such thing."""
+    return subprocess.run(["lsattr", "-d", folder], capture_output=True, text=True, check=False).stdout.partition(" ")[
+        0
+    ]
