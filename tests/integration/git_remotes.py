@@ -9,12 +9,12 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Self
 
 from services.daemon import Daemon, accepts, free_port
 from waiting import wait_until
@@ -168,19 +168,19 @@ def plain_files(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def gossiping_server(heard: list[str] | None = None) -> Iterator[str]:
-    """An HTTP server that has no repository and tells whose it would be, login and all; what URLs start with. ``heard`` gets all logins."""
+def gossiping_server(hear: Callable[[str], object] | None = None) -> Iterator[str]:
+    """An HTTP server that has no repository and tells whose it would be, login and all; what URLs start with. ``hear`` gets each login before it is answered."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             login = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic "))
+            if hear is not None:
+                hear(login.decode())
             self.send_response(404 if login else 401)
             self.send_header("WWW-Authenticate", 'Basic realm="repositories"')
             self.send_header("Content-Type", "text/plain")
             self.end_headers()
             user, _, password = login.decode().partition(":")
-            if heard is not None:
-                heard.append(login.decode())
             self.wfile.write(f"Repository of {user}:{password} not found, says {password}\n".encode())
 
         def log_message(self, *_: object) -> None:
@@ -255,3 +255,42 @@ def stalled_daemon(folder: Path) -> Iterator[str]:
     """Git's own protocol up to where objects should come; what URLs start with."""
     with git_daemon(folder, {"GIT_CONFIG_PARAMETERS": "'uploadpack.packObjectsHook'='sleep 600 #'"}) as url:
         yield url
+
+
+class CuttingProxy:
+    """Stands before another server, and hangs up on who has been told too much."""
+
+    def __init__(self, port: int) -> None:
+        self.bytes_max: int | None = None
+        """How much whoever connects from now on is told; None for all."""
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"git://127.0.0.1:{self._listener.getsockname()[1]}"
+        Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing alone wakes nobody who waits for connections.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            Thread(target=_pass_on, args=(client, server, None), daemon=True).start()
+            _pass_on(server, client, self.bytes_max)
+
+
+def _pass_on(source: socket.socket, target: socket.socket, left: int | None) -> None:
+    """Hand on what comes, or so many bytes of it, and then hang up."""
+    with suppress(OSError):
+        while data := source.recv(65536 if left is None else min(left, 65536)):
+            target.sendall(data)
+            left = None if left is None else left - len(data)
+        target.shutdown(socket.SHUT_RDWR)

@@ -175,7 +175,7 @@ class TestCredentialsByHost:
     @pytest.mark.parametrize("way", ["submodule", "remote"])
     def test_no_other_host_gets_any(self, system: Any, remote: Remote, way: str) -> None:
         heard: list[str] = []
-        with http_backend(remote.path.parent, "robot:t0p-secret") as base, gossiping_server(heard) as gossip:
+        with http_backend(remote.path.parent, "robot:t0p-secret") as base, gossiping_server(heard.append) as gossip:
             remote.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(remote.path), "lib")
             remote.git("config", "--file=.gitmodules", "submodule.lib.url", f"{gossip}/library")
             remote.commit()
