@@ -78,7 +78,8 @@ MIB = 1024 * 1024
 STREAMS = 2000
 STREAMS_S = 60.0
 FOLLOWERS = 500
-FILES, COMMITS, CHANGED_FILES = 10_000, 2_000, 20
+FILES, COMMITS, CHANGED_FILES = 10_000, 5_000, 20
+VERSIONS = 1 + COMMITS * CHANGED_FILES // FILES
 CHECKOUTS = 5
 LINES = 400
 ISOLATED = 41
@@ -582,20 +583,24 @@ def _repository(path: Path) -> int:
     def lines(count: int) -> list[bytes]:
         return [b" ".join(chance.choices(words, k=10)) for _ in range(count)]
 
-    texts = [lines(chance.randint(20, 240)) for _ in range(FILES)]
     subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(path)], check=True)
     with subprocess.Popen(["git", "-C", str(path), "fast-import", "--quiet"], stdin=subprocess.PIPE) as importer:
         assert importer.stdin is not None
-        for number in range(COMMITS):
-            importer.stdin.write(b"commit refs/heads/main\ncommitter A <a@example.org> %d +0000\ndata 0\n" % number)
-            for which in range(FILES) if number == 0 else chance.sample(range(FILES), CHANGED_FILES):
-                text = texts[which]
+        write = importer.stdin.write
+        # All versions of a file in a row, so that each is kept as a difference to the one before.
+        for which in range(FILES):
+            text = lines(chance.randint(20, 240))
+            for version in range(VERSIONS):
                 text[chance.randrange(len(text))] = lines(1)[0]
                 data = b"\n".join(text)
-                name = b"folder%03d/file%05d.txt" % (which // 50, which)
-                importer.stdin.write(b"M 100644 inline %s\ndata %d\n%s\n" % (name, len(data), data))
-    # As fast-import leaves it, each file is a difference to some other one.
-    subprocess.run(["git", "-C", str(path), "repack", "-a", "-d", "-f", "--quiet", "--window=4"], check=True)
+                write(b"blob\nmark :%d\ndata %d\n%s\n" % (1 + which * VERSIONS + version, len(data), data))
+        for number in range(1 + COMMITS):
+            write(b"commit refs/heads/main\ncommitter A <a@example.org> %d +0000\ndata 0\n" % number)
+            begun = (number - 1) * CHANGED_FILES
+            for place in range(-FILES, 0) if number == 0 else range(begun, begun + CHANGED_FILES):
+                version, which = divmod(place + FILES, FILES)
+                mark = 1 + which * VERSIONS + version
+                write(b"M 100644 :%d folder%03d/file%05d.txt\n" % (mark, which // 50, which))
     return sum(file.stat().st_size for file in path.rglob("*.pack"))
 
 

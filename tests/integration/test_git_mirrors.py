@@ -61,25 +61,31 @@ def mirrors(folder: Path) -> Sequence[Path]:
 
 
 class TestFetching:
-    @pytest.mark.parametrize(
-        "arguments",
-        [{}, {"depth": 1}, {"depth": 2, "ref": "main"}, {"filter": "blob:none"}, {"sparse": ["a"]}],
-        ids=str,
-    )
     def test_the_second_checkout_fetches_nothing_and_the_next_what_is_new(
-        self, system: Any, remote: Remote, base: str, arguments: Mapping[str, Any]
+        self, system: Any, remote: Remote, base: str
     ) -> None:
-        task = checkout(f"{base}/hello", **arguments)
+        ways: Mapping[str, Mapping[str, Any]] = {
+            "all": {},
+            "tip": {"depth": 1},
+            "shallow": {"depth": 2, "ref": "main"},
+            "bare": {"filter": "blob:none"},
+            "part": {"sparse": ["a"]},
+        }
+        tasks = []
+        for name, way in ways.items():
+            tasks.append({**checkout(f"{base}/hello", **way), "name": name, "needs": []})
+            tasks.append({**look(), "name": f"look {name}", "needs": [name]})
 
-        first = system.run_tasks(task, look())
-        second = system.run_tasks(task, look())
+        first = system.run_tasks(*tasks)
+        second = system.run_tasks(*tasks)
         commit = remote.commit(hello_txt="four\n")
-        third = system.run_tasks(task, look())
+        third = system.run_tasks(*tasks)
 
-        assert received(system, first) >= 3
-        assert received(system, second) <= (TAG if "depth" in arguments else 0)
-        assert received(system, third) <= 3 + TAG
-        assert system.log(third, "look").split()[-1] == commit
+        for name, way in ways.items():
+            assert received(system, second, name) <= (TAG if "depth" in way else 0)
+            assert received(system, third, name) <= 3 + TAG
+            assert system.log(third, f"look {name}").split()[-1] == commit
+        assert received(system, first, "tip") >= 3
 
     def test_what_is_there_serves_other_refs_too(self, system: Any, remote: Remote, base: str) -> None:
         system.run_tasks(checkout(f"{base}/hello"))
@@ -213,34 +219,37 @@ def replace_by_folder(path: Path) -> None:
     path.mkdir()
 
 
+DAMAGES: Sequence[tuple[str, Callable[[Path], object]]] = (
+    ("*.pack", flip),
+    ("*.pack", cut),
+    ("*.pack", Path.unlink),
+    ("*.idx", flip),
+    ("manifest", flip),
+    ("manifest", cut),
+    ("manifest", Path.unlink),
+    ("manifest", replace_by_folder),
+    ("manifest", lambda path: path.write_text("")),
+)
+
+
 class TestDamage:
     """A mirror that is not as it was left is made anew; the checkout takes longer, and that is all."""
 
-    @pytest.mark.parametrize(
-        ("which", "damage"),
-        [
-            ("*.pack", flip),
-            ("*.pack", cut),
-            ("*.pack", Path.unlink),
-            ("*.idx", flip),
-            ("manifest", flip),
-            ("manifest", cut),
-            ("manifest", replace_by_folder),
-            ("manifest", lambda path: path.write_text("")),
-        ],
-    )
-    def test_is_never_seen_in_a_build(
-        self, system: Any, remote: Remote, base: str, tmp_path: Path, which: str, damage: Callable[[Path], object]
-    ) -> None:
-        system.run_tasks(checkout(f"{base}/hello"))
-        [mirror] = mirrors(tmp_path)
-        damage(next(iter(sorted(mirror.glob(which)))))
+    def test_is_never_seen_in_a_build(self, system: Any, remote: Remote, base: str, tmp_path: Path) -> None:
+        task = checkout(f"{base}/hello")
+        system.run_tasks(task)
+        for which, damage in DAMAGES:
+            # Given a mirror, one file of which is not as it was left
+            [mirror] = mirrors(tmp_path)
+            damage(next(iter(sorted(mirror.glob(which)))))
 
-        view = system.run_tasks(checkout(f"{base}/hello"), look())
+            # When it is used
+            view = system.run_tasks(task, look())
 
-        assert system.log(view, "look").split()[-1] == remote.git("rev-parse", "HEAD")
-        assert received(system, view) >= 9
-        assert received(system, system.run_tasks(checkout(f"{base}/hello"))) == 0
+            # Then all is fetched anew, and kept
+            assert system.log(view, "look").split()[-1] == remote.git("rev-parse", "HEAD")
+            assert received(system, view) >= 9, (which, damage)
+        assert received(system, system.run_tasks(task)) == 0
 
     def test_no_place_for_mirrors_costs_time_alone(self, system: Any, base: str, tmp_path: Path) -> None:
         (tmp_path / "cache").write_text("a file\n")

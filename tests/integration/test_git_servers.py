@@ -211,18 +211,18 @@ class TestSilence:
 
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(git_checkout, "SILENCE_S", 2.0)
+        monkeypatch.setattr(git_checkout, "SILENCE_S", 1.0)
 
     def test_before_it_has_said_anything(self, system: Any) -> None:
         with silent_server() as base:
             view = system.run_tasks(checkout(f"{base}/hello"))
 
-        assert system.failure(view) == f"{base}/hello said nothing for 2 s"
+        assert system.failure(view) == f"{base}/hello said nothing for 1 s"
         assert system.leftovers() == []
 
     def test_while_objects_should_come(self, system: Any, remote: Remote) -> None:
         with stalled_daemon(remote.path.parent) as base:
             view = system.run_tasks(checkout(f"{base}/hello"))
 
-        assert system.failure(view) == f"{base}/hello said nothing for 2 s"
+        assert system.failure(view) == f"{base}/hello said nothing for 1 s"
         assert system.leftovers() == []
