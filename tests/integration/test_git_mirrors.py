@@ -178,11 +178,11 @@ class TestWhoSharesThem:
         assert received(system, system.run_tasks(task, job="two/job")) >= 9
         assert len(mirrors(tmp_path)) == 2
 
-    def test_nobody_whom_the_remote_does_not_let_in_any_more(
+    def test_nobody_whom_the_remote_does_not_let_in_any_more_nor_with_another_secret(
         self, start_system: Callable[..., Any], remote: Remote, tmp_path: Path
     ) -> None:
         # Given a mirror, and a task that needs to ask nobody for a commit
-        system = start_system()
+        system = start_system(secrets={"TOKEN": "robot:t0p-secret", "NEW": "robot:an0ther"})
         commit = remote.git("rev-parse", "HEAD")
         with http_backend(remote.path.parent, "robot:t0p-secret") as url:
             port = url.rpartition(":")[2]
@@ -190,16 +190,20 @@ class TestWhoSharesThem:
             assert system.run_tasks(task).result is Result.PASSED
 
         # When the token does not open the repository any more
-        with http_backend(remote.path.parent, "robot:another", port=int(port)):
+        with http_backend(remote.path.parent, "robot:an0ther", port=int(port)):
             view = system.run_tasks(task)
+            new = system.run_tasks({**task, "credentials": "NEW"})
 
-        # Then neither does the mirror
+        # Then neither does the mirror, and who has one that does fetches for themselves
         assert "does `credentials` name the right secret?" in system.failure(view)
+        assert received(system, new) >= 9
+        assert len(mirrors(tmp_path)) == 2
 
     def test_no_folder_of_others_is_open(self, system: Any, base: str, tmp_path: Path) -> None:
         system.run_tasks(checkout(f"{base}/hello"))
 
-        assert {folder.stat().st_mode & 0o777 for folder in mirrors(tmp_path)} == {0o700}
+        folders = [tmp_path / "cache", *mirrors(tmp_path)]
+        assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
 
 
 def flip(path: Path) -> None:

@@ -20,6 +20,7 @@ from integration.git_remotes import (
     silent_server,
     stalled_daemon,
 )
+from isolations import DRIVERS
 
 from distci.model import Result, TaskState
 from distci_workers import git_checkout
@@ -171,6 +172,18 @@ class TestCredentialsByHost:
         printed = system.log(view, "source") + system.log(view, "look")
         assert "t0p-secret" not in printed
         assert "sesame-0pen" not in printed
+
+    def test_git_in_a_sandbox_gets_them_too(
+        self, start_system: Callable[..., Any], remote: Remote, tmp_path: Path
+    ) -> None:
+        system = start_system(isolation=DRIVERS["sandboxed"](), kinds=("control", "git-checkout", "shell"))
+        with http_backend(remote.path.parent, "robot:t0p-secret") as base:
+            task = checkout(f"{base}/hello", credentials="TOKEN", isolation={"type": "sandbox"})
+            views = [system.run_tasks(task, look("cat hello.txt")) for _ in range(2)]
+
+        assert [system.log(view, "look") for view in views] == ["two\n", "two\n"]
+        assert "Receiving objects" in system.log(views[0], "source")
+        assert "Receiving objects" not in system.log(views[1], "source")
 
     @pytest.mark.parametrize("way", ["submodule", "remote"])
     def test_no_other_host_gets_any(self, system: Any, remote: Remote, way: str) -> None:

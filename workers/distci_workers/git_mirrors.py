@@ -180,7 +180,9 @@ class Mirror:
     @contextmanager
     def _locked(self, how: int) -> Iterator[bool]:
         """Hold the mirror; False when others did all the while."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # What mirrors are called is a digest of secrets, too.
+        self._cache.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder.mkdir(exist_ok=True, mode=0o700)
         until = time.monotonic() + WAIT_S
         while True:
             with _lock(self._folder, how) as is_ours:
