@@ -215,10 +215,10 @@ class TaskContext:
             self._memory.mkdir(mode=0o700)
         return _write(self._memory / name, _bytes(f"the {name}", text), mode)
 
-    def forget(self, name: str) -> None:
-        """Remove the file that :meth:`secret_file` made of that name, if any: what the attempt runs from now on is not to see it."""
-        if self._memory is not None:
-            (self._memory / name).unlink(missing_ok=True)
+    def forget_secret_files(self) -> None:
+        """Remove all that :meth:`secret_file` made: what the attempt runs from now on is not to see it."""
+        for path in self._memory.iterdir() if self._memory else ():
+            path.unlink()
 
     @property
     def cache(self) -> Cache | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from distci.errors import Invalid
-from distci.model import Json, Outcome, Plan, Task
+from distci.model import DEFINITION, Json, Outcome, Plan, Task
 from distci.safepath import check_path
 from distci.work import TaskContext, project_of, repository_address, tidy_up
 from distci_workers.git_mirrors import PACKS_MAX, Mirror
@@ -38,9 +38,6 @@ KNOWN_REFS = "refs/distci/known"
 
 SUBMODULES_MAX = 256
 """Of one checkout, those within others included."""
-
-DEFINITION = "definition"
-"""The type of a task that takes more tasks from a file of the repository."""
 
 READING = ".distci-reading"
 """Where in the workspace a repository is for a moment of which one file is read."""
@@ -111,6 +108,7 @@ def read_file(context: TaskContext, arguments: Mapping[str, Json], path: str) ->
         return source, commits[ORIGIN], context.text_of(f"{READING}/{path}", path)
     finally:
         tidy_up(directory)
+        context.forget_secret_files()
 
 
 @dataclass(frozen=True, slots=True)
