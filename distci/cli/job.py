@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distci.cli.command import Group, Invocation, LocalCommand, json_option, pasteable
+from distci.cli.importing import import_job
 from distci.cli.output import cut, moment, print_json, print_line, print_records
 from distci.errors import Invalid, InvalidDocument, InvalidJob
 from distci.model import Json
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     examples=("distci job put job.json --reason 'run the slow tests at night'", "distci job history team/hello"),
 )
 def job() -> None:
-    """Save, read, compare and check jobs.
+    """Save, read, compare, check and import jobs.
 
     A job is a JSON document. Every version of it is kept, with who changed it, when and why.
     """
@@ -163,21 +164,61 @@ def delete(invocation: Invocation, name: str, expect: int | None, reason: str) -
     print_json({"job": name, "is_deleted": True}) if invocation.is_json else print_line(f"{name} deleted")
 
 
-@job.command(cls=LocalCommand, examples=("distci job lint job.json", "distci job lint - < job.json"))
-@click.argument("file")
+@job.command(
+    cls=LocalCommand,
+    examples=(
+        "distci job lint job.json",
+        "distci job lint jobs/*.yaml --strict",
+        "distci job lint - < job.json",
+    ),
+)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--strict", is_flag=True, help="What is warned of is wrong, too.")
 @json_option
 @click.pass_obj
-def lint(invocation: Invocation, file: str) -> None:
-    """Check the job in FILE (- for standard input) without saving it. Everything that is wrong is told at once."""
-    from distci.documents.jobs import job_from_json, warnings_for
+def lint(invocation: Invocation, files: tuple[str, ...], strict: bool) -> None:
+    """Check the jobs in the FILEs (- for standard input) without saving them.
 
-    with _located(file) as document:
-        definition = job_from_json(document)
+    Everything that is wrong is told at once, with line and column, and so is what is allowed and surely a mistake. Exits with 2 if
+    anything is wrong, else with 0.
+    """
+    failed: dict[str, InvalidDocument | Invalid] = {}
+    for file in files:
+        try:
+            _lint(invocation, file, strict)
+        except (Invalid, InvalidDocument) as error:
+            failed[file] = error
+    if len(files) == 1 and failed:
+        raise failed[files[0]]
+    if failed:
+        problems = [f"{file}: {problem}" for file, error in failed.items() for problem in _problems_of(file, error)]
+        raise InvalidJob(f"{len(failed)} of {len(files)} jobs are wrong:", problems)
+
+
+def _lint(invocation: Invocation, file: str, strict: bool) -> None:
+    """Tell what is to be told of one valid job; InvalidJob or InvalidDocument for another."""
+    from distci.documents.jobs import job_from_json
+    from distci.documents.written import located
+
+    written = _read(file)
+    try:
+        definition = job_from_json(written.document)
+    except InvalidJob as error:
+        raise InvalidJob(error.subject, located(error.problems, written)) from error
+    warnings = _warnings(written.document)
+    if strict and warnings:
+        raise InvalidJob(f"job {definition.id}:", located(warnings, written))
     if invocation.is_json:
-        print_json({"job": definition.id, "warnings": warnings_for(document)})
+        print_json({"file": file, "job": definition.id, "warnings": warnings})
         return
-    _print_warnings(document)
+    for warning in located(warnings, written):
+        click.echo(f"distci: warning: {file}: {warning}", err=True)
     print_line(f"{definition.id} is a valid job")
+
+
+def _problems_of(file: str, error: InvalidDocument | Invalid) -> list[str]:
+    problems = getattr(error, "problems", None)
+    return [*problems] if problems else [str(error).removeprefix(f"{file}: ")]
 
 
 @job.command(cls=LocalCommand, examples=("distci job schema > job.schema.json",))
@@ -230,7 +271,15 @@ def _of_job(written: Written, file: str) -> Written:
 
 
 def _print_warnings(document: Json) -> None:
-    from distci.documents.jobs import warnings_for
-
-    for warning in warnings_for(document):
+    for warning in _warnings(document):
         click.echo(f"distci: warning: {warning}", err=True)
+
+
+def _warnings(document: Json) -> list[str]:
+    from distci.documents.jobs import warnings_for
+    from distci.documents.mistakes import mistakes
+
+    return [*warnings_for(document), *mistakes(document)]
+
+
+job.add_command(import_job)

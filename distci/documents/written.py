@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -50,14 +50,22 @@ class Written:
     """Where each part begins; of a part that has a key, the key."""
 
     @cached_property
+    def _starts(self) -> Sequence[int]:
+        return [0, *(match.end() for match in re.finditer("\n", self._text))]
+
+    @cached_property
     def _places(self) -> Mapping[str, tuple[int, int]]:
-        starts = [0, *(match.end() for match in re.finditer("\n", self._text))]
+        return {place_text(place): self._position(offset) for place, offset in self._offsets.items()}
 
-        def position(offset: int) -> tuple[int, int]:
-            line = bisect_right(starts, offset)
-            return line, offset - starts[line - 1] + 1
+    def _position(self, offset: int) -> tuple[int, int]:
+        line = bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
 
-        return {place_text(place): position(offset) for place, offset in self._offsets.items()}
+    def position(self, place: Place) -> tuple[int, int]:
+        """Line and column of what is there of a place."""
+        while place not in self._offsets:
+            place = place[:-1]
+        return self._position(self._offsets[place])
 
     def under(self, key: str) -> Written:
         """The same as the one part of an object."""
@@ -81,13 +89,17 @@ def read_written(data: bytes | str, what: str) -> Written:
         document = read_json(data, what)
         text = data if isinstance(data, str) else data.decode()
         return Written(document, text, dict(_json_offsets(text)))
+    return _read_yaml(yaml_text(data, what), what)
+
+
+def yaml_text(data: bytes | str, what: str) -> str:
+    """The text of YAML, if it is one and not too long."""
     if len(data) > YAML_BYTES_MAX:
         raise InvalidDocument(f"{what}: {len(data)} bytes are too many; at most {YAML_BYTES_MAX} of YAML are read")
     try:
-        text = data if isinstance(data, str) else data.decode()
+        return data if isinstance(data, str) else data.decode()
     except UnicodeDecodeError as error:
         raise InvalidDocument(f"{what}: {error}") from error
-    return _read_yaml(text, what)
 
 
 # JSON that has been read already
@@ -125,12 +137,15 @@ def _json_offsets(text: str) -> Iterator[tuple[Place, int]]:
 
 
 def _read_yaml(text: str, what: str) -> Written:
+    return read_nodes(text, what, YamlReader(what))
+
+
+def read_nodes(text: str, what: str, reader: YamlReader) -> Written:
+    """What a reader makes of a text of YAML; InvalidDocument, with line and column, where it makes nothing of it."""
     import yaml
 
-    offsets: dict[Place, int] = {(): 0}
     try:
-        node = _composer(text).get_single_node()
-        document = _value(node, (), offsets, what) if node is not None else None
+        return reader.written(reader.compose(text), text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -138,11 +153,105 @@ def _read_yaml(text: str, what: str) -> Written:
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # An escape may name a character that there is none of, such as \U00110000: the reader does not look.
         raise InvalidDocument(f"{what}: {' '.join(str(error).split())}") from error
-    return Written(document, text, offsets)
 
 
-def _composer(text: str) -> Any:
-    """A reader that stops at the first anchor, before anything could be made of it."""
+class YamlReader:
+    """Makes a document of a text of YAML: what is not the same to everybody is refused."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.offsets: dict[Place, int] = {(): 0}
+
+    def compose(self, text: str) -> yaml.Node | None:
+        node: yaml.Node | None = _composer(text, self.anchor_problem).get_single_node()
+        return node
+
+    def written(self, node: yaml.Node | None, text: str) -> Written:
+        document = self.value(node, ()) if node is not None else None
+        return Written(document, text, self.offsets)
+
+    def anchor_problem(self, mark: str) -> str:
+        """Why an anchor (``&x``) or an alias (``*x``) is not read; empty where it is."""
+        return f"{mark}: anchors are not read; write it out, or use a matrix"
+
+    def value(self, node: yaml.Node, place: Place) -> Json:
+        import yaml
+
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, place)
+        standard = "tag:yaml.org,2002:" + ("map" if isinstance(node, yaml.MappingNode) else "seq")
+        if node.tag != standard:
+            return self.tagged(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return self.items(node, place)
+        assert isinstance(node, yaml.MappingNode)
+        document: dict[str, Json] = {}
+        for key, item in self.pairs(node):
+            self.offsets[(*place, key.value)] = key.start_mark.index
+            document[key.value] = self.value(item, (*place, key.value))
+        return document
+
+    def items(self, node: yaml.SequenceNode, place: Place) -> list[Json]:
+        found = []
+        for number, item in enumerate(node.value):
+            self.offsets[(*place, number)] = item.start_mark.index
+            found.append(self.value(item, (*place, number)))
+        return found
+
+    def pairs(self, node: yaml.MappingNode) -> Sequence[tuple[yaml.ScalarNode, yaml.Node]]:
+        """Keys, none of them twice, and what they stand for."""
+        import yaml
+
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.wrong(key, "a key must be a text")
+            if key.value in seen:
+                raise self.wrong(key, f"the key {key.value!r} is there twice")
+            if key.value == "<<" and key.style is None:
+                self.merging(key)
+            seen.add(key.value)
+        return node.value  # type: ignore[no-any-return]
+
+    def merging(self, key: yaml.ScalarNode) -> None:
+        raise self.wrong(key, "<<: merging is not read; write it out")
+
+    def tagged(self, node: yaml.Node, place: Place) -> Json:
+        raise self.wrong(node, f"the tag {node.tag} is not read")
+
+    def scalar(self, node: yaml.ScalarNode, place: Place) -> Json:
+        text: str = node.value
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        if node.style is None and kind == "str":
+            kind = next((other for other, words in OTHERS.items() if words.fullmatch(text)), kind)
+        if node.style is not None or kind == "str":
+            return text if kind == "str" else self.tagged(node, place)
+        if text in PLAIN:
+            return PLAIN[text]
+        if INTEGER.fullmatch(text):
+            return int(text)
+        if DECIMAL.fullmatch(text) and str(float(text)) == text:
+            return float(text)
+        if kind not in KINDS:
+            return self.tagged(node, place)
+        return self.doubtful(node, kind)
+
+    def doubtful(self, node: yaml.ScalarNode, kind: str) -> Json:
+        """A plain word that some readers take for something else than a text, or for another number than it looks."""
+        if DECIMAL.fullmatch(node.value):
+            raise self.wrong(node, f"{node.value} is the number {float(node.value)}: put it in quotes")
+        instead = "write true or false, or put it in quotes" if kind == "bool" else "put it in quotes"
+        raise self.wrong(
+            node, f"{node.value} is {KINDS[kind]} to some readers of YAML, and a text to others: {instead}"
+        )
+
+    def wrong(self, node: yaml.Node, problem: str) -> InvalidDocument:
+        mark = node.start_mark
+        return InvalidDocument(f"{self.what}: line {mark.line + 1}, column {mark.column + 1}: {problem}")
+
+
+def _composer(text: str, anchor_problem: Callable[[str], str]) -> Any:
+    """A reader that stops at the first anchor that is not read, before anything could be made of it."""
     import yaml
 
     class Composer(yaml.SafeLoader):
@@ -152,10 +261,8 @@ def _composer(text: str) -> Any:
             event = self.peek_event()  # type: ignore[no-untyped-call]
             if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
                 mark = f"{'*' if isinstance(event, yaml.AliasEvent) else '&'}{event.anchor}"
-                raise yaml.MarkedYAMLError(
-                    problem=f"{mark}: anchors are not read; write it out, or use a matrix",
-                    problem_mark=event.start_mark,
-                )
+                if problem := anchor_problem(mark):
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
             self.depth += 1
             if self.depth > DEPTH_MAX:
                 raise yaml.MarkedYAMLError(
@@ -166,61 +273,6 @@ def _composer(text: str) -> Any:
             return node
 
     return Composer(text)
-
-
-def _value(node: yaml.Node, place: Place, offsets: dict[Place, int], what: str) -> Json:
-    import yaml
-
-    if isinstance(node, yaml.ScalarNode):
-        return _scalar(node, what)
-    standard = "tag:yaml.org,2002:" + ("map" if isinstance(node, yaml.MappingNode) else "seq")
-    if node.tag != standard:
-        raise _wrong(node, what, f"the tag {node.tag} is not read")
-    if isinstance(node, yaml.SequenceNode):
-        found = []
-        for number, item in enumerate(node.value):
-            offsets[(*place, number)] = item.start_mark.index
-            found.append(_value(item, (*place, number), offsets, what))
-        return found
-    document: dict[str, Json] = {}
-    for key, item in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise _wrong(key, what, "a key must be a text")
-        if key.value in document:
-            raise _wrong(key, what, f"the key {key.value!r} is there twice")
-        if key.value == "<<" and key.style is None:
-            raise _wrong(key, what, "<<: merging is not read; write it out")
-        offsets[(*place, key.value)] = key.start_mark.index
-        document[key.value] = _value(item, (*place, key.value), offsets, what)
-    return document
-
-
-def _scalar(node: yaml.ScalarNode, what: str) -> Json:
-    text: str = node.value
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if node.style is None and kind == "str":
-        kind = next((other for other, words in OTHERS.items() if words.fullmatch(text)), kind)
-    if node.style is not None or kind == "str":
-        if kind != "str":
-            raise _wrong(node, what, f"the tag {node.tag} is not read")
-        return text
-    if text in PLAIN:
-        return PLAIN[text]
-    if INTEGER.fullmatch(text):
-        return int(text)
-    if DECIMAL.fullmatch(text) and str(float(text)) == text:
-        return float(text)
-    if DECIMAL.fullmatch(text):
-        raise _wrong(node, what, f"{text} is the number {float(text)}: put it in quotes")
-    if kind not in KINDS:
-        raise _wrong(node, what, f"the tag {node.tag} is not read")
-    instead = "write true or false, or put it in quotes" if kind == "bool" else "put it in quotes"
-    raise _wrong(node, what, f"{text} is {KINDS[kind]} to some readers of YAML, and a text to others: {instead}")
-
-
-def _wrong(node: yaml.Node, what: str, problem: str) -> InvalidDocument:
-    mark = node.start_mark
-    return InvalidDocument(f"{what}: line {mark.line + 1}, column {mark.column + 1}: {problem}")
 
 
 def located(problems: Sequence[str], written: Written) -> list[str]:
