@@ -180,6 +180,15 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
         yield _problem("secrets", str(error), "correct it; until then none can be set or handed to tasks")
     else:
         yield Finding("secrets", "ok", f"sealed with master key {first}" if first else "no master key: none can be set")
+        yield from _master_keys(settings)
+
+
+def _master_keys(settings: Settings) -> Iterator[Finding]:
+    file = Path(settings.secret_keys_file).expanduser()
+    if settings.secret_keys_file and file.exists() and file.stat().st_mode & 0o077:
+        yield _problem(
+            "secrets", f"{file} can be read by others than its owner", f"they can open every secret: chmod 600 {file}"
+        )
 
 
 def _coordination(settings: Settings) -> Iterator[Finding]:

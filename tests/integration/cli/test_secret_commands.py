@@ -57,6 +57,16 @@ def test_a_rotation_makes_the_old_key_useless(keeper: Home) -> None:
     assert (refused.exit_code, "is not among those at hand" in refused.stderr) == (2, True)
 
 
+def test_master_keys_that_others_may_read_are_told_of(keeper: Home) -> None:
+    file = Path(keeper.environment["DISTCI_SECRET_KEYS_FILE"])
+    found = {}
+    for mode in (0o600, 0o640):
+        file.chmod(mode)
+        told = [json.loads(line) for line in keeper.ask("check", "--json").stdout.splitlines()]
+        found[mode] = [finding["detail"] for finding in told if finding["subject"] == "secrets" and finding["remedy"]]
+    assert found == {0o600: [], 0o640: [f"{file} can be read by others than its owner"]}
+
+
 @pytest.mark.parametrize("value", [b"abc", b"\xffhunter2", b"hunter2\0", b"hunter2" * 10_000])
 def test_what_cannot_be_kept_is_refused_and_not_repeated(keeper: Home, value: bytes) -> None:
     keeper.ask("secret", "set", "OTHER", input="open-sesame")
