@@ -94,6 +94,9 @@ NEEDS = (
 """Settings that say nothing without another."""
 TABLES = ("receivers", "secret_providers", "origins")
 """What is no text."""
+_URL = re.compile(r"(?:([^:/?#]+):)?(?://([^/?]*))?([^?]*)(?:\?(.*))?", re.DOTALL)
+"""RFC 3986, appendix B, without fragments. Of several hosts, the standard library refuses some that have brackets."""
+
 WEB_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
 HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -511,9 +514,21 @@ def page(pattern: str, build: BuildId) -> str:
 
 
 def address(url: str) -> Address:
-    """Take a URL apart. Hosts of ``zookeeper://`` may be many, with commas between."""
-    parts = urlsplit(url, allow_fragments=False)
-    return Address(parts.scheme, parts.netloc, unquote(parts.path), dict(parse_qsl(parts.query)))
+    """Take a URL apart; ValueError for what is none. Hosts of ``zookeeper://`` may be many, with commas between."""
+    found = _URL.fullmatch(url)
+    assert found
+    scheme, hosts, path, query = (part or "" for part in found.groups())
+    if hosts.count("[") != hosts.count("]"):
+        raise ValueError("a bracket is missing")
+    return Address(scheme.lower(), hosts, unquote(path), dict(parse_qsl(query)))
+
+
+def with_path(url: str, end: str, otherwise: str = "") -> str:
+    """The same URL with ``end`` at the end of its path, or of ``otherwise`` where it has none."""
+    found = _URL.fullmatch(url)
+    assert found
+    start, stop = found.span(3)
+    return f"{url[:start]}{found[3].rstrip('/') or otherwise}{end}{url[stop:]}"
 
 
 def networks(text: str) -> Sequence[IPv4Network | IPv6Network]:

@@ -8,11 +8,11 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
-from distci.app import open_coordination, open_store
+from distci.app import ROOT, open_coordination, open_store
 from distci.coordination.port import Coordination, Delete
-from distci.settings import Settings
+from distci.settings import Settings, with_path
 
 DELETED_AT_ONCE = 500
 
@@ -26,8 +26,8 @@ def fenced(settings: Settings) -> Iterator[Settings]:
     is_file = settings.coordination_address.scheme == "sqlite"
     own = replace(
         settings,
-        coordination=_with_path(coordination, f"-{name}" if is_file else f"/{name}"),
-        store=_with_path(settings.store or f"file://{quote(str(folder / 'store'))}", f"/{name}"),
+        coordination=with_path(coordination, f"-{name}" if is_file else f"/{name}", ROOT),
+        store=with_path(settings.store or f"file://{quote(str(folder / 'store'))}", f"/{name}"),
     )
     try:
         yield own
@@ -39,14 +39,6 @@ def fenced(settings: Settings) -> Iterator[Settings]:
         else:
             with closing(open_coordination(settings)) as parent:
                 _remove_nodes(parent, f"/{name}")
-
-
-def _with_path(url: str, end: str) -> str:
-    parts = urlsplit(url)
-    path = parts.path.rstrip("/")
-    if parts.scheme == "zookeeper":
-        path = path or "/distci"
-    return urlunsplit(parts._replace(path=path + end))
 
 
 def _remove_nodes(coordination: Coordination, path: str) -> None:

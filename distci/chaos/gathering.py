@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ from distci.errors import DistCIError
 from distci.model import BuildId
 from distci.protocol import paths
 from distci.store import keys
+
+_PACE = re.compile(rb"[^\r\n]*\r(?!\n)| \| [0-9.]+ [KMG]?i?[Bb](ytes)?/s")
+"""What git prints of how it gets on, and how fast, which no two fetches have in common: what it has printed over, and the rate at its end."""
 
 
 def history(site: Site) -> History:
@@ -97,4 +101,5 @@ def _output(system: DistCI, build: BuildId, task: TaskView) -> TaskOutput:
                         problem = f"artifact {artifact.name} is not as it was published"
     except DistCIError as error:
         problem = str(error)
+    log = _PACE.sub(b"", log)
     return TaskOutput(str(task.state), len(log), hashlib.sha256(log).hexdigest(), artifacts, problem)

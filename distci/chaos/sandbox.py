@@ -6,12 +6,11 @@ import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from distci.app import ROOT, open_coordination, open_store
 from distci.coordination.port import Delete, leaves_first
 from distci.errors import Unavailable
-from distci.settings import Settings
+from distci.settings import Settings, with_path
 from distci.store.port import objects
 
 
@@ -24,9 +23,9 @@ def below(settings: Settings, name: str, folder: Path) -> Settings:
     """A fresh root and a fresh prefix below what is configured; an embedded tree is made anew in ``folder``."""
     fresh = embedded(settings, folder)
     if settings.coordination_address.scheme == "zookeeper":
-        fresh = replace(fresh, coordination=_below(settings.coordination, name, ROOT))
+        fresh = replace(fresh, coordination=with_path(settings.coordination, f"/{name}", ROOT))
     if settings.store:
-        fresh = replace(fresh, store=_below(settings.store, name))
+        fresh = replace(fresh, store=with_path(settings.store, f"/{name}"))
     return fresh
 
 
@@ -49,8 +48,3 @@ def remove(settings: Settings) -> None:
             finally:
                 coordination.close()
     shutil.rmtree(settings.data_folder, ignore_errors=True)
-
-
-def _below(url: str, name: str, otherwise: str = "") -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/') or otherwise}/{name}"))

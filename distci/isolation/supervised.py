@@ -112,6 +112,9 @@ class Supervised:
             joined = [os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in self.joined()]
             for descriptor in joined:
                 ours.callback(os.close, descriptor)
+            # subprocess would open one of its own, and in older Pythons leave it open where it can open nothing more.
+            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            ours.callback(os.close, nothing)
             before, passed = self.before(ours)
             told = [*told, environment]
             user = f"{self._user.uid}:{self._user.gid}" if self._user else ""
@@ -128,7 +131,7 @@ class Supervised:
                 cwd="/",
                 # Of the command's own environment nothing may be seen by what has more rights than the command. This tells whose it is.
                 env={name: value for name, value in command.environment.items() if name == FENCE},
-                stdin=subprocess.DEVNULL,
+                stdin=nothing,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(*told, *joined, *passed),

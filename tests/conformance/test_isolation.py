@@ -37,6 +37,13 @@ def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
     yield from runner_of(request.param, tmp_path)
 
 
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder that is on a disk, wherever tests write else: what is written into memory is written to no device."""
+    with TemporaryDirectory(prefix=".on-disk-", dir=Path(__file__).parents[2]) as folder:
+        yield Path(folder)
+
+
 # How a command ended
 
 
@@ -529,7 +536,8 @@ def test_within_its_disk_a_command_passes(plain: Runner) -> None:
     assert plain.script("head -c 1M /dev/zero > small; ln small twice", confinement=wanted)[0].ok
 
 
-def test_what_it_used_is_told(plain: Runner) -> None:
+def test_what_it_used_is_told(plain: Runner, on_disk: Path) -> None:
+    plain.directory = on_disk
     ended, _ = plain.script(f"{python(SPIN)} & wait; head -c 2M /dev/zero > written; sync written")
     assert ended.usage
     assert 0.4 <= ended.usage.cpu_s < 30

@@ -11,7 +11,7 @@ import pytest
 import distci.client
 from distci.errors import InvalidSettings
 from distci.model import BuildId
-from distci.settings import Address, ReceiverSettings, Settings, address, find_file, load
+from distci.settings import Address, ReceiverSettings, Settings, address, find_file, load, with_path
 from distci.settings import page as settings_page
 
 WriteFile = Callable[[str], Path]
@@ -479,3 +479,18 @@ def test_what_a_program_says_wrong_is_named_as_it_said_it(connect: Callable[[str
         connect("nonsense")
     [problem] = caught.value.problems
     assert problem.startswith(("connect(url=...): ", "connect(store=...): "))
+
+
+@pytest.mark.parametrize(
+    ("url", "end", "otherwise", "longer"),
+    [
+        ("zookeeper://zk1,[::1]:2182,[::2]", "/x", "/distci", "zookeeper://zk1,[::1]:2182,[::2]/distci/x"),
+        ("zookeeper://zk1/team/", "/x", "/distci", "zookeeper://zk1/team/x"),
+        ("s3://bucket/deep?endpoint_url=http://rgw", "/x", "", "s3://bucket/deep/x?endpoint_url=http://rgw"),
+        ("sqlite:///data/coordination.sqlite", "-x", "/distci", "sqlite:///data/coordination.sqlite-x"),
+    ],
+)
+def test_a_place_below_or_beside_another_has_its_hosts_and_options(
+    url: str, end: str, otherwise: str, longer: str
+) -> None:
+    assert with_path(url, end, otherwise) == longer
