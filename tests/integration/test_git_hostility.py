@@ -56,19 +56,11 @@ def ends(system: Any, remote: Remote, **arguments: Any) -> dict[str, TaskState]:
         checkout(str(remote.path), name=name, ref=name, needs=[], directory=f"{name}/src", **arguments)
         for name in names
     ]
-    looks = [
-        {
-            "name": f"look {name}",
-            "type": "shell",
-            "needs": [name],
-            "when": "always",
-            "script": f"find {name} -path {name}/src -prune -o -name '*canary*' -print",
-        }
-        for name in names
-    ]
-    view = system.run_tasks(*tasks, *looks)
-    for name in names:
-        assert system.log(view, f"look {name}") == "", name
+    script = "find . -path './*/src' -prune -o -name '*canary*' -print"
+    view = system.run_tasks(
+        *tasks, {"name": "look", "type": "shell", "needs": names, "when": "always", "script": script}
+    )
+    assert system.log(view, "look") == ""
     return {name: view.task(name).state for name in names}
 
 
