@@ -207,5 +207,16 @@ def matrix_value(text: str, source: Source) -> str:
     return fit
 
 
+def file_or_folder(path: str) -> list[str]:
+    """Globs for a path that may be a file or a folder, of which all that is in it is meant."""
+    if path.endswith("/"):
+        return [f"{path}**"]
+    last = path.rpartition("/")[2]
+    if "." in last or re.search(r"[*?\[]", last):
+        return [path]
+    # In brackets: a folder that is looked for, where without them it would have to be one.
+    return [path, f"{path[:-1]}[{path[-1]}]/**"]
+
+
 def unique(items: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(items))

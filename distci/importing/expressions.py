@@ -12,7 +12,7 @@ NAMES: Mapping[str, str] = {
     "github.ref": "${DISTCI_REF}",
     "github.ref_name": "${DISTCI_REF#refs/*/}",
     "github.base_ref": "${DISTCI_BRANCH}",
-    "github.event_name": "${DISTCI_EVENT}",
+    "github.event_name": "${GITHUB_EVENT_NAME}",
     "github.event.number": "${DISTCI_PULL_REQUEST}",
     "github.event.pull_request.number": "${DISTCI_PULL_REQUEST}",
     "github.run_id": "${DISTCI_BUILD}",
@@ -141,8 +141,5 @@ def _word(token: str) -> str | None:
     """One side of a comparison, as it stands in double quotes; None where it has no counterpart, or is none of what a test needs."""
     if token.startswith("secrets."):
         return None
-    if token == "'workflow_dispatch'":
-        # Whoever starts a build by hand names no event.
-        return ""
     found = translated(token, str)
     return None if found is None else re.sub(r"[\"`\\]", lambda match: f"\\{match[0]}", found)

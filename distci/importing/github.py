@@ -7,14 +7,23 @@ failures or for whatever has happened.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import product
 from typing import Any
 
 from distci.importing.conditions import Alternative, Condition, condition
-from distci.importing.draft import Draft, Task, combinations_task, duration_of, matrix_value, unique
+from distci.importing.draft import Draft, Task, combinations_task, duration_of, file_or_folder, matrix_value, unique
 from distci.importing.expressions import EXPRESSION, as_test, axis, filled
-from distci.importing.scripts import exports, joined, not_translated, own_variables
+from distci.importing.scripts import (
+    DOLLAR,
+    exports,
+    in_a_file,
+    joined,
+    not_translated,
+    own_variables,
+    tell_filled_in,
+    variables_used,
+)
 from distci.importing.source import Source
 
 VARIABLES = {
@@ -22,7 +31,7 @@ VARIABLES = {
     "GITHUB_REF": "$DISTCI_REF",
     "GITHUB_REF_NAME": "${DISTCI_REF#refs/*/}",
     "GITHUB_BASE_REF": "$DISTCI_BRANCH",
-    "GITHUB_EVENT_NAME": "$DISTCI_EVENT",
+    "GITHUB_EVENT_NAME": '$(case "$DISTCI_EVENT" in "") echo workflow_dispatch ;; tag) echo push ;; *) echo "$DISTCI_EVENT" ;; esac)',
     "GITHUB_RUN_ID": "$DISTCI_BUILD",
     "GITHUB_RUN_NUMBER": "$DISTCI_BUILD",
     "GITHUB_RUN_ATTEMPT": "$DISTCI_ATTEMPT",
@@ -33,7 +42,7 @@ VARIABLES = {
 }
 """Variables of GitHub by ours."""
 
-SHELLS = {"bash": "bash -e -o pipefail", "sh": "sh -e", "python": "python3"}
+SHELLS = {"bash": "bash -e -o pipefail", "sh": "sh -e"}
 USUAL_SHELL = "bash -e"
 
 HARMLESS = re.compile(r"actions/(cache|setup-[a-z-]+|download-artifact)(/[a-z]+)?@.*")
@@ -65,7 +74,7 @@ class _File:
         draft.description = root["name"].text() if "name" in root else ""
         self._triggers(root["on"])
         env = dict(self._environment(root["env"]))
-        draft.environment = {name: value for name, value in env.items() if "$" not in value}
+        draft.environment, _ = self._split(env)
         self.env = {name: value for name, value in env.items() if "$" in value}
         if root["concurrency"].is_there:
             draft.concurrency = self._concurrency(root["concurrency"])
@@ -221,7 +230,7 @@ class _File:
         if not script:
             job.say("has no step that runs anything")
             script = "true\n"
-        task["script"] = lines + script
+        task["script"] = self._with_variables(lines + script)
         if shell not in ("sh -e", ""):
             task["shell"] = shell
         secrets += self._secrets_of(own)
@@ -352,7 +361,8 @@ class _File:
         if test is None:
             self.draft.undecided(task, source)
         else:
-            task["script"] = f"if ! {{ {test}; }}; then echo 'Not for this build.'; exit 0; fi\n{task['script']}"
+            script = f"if ! {{ {test}; }}; then echo 'Not for this build.'; exit 0; fi\n{task['script']}"
+            task["script"] = self._with_variables(script)
             source.say("no `if` says this: in other builds the script ends at once, and the task has passed")
 
     # Steps
@@ -368,9 +378,11 @@ class _File:
         self, steps: list[Source], defaults: Mapping[str, Source], task: Task, secrets: list[str]
     ) -> tuple[str, str]:
         """One script for all steps, and the shell that runs it."""
+        matrix = task.get("matrix", {})
+        axes = {name for item in [matrix, *matrix.get("include", ())] for name in item}
         pieces: list[tuple[Source, str, str]] = []
         for step in steps:
-            piece = self._step(step, defaults, secrets)
+            piece = self._step(step, defaults, axes, secrets)
             if piece is not None:
                 pieces.append((step, *piece))
         shells = unique(shell for _, _, shell in pieces if shell)
@@ -380,7 +392,9 @@ class _File:
                 step.say(f"runs in `{shell}`, not in `{other}`: all steps of a job are one script here")
         return joined(*(text for _, text, _ in pieces)), shell
 
-    def _step(self, step: Source, defaults: Mapping[str, Source], secrets: list[str]) -> tuple[str, str] | None:
+    def _step(
+        self, step: Source, defaults: Mapping[str, Source], axes: Collection[str], secrets: list[str]
+    ) -> tuple[str, str] | None:
         """What a step is in a script, and the shell that it asks for."""
         title = " ".join(self._text(step["name"]).split()) if step["name"].is_there else ""
         head = f"# {title}\n" if title else ""
@@ -398,15 +412,17 @@ class _File:
         directory = step["working-directory"] if "working-directory" in step else defaults.get("working-directory")
         if directory is not None and (where := self._text(directory)) not in ("", "."):
             body += f"cd {_shell_word(where)}\n"
-        run = self._text(step["run"], secrets)
-        body += joined(run)
-        known = own_variables(body, VARIABLES, ("GITHUB_", "RUNNER_", "ACTIONS_"), step["run"])
+        tell_filled_in(step["run"].text(), axes, step["run"])
+        run = joined(self._text(step["run"], secrets))
         minutes = step["timeout-minutes"]
         minutes.note("(only whole tasks have a time limit)")
         shell = step["shell"] if "shell" in step else defaults.get("shell")
         wanted = shell.text() if shell is not None else ""
-        command = SHELLS.get(wanted, wanted.replace("{0}", "").strip() or USUAL_SHELL)
-        return self._guarded(step, f"{head}(\n{known}{body})\n"), command
+        own_variables(run, VARIABLES, step["run"], "GITHUB_", "RUNNER_", "ACTIONS_")
+        command = SHELLS.get(wanted, USUAL_SHELL if not wanted else "")
+        if not command:
+            run = in_a_file({"python": "python3"}.get(wanted, wanted.replace("{0}", "").strip()), run)
+        return self._guarded(step, f"{head}(\n{body}{run})\n"), command
 
     def _guarded(self, step: Source, text: str) -> str:
         """A step that runs under a condition, or may fail."""
@@ -422,6 +438,8 @@ class _File:
             # Its task says so itself.
             found.use()
             return text
+        if re.search(r"always\(\)\s*&&", found.text()):
+            found.say("always() is left out: the step runs when all before it in its job have passed")
         condition_text = re.sub(r"(?:success\(\)|always\(\))\s*&&\s*", "", _bare(found.text()))
         if condition_text in ("success()",):
             return text
@@ -501,7 +519,7 @@ class _File:
                 step["if"].use()
                 made = {
                     "type": "shell",
-                    "script": lines + (script or "true\n"),
+                    "script": self._with_variables(lines + (script or "true\n")),
                     "secrets": unique([*secrets, *own]),
                     "environment": dict(task["environment"]),
                 }
@@ -525,7 +543,7 @@ class _File:
         paths = []
         for line in given["path"].text().splitlines():
             fit = self._artifact_path(line.strip(), given["path"])
-            paths += [fit] if fit else []
+            paths += file_or_folder(fit) if fit else []
         name = given["name"].text() or (step["name"].text() if "name" in step else "")
         if step["name"].is_there:
             step["name"].use()
@@ -539,7 +557,7 @@ class _File:
         made: Task = {
             "name": self.draft.task_name(f"{task['name']} {EXPRESSION.sub('', name) or 'artifacts'}", step),
             "type": "publish-artifacts",
-            "paths": paths or ["nothing"],
+            "paths": unique(paths) or ["nothing"],
         }
         if fallback != "error":
             made["optional"] = True
@@ -549,7 +567,6 @@ class _File:
         if not text:
             return ""
         fit = text.removeprefix("./")
-        fit = f"{fit}**" if fit.endswith("/") else fit
         if fit.startswith(("/", "-", "!", "~")) or ".." in fit.split("/") or "$" in fit:
             source.say(f"{text!r} is no path within the workspace, or is computed; dropped: write it out")
             return ""
@@ -561,13 +578,23 @@ class _File:
         """Variables, with what their expressions stand for."""
         for name, item in source.items():
             if self.draft.variable(name, item):
-                text, left = filled(item.text(), lambda secret, item=item: self.draft.secret(secret, item))  # type: ignore[misc]
+                # What is no expression is no variable either.
+                own = "".join(
+                    part if EXPRESSION.fullmatch(part) else part.replace("$", DOLLAR)
+                    for part in re.split(r"(\$\{\{.*?\}\})", item.text(), flags=re.DOTALL)
+                )
+                text, left = filled(own, lambda secret, item=item: self.draft.secret(secret, item))  # type: ignore[misc]
                 self._tell_left(left, item)
                 yield name, text
 
+    def _with_variables(self, script: str) -> str:
+        """A script behind the variables of GitHub that it uses; which of them are not there has been told of each step."""
+        missing = [name for name in variables_used(script) if f"export {name}=" not in script]
+        return own_variables(" ".join(f"${name}" for name in missing), VARIABLES, self.draft.root) + script
+
     def _split(self, variables: Mapping[str, str]) -> tuple[dict[str, str], str]:
         """What goes into a task's environment, and lines for what names other variables."""
-        plain = {name: value for name, value in variables.items() if "$" not in value}
+        plain = {name: value.replace(DOLLAR, "$") for name, value in variables.items() if "$" not in value}
         lines = {name: value for name, value in variables.items() if "$" in value and value != f"${{{name}}}"}
         return plain, exports(lines)
 
@@ -648,7 +675,7 @@ def _alternative(text: str) -> Alternative | None:
                 return None
             branches = (match[2],)
         elif match := re.fullmatch(r"github\.event_name == '(push|pull_request|workflow_dispatch)'", part):
-            events = ({"workflow_dispatch": "manual"}.get(match[1], match[1]),)
+            events = {"push": ("push", "tag"), "workflow_dispatch": ("manual",)}.get(match[1], (match[1],))
         elif re.fullmatch(r"startsWith\(github\.ref, ?'refs/tags/'\)", part):
             events = ("tag",)
         elif match := re.fullmatch(r"startsWith\(github\.ref, ?'refs/heads/([^']*)'\)", part):

@@ -8,8 +8,17 @@ from itertools import product
 from typing import Any
 
 from distci.importing.conditions import Alternative, glob_of
-from distci.importing.draft import Draft, Task, combinations_task, duration, matrix_value, unique
-from distci.importing.scripts import exports, joined, not_translated, own_variables, variables_used
+from distci.importing.draft import Draft, Task, combinations_task, duration, file_or_folder, matrix_value, unique
+from distci.importing.scripts import (
+    DOLLAR,
+    exports,
+    joined,
+    not_translated,
+    own_variables,
+    shell_of,
+    tell_filled_in,
+    variables_used,
+)
 from distci.importing.source import Source
 
 REFERENCE = "!reference"
@@ -36,18 +45,18 @@ STAGES = ("build", "test", "deploy")
 VARIABLES = {
     "CI_COMMIT_SHA": "$DISTCI_COMMIT",
     "CI_COMMIT_SHORT_SHA": "${DISTCI_COMMIT%${DISTCI_COMMIT#????????}}",
-    "CI_COMMIT_BRANCH": "$DISTCI_BRANCH",
+    "CI_COMMIT_BRANCH": '$(case "$DISTCI_REF" in refs/heads/*) echo "${DISTCI_REF#refs/heads/}" ;; esac)',
     "CI_COMMIT_REF_NAME": "${DISTCI_REF#refs/*/}",
-    "CI_COMMIT_TAG": "${DISTCI_REF#refs/tags/}",
+    "CI_COMMIT_TAG": '$(case "$DISTCI_REF" in refs/tags/*) echo "${DISTCI_REF#refs/tags/}" ;; esac)',
     "CI_JOB_NAME": "$DISTCI_TASK",
     "CI_PIPELINE_ID": "$DISTCI_BUILD",
     "CI_PIPELINE_IID": "$DISTCI_BUILD",
-    "CI_PIPELINE_SOURCE": "$DISTCI_EVENT",
+    "CI_PIPELINE_SOURCE": '$(case "$DISTCI_EVENT" in "") echo web ;; tag) echo push ;; pull_request) echo merge_request_event ;; *) echo "$DISTCI_EVENT" ;; esac)',
     "CI_PIPELINE_URL": "$DISTCI_URL",
     "CI_PROJECT_DIR": "$DISTCI_WORKSPACE",
     "CI_BUILDS_DIR": "$DISTCI_WORKSPACE",
     "CI_MERGE_REQUEST_IID": "$DISTCI_PULL_REQUEST",
-    "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "$DISTCI_BRANCH",
+    "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": '$(test "$DISTCI_EVENT" != pull_request || echo "$DISTCI_BRANCH")',
 }
 """Variables of GitLab by ours. A shell makes what it must of them, so not all are plain."""
 
@@ -182,10 +191,11 @@ class _File:
         value_of = item["value"] if item.is_object and "value" in item else item
         value = value_of.text()
         expands = item["expand"].truth(True) if item.is_object and "expand" in item else True
-        if expands and variables_used(value):
-            expanded[name] = value
+        computed = value.replace("$$", DOLLAR)
+        if expands and variables_used(computed):
+            expanded[name] = computed
         else:
-            plain[name] = value.replace("$$", "$")
+            plain[name] = value.replace("$$", "$") if expands else value
 
     def _workflow(self) -> None:
         rules = self.parts["workflow"]["rules"] if "workflow" in self.parts else None
@@ -242,6 +252,10 @@ class _File:
         else:
             outer = {key: value for key, value in self.expanded.items() if key not in plain}
             task["script"] = self._script(job, {**outer, **expanded})
+            task["shell"] = shell_of(task["script"])
+            if task["shell"]:
+                job["script"].say(f"runs in `{task['shell']}`, since sh does not know all that is in it")
+            tell_filled_in(task["script"], _axes(task), job["script"])
             task["secrets"] += self._settings(task["script"], job, {*self.draft.environment, *plain, *outer, *expanded})
         first = task["name"]
         when = self._when(job, task)
@@ -306,8 +320,7 @@ class _File:
         if not name.is_there:
             return
         text = name.text()
-        axes = {axis for item in [task.get("matrix", {}), *task.get("matrix", {}).get("include", ())] for axis in item}
-        values = {**self.draft.environment, **plain, **{axis: f"{{{axis}}}" for axis in axes}}
+        values = {**self.draft.environment, **plain, **{axis: f"{{{axis}}}" for axis in _axes(task)}}
         text = re.sub(r"\$\{?(\w+)\}?", lambda found: values.get(found[1], found[0]), text)
         if "$" in text:
             name.say("no variables are filled in in images; write it out")
@@ -374,7 +387,7 @@ class _File:
             )
             # What comes of it changes nothing, as there.
             text = f"after() {{ (\nset +e\n{joined(*after)}) || true; }}\ntrap after EXIT\n{text}"
-        known = own_variables(exports(expanded) + text, VARIABLES, ("CI_", "GITLAB_"), job)
+        known = own_variables(exports(expanded) + text, VARIABLES, job, "CI_", "GITLAB_")
         return known + exports(expanded) + text
 
     def _settings(self, script: str, job: Source, known: set[str]) -> list[str]:
@@ -444,7 +457,7 @@ class _File:
         junit = reports["junit"].texts()
         if junit:
             task["reports"] = {"junit": junit}
-        paths = [_path(item) for item in artifacts["paths"].each()]
+        paths = unique(glob for item in artifacts["paths"].each() for glob in _path(item))
         if not paths:
             return
         name = self.draft.task_name(f"{task['name']} artifacts", artifacts)
@@ -671,16 +684,19 @@ def _merged(base: Mapping[str, Source], over: Mapping[str, Source]) -> dict[str,
     return found
 
 
-def _path(item: Source) -> str:
-    """A path of artifacts as globs have it: a folder is all that is in it."""
+def _axes(task: Task) -> set[str]:
+    matrix = task.get("matrix", {})
+    return {axis for item in [matrix, *matrix.get("include", ())] for axis in item} - {"include"}
+
+
+def _path(item: Source) -> list[str]:
+    """Globs for a path of artifacts."""
     text = item.text()
     fit = text.removeprefix("./")
-    if fit.endswith("/"):
-        fit = f"{fit}**"
     if fit.startswith(("/", "-")) or ".." in fit.split("/") or "$" in fit or not fit:
         item.say("is no path within the workspace, or has variables, which are not filled in: write it out")
         fit = re.sub(r"[^A-Za-z0-9._*/-]+", "-", fit).strip("/-").replace("..", "-") or "nothing"
-    return fit
+    return file_or_folder(fit)
 
 
 def _glob(text: str) -> str:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from shlex import quote
 
 from distci.importing.source import Source
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+DOLLAR = "\0"
+"""Stands for a ``$`` that is none of a variable's, in texts that have variables."""
+
+BASH = re.compile(
+    r"\[\[ |<\(|<<<|\bpipefail\b|\bshopt\b|^\s*(source|declare|local -|function) |=\(|\$\{\w+(\[|,,|\^\^|//)",
+    re.MULTILINE,
+)
+"""What bash knows and sh does not."""
+
 OWN = re.compile(r"CI|DISTCI.*")
 """Variables that DistCI sets itself."""
 
@@ -28,18 +37,38 @@ def exports(variables: Mapping[str, str]) -> str:
 def in_double_quotes(value: str) -> str:
     """A text in which ``$NAME`` and ``${NAME}`` are variables, and nothing else means anything to a shell."""
     escaped = re.sub(r"[\\\"`]", lambda found: f"\\{found[0]}", value)
-    return '"' + re.sub(r"\$(?![A-Za-z_{])", r"\\$", escaped) + '"'
+    return '"' + re.sub(r"\$(?![A-Za-z_{])", r"\\$", escaped).replace(DOLLAR, "\\$") + '"'
 
 
-def own_variables(script: str, known: Mapping[str, str], prefixes: tuple[str, ...], source: Source) -> str:
+def own_variables(script: str, known: Mapping[str, str], source: Source, *prefixes: str) -> str:
     """Lines that give a script those variables of the other system that it uses and that have a counterpart; the others are told."""
-    lines = {}
+    lines = ""
     for name in variables_used(script):
         if name in known:
-            lines[name] = known[name]
-        elif name.startswith(prefixes) and name not in ("CI",):
+            lines += f'export {name}="{known[name]}"\n'
+        elif name.startswith(prefixes):
             source.say(f"the script uses ${name}, which is not set here: say it in `environment`, or leave it out")
-    return exports(lines)
+    return lines
+
+
+def tell_filled_in(text: str, axes: Collection[str], source: Source) -> None:
+    """Tell of what was a text of the script alone, and is a value of the matrix here."""
+    for name in sorted(axes):
+        if re.search(rf"(?<!\$)\{{{re.escape(name)}\}}", text):
+            source.say(f"{{{name}}} in it is the matrix's value here: write it otherwise")
+
+
+def shell_of(script: str) -> str:
+    """The shell of a script that may run in any: empty for the usual one, where nothing in it wants another."""
+    return "bash -e" if BASH.search(script) else ""
+
+
+def in_a_file(command: str, body: str) -> str:
+    """Lines that have a program run what is not for a shell."""
+    end = "END_OF_STEP"
+    while end in body:
+        end += "_"
+    return f'step=$(mktemp)\ncat > "$step" << \'{end}\'\n{joined(body)}{end}\n{command} "$step"\n'
 
 
 def not_translated(what: str) -> str:

@@ -8,7 +8,7 @@ from itertools import product
 
 from distci.importing.conditions import Alternative
 from distci.importing.draft import Draft, Task, unique
-from distci.importing.scripts import exports, joined, not_translated, own_variables, variables_used
+from distci.importing.scripts import DOLLAR, exports, joined, not_translated, own_variables, variables_used
 from distci.importing.source import Source
 
 VARIABLES = {
@@ -16,9 +16,9 @@ VARIABLES = {
     "CI_COMMIT_REF": "$DISTCI_REF",
     "CI_COMMIT_BRANCH": "$DISTCI_BRANCH",
     "CI_COMMIT_TARGET_BRANCH": "$DISTCI_BRANCH",
-    "CI_COMMIT_TAG": "${DISTCI_REF#refs/tags/}",
+    "CI_COMMIT_TAG": '$(case "$DISTCI_REF" in refs/tags/*) echo "${DISTCI_REF#refs/tags/}" ;; esac)',
     "CI_COMMIT_PULL_REQUEST": "$DISTCI_PULL_REQUEST",
-    "CI_PIPELINE_EVENT": "$DISTCI_EVENT",
+    "CI_PIPELINE_EVENT": "${DISTCI_EVENT:-manual}",
     "CI_PIPELINE_NUMBER": "$DISTCI_BUILD",
     "CI_PIPELINE_URL": "$DISTCI_URL",
     "CI_STEP_NAME": "$DISTCI_TASK",
@@ -158,7 +158,7 @@ def _step(draft: Draft, step: Source, name: str, values: Mapping[str, str]) -> T
         return task
     task["isolation"] = draft.isolation(filled, image)
     script = _filled(joined(*commands), values).replace("$${", "${")
-    task["script"] = own_variables(script, VARIABLES, ("CI_", "DRONE_"), step) + script
+    task["script"] = script
     return task
 
 
@@ -194,7 +194,8 @@ def _environment(draft: Draft, step: Source, task: Task, values: Mapping[str, st
         else:
             value = _filled(item.text(), values).replace("$$", "$")
             if any(used in VARIABLES for used in variables_used(value)):
-                lines[name] = re.sub(r"\$\{(\w+)\}", lambda found: VARIABLES.get(found[1], found[0]), value)
+                # Only these are filled in there, and only in braces.
+                lines[name] = re.sub(r"\$(?!\{(CI_\w+)\})", DOLLAR, value)
             else:
                 plain[name] = value
     for item in step["secrets"].each():
@@ -206,7 +207,8 @@ def _environment(draft: Draft, step: Source, task: Task, values: Mapping[str, st
             lines[target] = f"${secret}"
     task["environment"] = plain
     task["secrets"] = unique(secrets)
-    task["script"] = exports(lines) + task["script"]
+    script = exports(lines) + task["script"]
+    task["script"] = own_variables(script, VARIABLES, step, "CI_", "DRONE_") + script
 
 
 def _pairs(environment: Source) -> Iterator[tuple[str, Source]]:

@@ -15,7 +15,7 @@ SAMPLES = Path(__file__).parents[2] / "data" / "imports"
 
 RUNNABLE = {
     "runnable.gitlab-ci.yml": ("gitlab", ["hello from compile\n", "after, hello\n", "checked one\n", "checked two\n"]),
-    "workflows/runnable.yml": ("github", ["hello world at 1\n", "what it says\n"]),
+    "workflows/runnable.yml": ("github", ["hello world at 1\n", "what it says\n", "python went\n"]),
     "woodpecker-runnable.yaml": ("woodpecker", ["hello hello 1\n"]),
     "distci-2013-runnable.json": ("distci-2013", ["what it says\n"]),
 }
