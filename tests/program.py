@@ -6,19 +6,21 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import forked
 from click.testing import CliRunner, Result
+from forked import PROGRAM, Called
 from waiting import wait_until
 
 from distci.cli import cli
 
-PROGRAM = Path(sys.executable).with_name("distci")
+__all__ = ["PROGRAM", "Home", "Process", "is_alive"]
+
 TIME_MAX_S = 60
 
 
@@ -78,18 +80,13 @@ class Process:
         name = f"process-{uuid.uuid4().hex[:8]}"
         self._out = home.folder / f"{name}.out"
         self._err = home.folder / f"{name}.err"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = subprocess.Popen(
-                [PROGRAM, *arguments],
-                cwd=home.folder,
-                env=home.environment,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+        self._out.touch()
+        self._err.touch()
+        self._process = forked.start(Called(home.folder, home.environment, arguments, self._out, self._err))
 
     @property
     def pid(self) -> int:
+        assert self._process.pid is not None
         return self._process.pid
 
     @property
@@ -102,28 +99,30 @@ class Process:
 
     @property
     def has_ended(self) -> bool:
-        return self._process.poll() is not None
+        return not self._process.is_alive()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal as supervisors do, or SIGINT as Ctrl-C does: to all that share the terminal."""
         if number is signal.SIGINT:
-            os.killpg(self._process.pid, number)
+            os.killpg(self.pid, number)
         else:
-            self._process.send_signal(number)
+            os.kill(self.pid, number)
 
     def wait(self) -> int:
         """The exit code."""
-        return self._process.wait(TIME_MAX_S)
+        self._process.join(TIME_MAX_S)
+        assert self._process.exitcode is not None, f"still running after {TIME_MAX_S} s"
+        return self._process.exitcode
 
     def pause(self) -> None:
         """SIGSTOP, and wait until all of its threads stand still."""
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(lambda: self.has_ended or _stands_still(self.pid))
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self._process.kill()
-        self._process.wait()
+        self._process.join()
 
 
 def is_alive(pid: int) -> bool:
@@ -131,3 +130,8 @@ def is_alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def _stands_still(pid: int) -> bool:
+    stats = (task.joinpath("stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
