@@ -16,9 +16,11 @@ from waiting import wait_until
 
 from distci.protocol import Ticket
 
-# One process imports everything once; workers are forked from it.
+# One process imports everything once; workers are forked from it. It does not find the folder of tests: the library alone.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["chaos.serving", "kazoo.client", "distci.coordination.sqlite"])
+_context.set_forkserver_preload(
+    ["distci.app", "distci.testing", "distci.coordination.sqlite", "distci.coordination.zookeeper"]
+)
 
 
 class Processes:
