@@ -197,6 +197,8 @@ def _begun(stage: Stage, build: BuildId, mark: str) -> None:
         raise Unmet(
             f"after {stage.options.time_max_s:g} s its script does not run: {_told(stage.view(build))}"
         ) from None
+    if stage.has_ended:
+        raise Unmet(_told(stage.view(build)))
 
 
 def _ended(stage: Stage, build: BuildId) -> BuildView:

@@ -142,6 +142,11 @@ def test_the_number_of_a_build_that_was_lost_unplanned_is_not_given_to_another(
     assert (first.number, second.number) == (1, 2)
 
 
+def nobody_can(self: Rebuild) -> bool:
+    """Workers look again and again, and find that they cannot bring anything back yet."""
+    raise CoordinationUnavailable("nobody brings it back")
+
+
 def test_a_build_that_is_not_back_yet_is_never_said_not_to_be(
     system: System, marks: Marks, other: Coordination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +155,7 @@ def test_a_build_that_is_not_back_yet_is_never_said_not_to_be(
     build = system.ci.builds.trigger("team/job")
     wait_until(lambda: system.ci.builds.get(build).state == "running")
     with monkeypatch.context() as patch:
-        patch.setattr(Rebuild, "once", lambda self: None)
+        patch.setattr(Rebuild, "_is_rebuilt", nobody_can)
         wipe(other)
 
         # When it is asked for
@@ -396,7 +401,7 @@ def test_a_rebuild_that_died_half_way_is_begun_again_by_anybody(
 
     # Given a process that dies after it has put back the first of three
     with monkeypatch.context() as patch:
-        patch.setattr(Rebuild, "once", lambda self: None)
+        patch.setattr(Rebuild, "_is_rebuilt", nobody_can)
         lifecycle = Lifecycle(
             Tickets(other, new_epoch=system.ci.tickets.tree._new_epoch), system.ci.store, system.ci.jobs
         )

@@ -96,9 +96,10 @@ def test_a_program_that_is_no_worker_is_told_what_was_expected(home: Home) -> No
     assert "worker.log" in ran.stderr
 
 
-def test_a_program_that_ends_is_not_waited_for(home: Home) -> None:
+@pytest.mark.parametrize("case", ["passes", "claim-lost"])
+def test_a_program_that_ends_is_not_waited_for(home: Home, case: str) -> None:
     began_s = monotonic()
-    ran = home.run("conformance", "--patience", "500", "--case", "passes", "--", "sh", "-c", "exit 3", timeout=250)
+    ran = home.run("conformance", "--patience", "500", "--case", case, "--", "sh", "-c", "exit 3", timeout=250)
     assert ran.returncode == 1
     assert "the program has ended: exit status 3" in ran.stdout
     assert monotonic() - began_s < 250
