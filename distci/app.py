@@ -292,5 +292,6 @@ def _open_driver(name: str, cgroups: ControlGroups | None, settings: Settings) -
         return None, NO_ENGINE
     from distci.isolation.container import ContainerIsolation
 
-    container = ContainerIsolation(engine, settings.data_folder / "containers", settings.container_network)
+    folder = settings.data_folder / "containers"
+    container = ContainerIsolation(engine, folder, settings.container_network, settings.visible_paths)
     return container, container.problem()

@@ -428,10 +428,11 @@ class Task:
 
     @property
     def named_secrets(self) -> Sequence[str]:
-        """All that it has to do with: its script's, and those that it identifies itself with elsewhere, be it by host."""
-        credentials = self.arguments.get("credentials")
-        named = credentials.values() if isinstance(credentials, dict) else [credentials]
-        return (*self.secrets, *self.secret_files, *(name for name in named if name and isinstance(name, str)))
+        """All that it has to do with: its script's, and those that it, or its worker for it, identifies itself with elsewhere, be it by host."""
+        found: list[Json] = []
+        for credentials in (self.arguments.get("credentials"), self.isolation.get("credentials")):
+            found += credentials.values() if isinstance(credentials, dict) else [credentials]
+        return (*self.secrets, *self.secret_files, *(name for name in found if name and isinstance(name, str)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ class Settings:
     isolation: str = ""
     """What tasks may run in, what is preferred first: ``sandbox``, ``host``, ``container``; empty: all, in an order that depends on the command."""
     sandbox_paths: str = ""
-    """Folders besides the usual ones that commands in a sandbox see, read-only, with colons between."""
+    """Folders besides the usual ones that commands in a sandbox see, and in a container, read-only, with colons between."""
     container_engine: str = ""
     """Socket of an engine on this machine that speaks Docker's API, as ``unix:///path``; empty: the first one found where engines listen."""
     container_network: str = ""

@@ -8,6 +8,7 @@ tickets, tree or store. A kind whose tickets are no tasks (``control``) serves t
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from typing import Any, Protocol, Self, TypeVar
 from distci import approvals, calls, tracing
 from distci.artifacts import Publication
 from distci.brokers.port import Assignment, Broker, Held, Member
+from distci.caches import Caches, Lent, key_of
 from distci.console import LogWriter
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
 from distci.isolation.asked import asked
@@ -37,7 +39,7 @@ from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.receivers.port import Call
 from distci.repositories import address as repository_address
-from distci.safepath import directory_beneath, remove
+from distci.safepath import Tree, check_path, directory_beneath, remove
 from distci.secrets import check_trusted, check_value, nearest
 
 __all__ = [
@@ -168,6 +170,8 @@ class TaskContext:
         self._silent_until = monotonic() + assignment.silence_s
         self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
         self._private: list[Path] = []
+        self._lent: dict[str, Lent] = {}
+        self._keys: dict[str, str] = {}
         self._is_restored = False
         self._ending = Lock()
         self._is_saving = False
@@ -284,7 +288,8 @@ class TaskContext:
         A command that prints nothing for ``silence_s`` is stopped.
         Invalid where no process can be given such a text, and where the isolation cannot be had here.
         """
-        confinement = asked(self.task.isolation) if environment is None or self.task.isolation else None
+        is_isolated = environment is None or bool(self.task.isolation)
+        confinement = asked(self.task.isolation, self._login) if is_isolated else None
         variables = (
             self.environment() if environment is None else self._minimum() | dict(environment) | self._own_variables()
         )
@@ -302,32 +307,53 @@ class TaskContext:
         try:
             with Patience(self.stop, silence_s, output or self.write) as patience:
                 ended = self._site.isolation.run(command, patience.hear, patience.stop)
+        except (Invalid, Unavailable):
+            # Who is told to end while something is made ready breaks that off.
+            self.checkpoint()
+            raise
         finally:
             self._get_on()
         is_silent = ended.cause is Cause.STOPPED and not self.stop.is_set()
         return replace(ended, cause=Cause.SILENT) if is_silent else ended
 
     def _settled(self, wanted: Confinement) -> Confinement:
-        """The same with the very image that the whole build goes by, whatever its name means by now."""
+        """The same with the very images that the whole build goes by, whatever their names mean by now."""
+        services = [replace(service, image=self._image(service.image, wanted)) for service in wanted.services]
+        return replace(wanted, image=self._image(wanted.image, wanted), services=services)
+
+    def _image(self, name: str, wanted: Confinement) -> str:
+        """The digest of an image as the whole build has it."""
 
         def find() -> str:
             try:
-                return self._site.isolation.settle(wanted, self.stop).image
+                return self._site.isolation.settle(replace(wanted, image=name), self.stop).image
             except Unavailable as error:
                 # Of an engine or a registry that is away: another worker may have what this one has not.
                 raise _NotHere from error
 
         self._get_on(inf)
         try:
-            image = self.pin(f"image {wanted.image}", find)
+            image = self.pin(f"image {name}", find)
+        except Invalid:
+            self.checkpoint()
+            raise
         except _NotHere as error:
+            self.checkpoint()
             assert error.__cause__
             raise error.__cause__ from None
         finally:
             self._get_on()
-        if image != wanted.image:
-            self.say(f"distci: {wanted.image} is {image}")
-        return replace(wanted, image=image)
+        if image != name:
+            self.say(f"distci: {name} is {image}")
+        return image
+
+    def _login(self, name: str) -> str:
+        """What a secret says to a registry, whose password is kept out of the log by itself, too."""
+        login = self.secret(name)
+        password = login.partition(":")[2]
+        if password and password not in self._hidden:
+            self.hide(password)
+        return login
 
     def outcome_of(self, ended: Ended) -> Outcome:
         """What the end of the task's one command means for the task."""
@@ -351,9 +377,39 @@ class TaskContext:
         return own + [Mount(path, is_own=True) for path in private]
 
     def _minimum(self) -> dict[str, str]:
+        return {"PATH": self._site.search_path, "HOME": str(self._home), "LANG": "C.UTF-8", "TERM": "dumb"}
+
+    @property
+    def _home(self) -> Path:
         home = self._directory / "home"
         home.mkdir(exist_ok=True)
-        return {"PATH": self._site.search_path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb"}
+        return home
+
+    @property
+    def _caches(self) -> Caches | None:
+        """What this machine keeps for tasks; None where it keeps nothing."""
+        cache = self._site.cache
+        return Caches(cache.folder.with_name("caches"), cache.bytes_max) if cache else None
+
+    @property
+    def _cache_owner(self) -> str:
+        """Whose caches these are: the project's; of a job that is in none, its own."""
+        project = project_of(self.build.job)
+        return f"project {project}" if project else f"job {self.build.job}"
+
+    def _root_of(self, path: str) -> tuple[Path, str]:
+        """The folder that the path of a cache is below, and the path in there."""
+        return (self._home, path.removeprefix("~/")) if path.startswith("~/") else (self.root, path)
+
+    def _key_of(self, cache: Mapping[str, Any]) -> str:
+        with Tree(self.root) as tree:
+            return key_of(cache.get("key", ""), [_file_digest(tree, path) for path in cache.get("files", ())])
+
+    def _go_on(self) -> None:
+        """The work gets on, unless somebody wants its end. What is around the task takes nothing from its time."""
+        self._get_on()
+        if self.stop.is_set():
+            raise Halted(self._stopped())
 
     def _own_variables(self) -> dict[str, str]:
         own = self.patiently(self._assignment.variables)
@@ -365,6 +421,49 @@ class TaskContext:
         A build that runs another one again takes what that one had found.
         """
         return self.patiently(lambda: self._assignment.pin(name, find))
+
+    def lend(self, cache: Mapping[str, Any]) -> None:
+        """Put into a folder of the task what this machine has kept of it; ``cache`` is one of the task's ``caches``.
+
+        InvalidPath for a folder outside, Invalid where a file of its key cannot be read.
+        """
+        name = cache["name"]
+        root, path = self._root_of(cache["path"])
+        folder = directory_beneath(root, check_path(path))
+        key = self._key_of(cache)
+        if self._caches is None or any(folder.iterdir()):
+            why = (
+                "this machine keeps none" if self._caches is None else f"there is something in {cache['path']} already"
+            )
+            self.say(f"distci: cache {name} is left out: {why}")
+            return
+        lent = self._caches.lend(self._cache_owner, name, key, folder, self._go_on)
+        self._lent[name], self._keys[name] = lent, key
+        told = {
+            Lent.SAME: "is here",
+            Lent.OTHER: "is here, as another key has it",
+            Lent.NOTHING: "is empty: nothing of it is kept here",
+        }
+        self.say(f"distci: cache {name} {told[lent]}")
+
+    def keep(self, cache: Mapping[str, Any]) -> None:
+        """Keep that folder, now that the task has passed; what a key has stays as it is. Nothing of this can fail the task."""
+        name, is_keyed = cache["name"], bool(cache.keys() & {"key", "files"})
+        lent = self._lent.get(name)
+        if self._caches is None or lent is None or (lent is Lent.SAME and is_keyed):
+            return
+        if self.plan.trigger.is_untrusted:
+            self.say(f"distci: cache {name} is not kept: somebody without rights to the repository wrote what ran")
+            return
+        root, path = self._root_of(cache["path"])
+        try:
+            with Tree(root) as tree:
+                key = self._keys[name]
+                size = self._caches.keep(self._cache_owner, name, key, tree, path, self._go_on)
+        except Invalid as error:
+            self.say(f"distci: cache {name} is not kept: {error}")
+        else:
+            self.say(f"distci: cache {name} is kept: {size} bytes")
 
     def publish(self, patterns: Sequence[str]) -> Publication:
         """Keep the files of the workspace that match any of the patterns, as artifacts of this build.
@@ -558,6 +657,14 @@ class Patience:
             if self._outer.is_set() or monotonic() - self._heard > self._silence_s:
                 self.stop.set()
                 return
+
+
+def _file_digest(tree: Tree, path: str) -> str:
+    try:
+        with open(tree.open(check_path(path)), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Invalid(f"{path}, which the key of a cache is made of, cannot be read: {error.strerror}") from error
 
 
 def _bytes(what: str, text: str) -> bytes:

@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any
 from uuid import uuid4
 
+from services import shared
 from services.engines import IMAGE
 
 from distci.isolation.cgroups import ControlGroups, find_cgroups
@@ -30,7 +31,7 @@ DRIVERS: Mapping[str, Callable[[], Isolation]] = {
 """``host`` with nothing but its supervisors, ``host`` with control groups, and ``sandbox``; it sees the tests' Python, too."""
 
 ENGINES = ("podman", "docker")
-"""``container`` with each; whoever has started one has told by a variable where it is."""
+"""``container`` with each."""
 
 PLAIN = Confinement()
 LONG_S = 600
@@ -79,8 +80,8 @@ class Runner:
             # Imported by those alone who have engines: it takes a fifth of a second.
             from distci.isolation.container import ContainerIsolation
 
-            url, folder = os.environ[variable(driver)].split()
-            self.isolation = ContainerIsolation(url, Path(folder), network="host")
+            folder = shared.engine_folder(driver)
+            self.isolation = ContainerIsolation(shared.engine(driver), folder, network="host")
         else:
             self.isolation = DRIVERS[driver]()
 
@@ -127,17 +128,12 @@ class Runner:
         if self.is_container:
             mounts += [Mount(Path(prefix)) for prefix in {sys.prefix, sys.base_prefix}]
             confinement = replace(confinement, image=confinement.image or IMAGE)
-        return Command(argv, self.directory, environment, "attempt", timeout_s, grace_s, mounts, confinement)
+        return Command(argv, self.directory, environment, self.mark, timeout_s, grace_s, mounts, confinement)
 
     def left(self) -> Sequence[int]:
         """Who lives of all that was run here, supervisors included."""
         mark = self.mark.encode()
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and mark in environment_of(int(name))]
-
-
-def variable(engine: str) -> str:
-    """The one that tells where an engine is."""
-    return f"TEST_ENGINE_{engine}"
 
 
 def environment_of(pid: int) -> bytes:
@@ -164,18 +160,23 @@ from pathlib import Path
 from threading import Event
 from isolations import Runner
 from distci.isolation.supervised import FENCE
-driver, directory, mark, script = sys.argv[1:]
+from distci.isolation.port import Confinement, Service
+driver, directory, mark, script, *services = sys.argv[1:]
 runner = Runner(driver, Path(directory))
+runner.mark = mark
 environment = {{"PATH": "/bin:/usr/bin", "TEST_MARK": mark, FENCE: mark}}
-command = runner.command(["/bin/sh", "-c", script], environment, grace_s=600.0)
+variables = {{"TEST_MARK": mark}}
+beside = [Service(name, "{image}", ["sleep", "600"], variables) for name in services]
+confinement = Confinement(network=not beside, services=beside)
+command = runner.command(["/bin/sh", "-c", script], environment, grace_s=600.0, confinement=confinement)
 print(runner.isolation.run(command, lambda data: None, Event()))
 """
 
 
-def start_worker(runner: Runner, script: str) -> subprocess.Popen[bytes]:
-    """A process that runs a script in the runner's way. It is not marked as the script is."""
-    arguments = [runner.driver, str(runner.directory), runner.mark, script]
-    program = WORKER.format(path=[str(Path(__file__).parent)])
+def start_worker(runner: Runner, script: str, services: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """A process that runs a script in the runner's way, with services of these names. It is not marked as the script is."""
+    arguments = [runner.driver, str(runner.directory), runner.mark, script, *services]
+    program = WORKER.format(path=[str(Path(__file__).parent)], image=IMAGE)
     return subprocess.Popen([sys.executable, "-c", program, *arguments])
 
 

@@ -13,7 +13,18 @@ from distci.documents.schema import Place, Problem, told, typed_task_problems
 from distci.documents.stored import state_to_json
 from distci.documents.strict_json import DEPTH_MAX, canonical
 from distci.errors import Invalid
-from distci.model import BuildState, Job, Json, Parameter, ParameterType, Progress, Task, TaskState, check_job_id
+from distci.model import (
+    BuildState,
+    Job,
+    Json,
+    Parameter,
+    ParameterType,
+    Progress,
+    Task,
+    TaskDefinition,
+    TaskState,
+    check_job_id,
+)
 
 TASK_NAME_LENGTH_MAX = 128
 
@@ -22,6 +33,8 @@ TOKEN_LENGTH = 24
 
 NOT_YET_TRIGGERS = frozenset({"git-poll", "cron"})
 """Types of triggers that nothing acts on yet."""
+
+CONTAINER = "container"
 
 RESERVED = re.compile(r"CI|DISTCI.*")
 
@@ -79,6 +92,7 @@ def job_problems(job: Job) -> Iterator[str]:
     for position, definition in enumerate(job.tasks):
         if {"script", "script_from"} <= definition.arguments.keys() and definition.type == "shell":
             yield f"tasks[{position}].script_from: stands in place of `script`; leave one of them out"
+        yield from (f"tasks[{position}].{problem}" for problem in _beside_problems(definition))
         for name, times in Counter(resource.name for resource in definition.resources).items():
             if times > 1:
                 yield f"tasks[{position}].resources: {name!r} is there twice"
@@ -88,6 +102,19 @@ def job_problems(job: Job) -> Iterator[str]:
                 yield f"{where}.{name}: this variable is set by DistCI itself"
             elif where.endswith("environment") and name in job.parameters:
                 yield f"{where}.{name}: is a parameter of the job already"
+
+
+def _beside_problems(definition: TaskDefinition) -> Iterator[str]:
+    """What is wrong with what a task has beside itself: services and caches."""
+    isolation = definition.isolation
+    for key in ("services", "credentials"):
+        if key in isolation and isolation.get("type") != CONTAINER:
+            yield f'isolation.{key}: is for containers alone; say "type": "container"'
+    caches: Sequence[Json] = definition.arguments.get("caches", ()) if definition.type == "shell" else ()
+    for where, items in (("isolation.services", isolation.get("services", ())), ("caches", caches)):
+        for name, times in Counter(item.get("name") for item in items).items():
+            if times > 1:
+                yield f"{where}: {name!r} is there twice"
 
 
 def _kind_problems(name: str, parameter: Parameter) -> Iterator[str]:

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from distci.documents.jobs import seconds
 from distci.errors import Invalid
-from distci.isolation.port import Confinement, Limits
+from distci.isolation.image_names import host_of
+from distci.isolation.port import HEALTH_TIME_MAX_S, Confinement, Limits, Service
 from distci.model import Json
 
 UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
-def asked(document: Mapping[str, Json]) -> Confinement:
-    """The confinement that a document describes; one that is empty asks for nothing. Invalid for a size that is none."""
-    limits = document.get("limits", {})
-    memory, disk = (size_bytes(limits[name]) if name in limits else None for name in ("memory", "disk"))
+def asked(document: Mapping[str, Json], secret: Callable[[str], str]) -> Confinement:
+    """The confinement that a document describes; one that is empty asks for nothing. ``secret`` gives the value of one.
+
+    Invalid for a size that is none.
+    """
+    image, credentials = document.get("image", ""), document.get("credentials", {})
+    names = {host_of(image): credentials} if isinstance(credentials, str) else credentials
     return Confinement(
         type=document.get("type", ""),
-        image=document.get("image", ""),
+        image=image,
         user=document.get("user", ""),
         network=document.get("network", True),
         read_only=document.get("read_only", False),
-        limits=Limits(memory, limits.get("cpus"), limits.get("processes"), disk),
+        limits=_limits(document.get("limits", {})),
+        services=tuple(map(_service, document.get("services", ()))),
+        logins={host: secret(name) for host, name in names.items()},
+    )
+
+
+def _limits(limits: Mapping[str, Json]) -> Limits:
+    memory, disk = (size_bytes(limits[name]) if name in limits else None for name in ("memory", "disk"))
+    return Limits(memory, limits.get("cpus"), limits.get("processes"), disk)
+
+
+def _service(item: Mapping[str, Json]) -> Service:
+    health = item.get("health", {})
+    return Service(
+        name=item["name"],
+        image=item["image"],
+        arguments=tuple(item.get("arguments", ())),
+        environment=item.get("environment", {}),
+        health=("/bin/sh", "-c", health["command"]) if "command" in health else (),
+        health_time_max_s=seconds(health["within"]) if "within" in health else HEALTH_TIME_MAX_S,
+        limits=_limits(item.get("limits", {})),
     )
 
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import fcntl
 import io
+import logging
 import os
-import re
 import select
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from threading import Event, Thread
+from time import monotonic
 from typing import IO, Any
 
 import docker
@@ -29,13 +31,18 @@ from docker.errors import APIError, DockerException, NotFound
 from distci.errors import Invalid, Unavailable
 from distci.isolation import kit
 from distci.isolation.cgroups import Group
-from distci.isolation.port import CONTAINER, Command, Confinement, Ended, Mount
+from distci.isolation.images import Images
+from distci.isolation.port import CONTAINER, Command, Confinement, Ended, Mount, Service
 from distci.isolation.processes import is_there, own_name
+from distci.isolation.services import Beside, Running
 from distci.isolation.supervised import TOO_MUCH, Supervised, check
 from distci.isolation.users import User, find_user_in, give
 
-WORKER, NAMESPACE, ATTEMPT = "distci.worker", "distci.pid-namespace", "distci.attempt"
-"""Labels of containers: the process that made it, where that has its number, and what it was made for."""
+WORKER, NAMESPACE, ATTEMPT, PLACE = "distci.worker", "distci.pid-namespace", "distci.attempt", "distci.place"
+"""Labels of containers: the process that made it, where that has its number, what it was made for, and when among others of that."""
+
+FIRST, NEXT, LAST = "1-first", "2-next", "3-last"
+"""Places: the service whose network it is, other services, the command."""
 
 KIT, PIPES = "/.distci/kit", "/.distci/pipes"
 """Where these are in a container."""
@@ -46,15 +53,22 @@ ROOT_RIGHTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "S
 IN_MEMORY = {"/tmp": "mode=1777", "/var/tmp": "mode=1777", "/run": "mode=755"}
 """What can be written to where the root cannot."""
 
-MADE_HERE, BY_ID = "localhost/", "sha256:"
-"""How the names of images begin that no registry has."""
-
 OWN_PROCESSES = 1
 """The supervisor is counted with the command."""
 
 CALL_TIME_MAX_S = 120
-REFUSED = re.compile("not found|unknown|denied|unauthorized|invalid|does not exist", re.IGNORECASE)
-"""What engines say of images that cannot be had however often they are asked for."""
+
+log = logging.getLogger(__name__)
+SERVICE_RIGHTS = (*ROOT_RIGHTS, "NET_BIND_SERVICE")
+"""The network of services is their task's own."""
+
+SERVICE_GRACE_S = 1.0
+USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+MACHINES_NETWORK = "host"
+
+HOSTS = "/etc/hosts"
+"""Mounted from our own where there are services: what engines make of it in a network of several differs."""
 
 
 class ContainerIsolation:
@@ -62,42 +76,52 @@ class ContainerIsolation:
 
     types: Sequence[str] = (CONTAINER,)
 
-    def __init__(self, url: str, folder: Path, network: str = "") -> None:
-        """``url`` is the engine's; ``folder`` is for what containers are given of ours; ``network`` is the one of commands that may have any, by default the engine's own default."""
+    def __init__(self, url: str, folder: Path, network: str = "", paths: Sequence[str] = ()) -> None:
+        """``url`` is the engine's; ``folder`` is for what containers are given of ours; ``network`` is the one of commands that may have any,
+        by default the engine's own default; ``paths`` are seen where they are, read-only.
+        """
         self._url = url
         self._folder = folder
         self._network = network
+        self._paths = paths
+        self._images = Images(folder / "private")
         self._version = "auto"
         self._users: dict[tuple[str, str], User] = {}
 
     def run(self, command: Command, output: Callable[[bytes], None], stop: Event) -> Ended:
         check(command)
         wanted = command.confinement or Confinement()
-        if problems := [*_problems(wanted)]:
+        if problems := [*_problems(wanted, self._network)]:
             raise Invalid(f"isolation {CONTAINER}: {'; '.join(problems)}")
         with self._engine() as engine, ExitStack() as kept:
-            with mapped_errors(self._url):
-                image = _image(engine, wanted.image, stop)
-                user = self._user(engine, image, wanted.user)
+            start = partial(self._start_service, engine, kept.enter_context(ExitStack()), command)
+            beside = Beside(wanted.services, start, self._network_of(wanted))
+            # Whatever becomes of the command, they end, and what they said is told.
+            kept.callback(beside.end, output)
+            began_s = monotonic()
+            network = beside.begin(engine, stop, command.timeout_s)
+            command = _shortened(command, monotonic() - began_s)
+            found = self._found(engine, wanted.image, wanted, stop)
+            user = self._user(engine, found, wanted.user)
             if os.geteuid() == 0:
                 give(command.mounts, user)
-            pipes = self._new_pipes()
-            kept.callback(shutil.rmtree, pipes, ignore_errors=True)
-            ours = {kit.make_kit(self._folder): KIT, pipes: PIPES}
-            made_of = _made_of(engine, command, wanted, image["Id"], user, self._network, ours)
-            variables = dict(text.split("=", 1) for text in image["Config"].get("Env") or ())
-            told = replace(command, environment=variables | dict(command.environment))
-            return _Contained(told, engine, made_of, pipes).run(output, stop)
+            mounts = [*command.mounts, *(Mount(Path(path)) for path in self._paths if os.path.exists(path))]
+            if not any(command.directory.is_relative_to(mount.path) for mount in mounts):
+                mounts.append(Mount(command.directory, is_writable=True))
+            told = replace(command, environment=_variables(found) | dict(command.environment))
+            parts = _Parts(found["Id"], user, network, mounts, wanted, names=[each.name for each in wanted.services])
+            with beside.needed():
+                contained = self._contained(engine, kept, told, parts)
+            return contained.run(output, stop)
 
     def settle(self, wanted: Confinement, stop: Event) -> Confinement:
-        if problems := [*_problems(wanted)]:
+        if problems := [*_problems(wanted, self._network)]:
             raise Invalid(f"isolation {CONTAINER}: {'; '.join(problems)}")
-        with self._engine() as engine, mapped_errors(self._url):
-            image = _image(engine, wanted.image, stop)
-        # One that was made here has an id, by which nobody else knows it.
-        known = () if wanted.image.startswith(MADE_HERE) else image.get("RepoDigests") or ()
-        digests = [digest for digest in known if _repository(digest) in _names(wanted.image)]
-        return replace(wanted, type=CONTAINER, image=min(digests, default=image["Id"]))
+        with self._engine() as engine:
+            image = self._found(engine, wanted.image, wanted, stop)
+            with mapped_errors(self._url):
+                digest = self._images.digest(engine, wanted.image, image, wanted.logins, stop)
+        return replace(wanted, type=CONTAINER, image=digest)
 
     def sweep(self) -> int:
         removed = 0
@@ -106,7 +130,9 @@ class ContainerIsolation:
                 shutil.rmtree(path, ignore_errors=True)
                 removed += 1
         with self._engine() as engine, mapped_errors(self._url):
-            for found in engine.containers(all=True, filters={"label": [f"{NAMESPACE}={_namespace()}"]}):
+            ours = engine.containers(all=True, filters={"label": [f"{NAMESPACE}={_namespace()}"]})
+            # Who is in the network of another is removed before that one.
+            for found in sorted(ours, key=lambda found: found["Labels"].get(PLACE, ""), reverse=True):
                 if not is_there(found["Labels"].get(WORKER, "")):
                     removed += _remove(engine, found["Id"])
         return removed
@@ -129,11 +155,58 @@ class ContainerIsolation:
         with closing(engine):
             yield engine
 
+    def _network_of(self, wanted: Confinement) -> str:
+        return (self._network or "default") if wanted.network else "none"
+
+    def _found(self, engine: docker.APIClient, image: str, wanted: Confinement, stop: Event) -> Mapping[str, Any]:
+        with mapped_errors(self._url):
+            return self._images.find(engine, image, wanted.logins, stop)
+
+    def _start_service(
+        self,
+        engine: docker.APIClient,
+        kept: ExitStack,
+        command: Command,
+        service: Service,
+        network: str,
+        stop: Event,
+    ) -> Running:
+        """A service of a command, in that network."""
+        wanted = command.confinement or Confinement()
+        names = [each.name for each in wanted.services]
+        found = self._found(engine, service.image, wanted, stop)
+        user = self._user(engine, found, "")
+        made = found["Config"]
+        argv = [*(made.get("Entrypoint") or ()), *(service.arguments or made.get("Cmd") or ())]
+        if not argv:
+            raise Invalid(f"service {service.name}: its image says no command; name one in its arguments")
+        usual = {"PATH": USUAL_PATH, "HOME": "/root" if user.uid == 0 else "/"}
+        environment = usual | _variables(found) | dict(service.environment)
+        directory = Path(made.get("WorkingDir") or "/")
+        told = Command(
+            argv, directory, environment, command.tag, None, SERVICE_GRACE_S, (), replace(wanted, limits=service.limits)
+        )
+        confined = Confinement(limits=service.limits)
+        place = FIRST if service == wanted.services[0] else NEXT
+        parts = _Parts(found["Id"], user, network, (), confined, SERVICE_RIGHTS, names, place)
+        contained = self._contained(engine, kept, told, parts)
+        health = service.health or _health_of(made)
+        return Running(service, health, environment, contained.id, contained.run)
+
+    def _contained(self, engine: docker.APIClient, kept: ExitStack, told: Command, parts: _Parts) -> _Contained:
+        pipes = self._new_pipes()
+        kept.callback(shutil.rmtree, pipes, ignore_errors=True)
+        ours = {kit.make_kit(self._folder): KIT, pipes: PIPES}
+        if parts.names:
+            ours[_hosts_file(pipes, parts.names)] = HOSTS
+        return _Contained(told, engine, _made_of(engine, told.tag, parts, ours), pipes)
+
     def _user(self, engine: docker.APIClient, image: Mapping[str, Any], wanted: str) -> User:
         """Whom a command runs as: who is named, else whom the image names, else its root."""
         key = image["Id"], wanted or image["Config"].get("User") or "0:0"
         if key not in self._users:
-            self._users[key] = find_user_in(lambda path: _file(engine, image["Id"], path), key[1])
+            with mapped_errors(self._url):
+                self._users[key] = find_user_in(lambda path: _file(engine, image["Id"], path), key[1])
         return self._users[key]
 
     def _new_pipes(self) -> Path:
@@ -190,6 +263,12 @@ class _Contained(Supervised):
         self._kept.callback(self._container.remove)
         return self._container
 
+    @property
+    def id(self) -> str:
+        """The engine's name for the container."""
+        assert self._container
+        return self._container.id
+
     def kill(self) -> None:
         if self._container:
             self._container.kill()
@@ -242,17 +321,18 @@ class _Container:
         """``printed`` is where its output comes; ``last`` is closed once it has ended, whatever it has opened by then."""
         self.stdout: IO[bytes] | None = printed
         self._engine = engine
+        self._made_of = made_of
         self._last = last
         self._stream: Any = None
         self._waiter = Thread(target=self._wait_for_end, daemon=True)
         self._has_ended = False
-        self._id = ""
+        self.id = ""
         try:
-            self._id = engine.create_container(**made_of)["Id"]
+            self.id = engine.create_container(**made_of)["Id"]
             # Nothing comes here but the end. To be told of that in another way, an engine may look only now and then.
-            self._stream = engine.attach_socket(self._id, {"stdout": 1, "stream": 1})
+            self._stream = engine.attach_socket(self.id, {"stdout": 1, "stream": 1})
             self._stream._sock.settimeout(None)
-            engine.start(self._id)
+            engine.start(self.id)
             self._waiter.start()
         except BaseException:
             os.close(last)
@@ -266,10 +346,10 @@ class _Container:
     def kill(self) -> None:
         # One that has ended is as good as killed, and of an engine that is away nothing can be had.
         with suppress(DockerException, OSError):
-            self._engine.kill(self._id)
+            self._engine.kill(self.id)
 
     def remove(self) -> None:
-        """Remove it, unless it has ended: then the engine does that by itself."""
+        """Remove it, unless it has ended and the engine does that by itself."""
         if self._waiter.is_alive():
             self.kill()
             self._waiter.join()
@@ -277,14 +357,14 @@ class _Container:
             # Two that have each other are closed by neither.
             self._stream._response.close()
             self._stream.close()
-        if self._id and not self._has_ended:
+        if self.id and not (self._has_ended and self._made_of["host_config"].get("AutoRemove")):
             with suppress(DockerException, OSError):
-                self._engine.remove_container(self._id, force=True, v=True)
+                self._engine.remove_container(self.id, force=True, v=True)
 
     def layer_bytes(self) -> int:
         """How much it has written besides its mounts."""
         with suppress(DockerException, OSError):
-            found = self._engine.containers(filters={"id": self._id}, size=True)
+            found = self._engine.containers(filters={"id": self.id}, size=True)
             return sum(container.get("SizeRw") or 0 for container in found)
         return 0
 
@@ -298,41 +378,65 @@ class _Container:
         os.close(self._last)
 
 
-def _problems(wanted: Confinement) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a container is made of."""
+
+    image: str
+    """By its id."""
+    user: User
+    network: str
+    mounts: Sequence[Mount]
+    wanted: Confinement
+    rights: Sequence[str] = ROOT_RIGHTS
+    """Of root in there."""
+    names: Sequence[str] = ()
+    """Of services, by which they are known in there."""
+    place: str = LAST
+
+
+def _hosts_file(folder: Path, names: Sequence[str]) -> Path:
+    """A file that says where these services are."""
+    file = folder / "hosts"
+    try:
+        file.write_text(f"127.0.0.1 localhost {' '.join(names)}\n::1 localhost\n")
+        file.chmod(0o644)
+    except OSError as error:
+        raise Unavailable(f"{file} cannot be written: {error.strerror}") from error
+    return file
+
+
+def _problems(wanted: Confinement, network: str) -> Iterator[str]:
     """What this driver cannot do by its nature."""
     if wanted.type not in ("", CONTAINER):
         yield f"it is not {wanted.type}"
     elif not wanted.image:
         yield "the task has to say of which image, such as debian:12"
+    if wanted.services and wanted.network and network == MACHINES_NETWORK:
+        yield (
+            "the setting container_network has containers on the machine's own network, where services of several tasks would meet: "
+            'say "network": false, or have another network set'
+        )
 
 
-def _made_of(
-    engine: docker.APIClient,
-    command: Command,
-    wanted: Confinement,
-    image: str,
-    user: User,
-    network: str,
-    ours: Mapping[Path, str],
-) -> Mapping[str, Any]:
+def _made_of(engine: docker.APIClient, tag: str, parts: _Parts, ours: Mapping[Path, str]) -> Mapping[str, Any]:
     """What the engine is told of a container."""
+    wanted, user = parts.wanted, parts.user
     entrypoint = kit.argv(KIT)
-    mounts = [*command.mounts]
-    if not any(command.directory.is_relative_to(mount.path) for mount in mounts):
-        mounts.append(Mount(command.directory, is_writable=True))
-    bound = {str(mount.path): (str(mount.path), mount.is_writable) for mount in mounts}
+    bound = {str(mount.path): (str(mount.path), mount.is_writable) for mount in parts.mounts}
     bound |= {place: (str(path), False) for path, place in ours.items()}
     limits = wanted.limits
     settings: dict[str, Any] = {
-        "auto_remove": True,
-        "cap_add": ROOT_RIGHTS if user.uid == 0 else (),
+        # One whose network others are in cannot be removed before them, so then we do it.
+        "auto_remove": not parts.names,
+        "cap_add": parts.rights if user.uid == 0 else (),
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "mounts": [
             docker.types.Mount(place, path, type="bind", read_only=not is_writable)
             for place, (path, is_writable) in bound.items()
         ],
-        "network_mode": (network or "default") if wanted.network else "none",
+        "network_mode": parts.network,
         "read_only": wanted.read_only,
         "tmpfs": IN_MEMORY if wanted.read_only else None,
         "log_config": docker.types.LogConfig(type="none"),
@@ -341,9 +445,9 @@ def _made_of(
         "pids_limit": limits.processes + OWN_PROCESSES if limits.processes else None,
         "nano_cpus": round(limits.cpus * 1e9) if limits.cpus else None,
     }
-    labels = {WORKER: own_name(), NAMESPACE: _namespace(), ATTEMPT: command.tag}
+    labels = {WORKER: own_name(), NAMESPACE: _namespace(), ATTEMPT: tag, PLACE: parts.place}
     return {
-        "image": image,
+        "image": parts.image,
         "entrypoint": [*entrypoint],
         "command": [PIPES],
         "user": f"{user.uid}:{user.gid}",
@@ -354,52 +458,34 @@ def _made_of(
     }
 
 
-def _image(engine: docker.APIClient, name: str, stop: Event) -> Mapping[str, Any]:
-    """What is known of an image, which is fetched where it is not there. Invalid for one that cannot be had."""
-    with suppress(NotFound):
-        found: Mapping[str, Any] = engine.inspect_image(name)
-        return found
-    if name.startswith(MADE_HERE):
-        raise Invalid(f"image {name} cannot be had: it is not on this machine, and no registry has such a name")
-    if name.startswith(BY_ID):
-        raise Unavailable(f"image {name} cannot be had: it was made on another machine")
-    try:
-        for step in engine.pull(name, **({} if _has_tag(name) else {"tag": "latest"}), stream=True, decode=True):
-            if stop.is_set():
-                break
-            if "error" in step:
-                refuses = REFUSED.search(step["error"])
-                raise (Invalid if refuses else Unavailable)(f"image {name} cannot be had: {step['error']}")
-        fetched: Mapping[str, Any] = engine.inspect_image(name)
-        return fetched
-    except APIError as error:
-        said = f"image {name} cannot be had: {error.explanation or error}"
-        raise (Invalid if REFUSED.search(said) else Unavailable)(said) from error
+def _variables(image: Mapping[str, Any]) -> dict[str, str]:
+    return dict(text.split("=", 1) for text in image["Config"].get("Env") or ())
+
+
+def _health_of(made: Mapping[str, Any]) -> Sequence[str]:
+    """The command by which an image says whether what runs in it is well; empty where it has none."""
+    kind, *words = (made.get("Healthcheck") or {}).get("Test") or ["NONE"]
+    if kind == "CMD-SHELL":
+        return ["/bin/sh", "-c", *words]
+    return words if kind == "CMD" else ()
+
+
+def _shortened(command: Command, taken_s: float) -> Command:
+    """The same, of whose time a part is over."""
+    if command.timeout_s is None:
+        return command
+    return replace(command, timeout_s=max(0.1, command.timeout_s - taken_s))
 
 
 def _remove(engine: docker.APIClient, container: str) -> bool:
-    """Remove a container, whatever it does; False when its engine was about to do that."""
+    """Remove a container, whatever it does; False when somebody else was about to do that, and what resists is left to the next start."""
     try:
         engine.remove_container(container, force=True, v=True)
     except APIError as error:
-        if error.status_code in (404, 409):
-            return False
-        raise
+        if error.status_code not in (404, 409):
+            log.warning("container %s cannot be removed: %s", container, error.explanation or error)
+        return False
     return True
-
-
-def _has_tag(name: str) -> bool:
-    return bool(re.search("(:[^:/]*|@.*)$", name))
-
-
-def _repository(name: str) -> str:
-    return re.sub("(:[^:/@]*)?(@.*)?$", "", name)
-
-
-def _names(image: str) -> Sequence[str]:
-    """The repository of an image as engines may call it."""
-    repository = _repository(image)
-    return [repository, f"docker.io/{repository}", f"docker.io/library/{repository}", f"localhost/{repository}"]
 
 
 def _file(engine: docker.APIClient, image: str, path: str) -> str:

@@ -59,6 +59,8 @@ def _problems(wanted: Confinement) -> Iterator[str]:
     """What this driver cannot do by its nature."""
     if wanted.type not in ("", HOST):
         yield f"it is not {wanted.type}"
+    if wanted.services:
+        yield "services are containers, and there are none here"
     if wanted.image:
         yield "commands have the machine's own files, and no image"
     if not wanted.network:

@@ -15,8 +15,8 @@ Promises that hold for every driver:
   that somebody killed (:attr:`Ended.is_out_of_memory`).
 
 What a driver cannot do by its nature: ``host`` has the machine's own root, network and files, so it takes neither ``read_only`` nor
-``network`` off nor an image; ``sandbox`` has the machine's tools, so it takes no image; ``container`` has nothing but an image. All take
-limits and a user where the worker has the rights that this needs.
+``network`` off nor an image; ``sandbox`` has the machine's tools, so it takes no image; ``container`` has nothing but an image, and is the only
+one with services beside a command. All take limits and a user where the worker has the rights that this needs.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from threading import Event
 from typing import Protocol
 
 HOST, SANDBOX, CONTAINER = "host", "sandbox", "container"
+
+HEALTH_TIME_MAX_S = 60.0
+"""How long a service may take until it is ready, unless its task says something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,22 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """What runs beside a command as long as that does: a database to be tested with, say."""
+
+    name: str
+    """By which the command reaches it."""
+    image: str
+    arguments: Sequence[str] = ()
+    """In place of the image's own; its entry point stays."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    health: Sequence[str] = ()
+    """A command in there that succeeds once it is ready; empty: the image's own, if it has one."""
+    health_time_max_s: float = HEALTH_TIME_MAX_S
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Confinement:
     """What a command is confined to, whichever driver does it."""
 
@@ -60,6 +79,10 @@ class Confinement:
     read_only: bool = False
     """Whether it must not be able to write outside its mounts and ``/tmp``."""
     limits: Limits = Limits()
+    services: Sequence[Service] = ()
+    """They are ready before it begins, and end with it."""
+    logins: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What to say to private registries, by host: ``user:password``."""
 
 
 @dataclass(frozen=True, slots=True)

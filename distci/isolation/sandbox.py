@@ -255,6 +255,8 @@ def _problems(wanted: Confinement) -> Iterator[str]:
     """What this driver cannot do by its nature."""
     if wanted.type not in ("", SANDBOX):
         yield f"it is not {wanted.type}"
+    if wanted.services:
+        yield "services are containers, and there are none here"
     if wanted.image:
         yield "commands have the machine's own tools, and no image"
     if wanted.user and _is_root() and find_user(wanted.user).uid == 0:

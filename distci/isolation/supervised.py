@@ -77,7 +77,6 @@ class Supervised:
 
     def __init__(self, command: Command, group: Group, user: User | None = None) -> None:
         """``user`` is whom the command runs as; None: whoever the supervisor runs as."""
-        check(command)
         self._command = command
         self._group = group
         self._user = user

@@ -755,13 +755,10 @@ def containers(folder: Path) -> None:
     confinement = Confinement(image=engines.IMAGE, network=False)
     command = Command(["true"], folder, {"PATH": os.defpath}, "bench", mounts=mounts, confinement=confinement)
     run = ["run", "--rm", "--network=none", f"--volume={folder}:{folder}", engines.IMAGE, "true"]
-    with (
-        engines.podman(folder / "podman") as (podman, archive),
-        engines.docker(folder / "docker", archive) as dockerd,
-    ):
+    with engines.running(folder) as urls:
         own = {
-            "podman": (podman, Podman(folder / "podman").command(*run)),
-            "Docker": (dockerd, ["docker", f"--host={dockerd}", *run]),
+            "podman": (urls["podman"], Podman(folder / "podman").command(*run)),
+            "Docker": (urls["docker"], ["docker", f"--host={urls['docker']}", *run]),
         }
         for name, (url, program) in own.items():
             driver = ContainerIsolation(url, folder / "ours")

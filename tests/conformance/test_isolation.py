@@ -22,7 +22,7 @@ from waiting import wait_until
 
 from distci.errors import Invalid, Unavailable
 from distci.isolation.cgroups import ControlGroups, find_cgroups
-from distci.isolation.port import Cause, Confinement, Ended, Limits
+from distci.isolation.port import Cause, Confinement, Ended, Limits, Service
 
 
 @pytest.fixture(params=["supervised", "grouped", "sandboxed"])
@@ -600,6 +600,10 @@ def test_the_workspace_and_tmp_can_be_written_to(plain: Runner) -> None:
 
 def test_an_image_is_refused_where_there_are_none(plain: Runner) -> None:
     refused(plain, Confinement(image="debian:12"), "no image")
+
+
+def test_services_are_refused_where_there_are_none(plain: Runner) -> None:
+    refused(plain, Confinement(services=[Service("web", "nginx")]), "services are containers, and there are none here")
 
 
 def test_another_type_of_isolation_is_refused(plain: Runner) -> None:

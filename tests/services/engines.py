@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from services.containers import PACKAGES, Podman
@@ -15,62 +16,108 @@ NEEDED = (*PACKAGES, "util-linux", "mawk")
 """What the scripts of tests run."""
 
 
+LOOPBACK = "127.0.0.1"
+
+USER, PASSWORD = "ada", "battery staple"
+HTPASSWD = "ada:$2b$05$SbsMiZ368hruOg//Xkt1YuVr5vjSRckixNeGgv5zmwDKCMHusN6HC\n"
+"""What that registry takes which does not give to everybody."""
+
 REGISTRY = """\
 version: 0.1
 storage: {{filesystem: {{rootdirectory: {folder}/images}}}}
 http: {{addr: "{address}"}}
 """
+AUTH = """\
+auth: {{htpasswd: {{realm: tests, path: {folder}/htpasswd}}}}
+"""
+
+
+class Registry:
+    """A registry of images, for everybody or for one user."""
+
+    def __init__(self, folder: Path, *, is_private: bool = False) -> None:
+        port = free_port()
+        self.address = f"{LOOPBACK}:{port}"
+        configuration = folder / "registry.yml"
+        configuration.write_text((REGISTRY + (AUTH if is_private else "")).format(folder=folder, address=self.address))
+        (folder / "htpasswd").write_text(HTPASSWD)
+        self._daemon = Daemon("registry", ["docker-registry", "serve", str(configuration)], folder)
+        self._daemon.wait_until_ready(lambda: accepts(port))
+
+    @property
+    def pids(self) -> list[int]:
+        return [self._daemon.pid]
+
+
+class PodmanService:
+    """Podman, and its image as an archive for others."""
+
+    def __init__(self, folder: Path) -> None:
+        program = Podman(folder, without_tls=LOOPBACK)
+        program.import_base(IMAGE, NEEDED)
+        program("save", "--quiet", f"--output={archive(folder)}", IMAGE)
+        place = folder / "engine.sock"
+        self.address = f"unix://{place}"
+        self._daemon = Daemon("podman", program.command("system", "service", "--time=0", self.address), folder)
+        self._daemon.wait_until_ready(lambda: _listens(place))
+
+    @property
+    def pids(self) -> list[int]:
+        return [self._daemon.pid]
+
+    def stop(self) -> None:
+        self._daemon.stop()
+
+
+class DockerDaemon:
+    """A Docker daemon that changes nothing of the machine's network, with the image of an archive."""
+
+    def __init__(self, folder: Path, image: Path) -> None:
+        self.address = f"unix://{folder / 'engine.sock'}"
+        places = [f"--{name}={folder / name}" for name in ("data-root", "exec-root", "pidfile")]
+        alone = ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"]
+        self._daemon = Daemon("dockerd", ["dockerd", *places, *alone, f"--host={self.address}"], folder)
+        docker = ["docker", f"--host={self.address}"]
+        self._daemon.wait_until_ready(lambda: subprocess.run([*docker, "info"], capture_output=True).returncode == 0)
+        subprocess.run([*docker, "load", "--quiet", f"--input={image}"], check=True, capture_output=True)
+
+    @property
+    def pids(self) -> list[int]:
+        # Its own one of containerd dies with it.
+        return [self._daemon.pid]
+
+    def stop(self) -> None:
+        self._daemon.stop()
 
 
 @contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """The address of a registry that asks nobody who they are."""
-    folder.mkdir(parents=True)
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    configuration = folder / "registry.yml"
-    configuration.write_text(REGISTRY.format(folder=folder, address=address))
-    daemon = Daemon("registry", ["docker-registry", "serve", str(configuration)], folder)
+def running(folder: Path) -> Iterator[Mapping[str, str]]:
+    """The URLs of both engines, by name, for who shares them with nobody."""
+    for name in ("podman", "docker"):
+        (folder / name).mkdir(parents=True)
+    podman = PodmanService(folder / "podman")
+    docker = DockerDaemon(folder / "docker", archive(folder / "podman"))
     try:
-        daemon.wait_until_ready(lambda: accepts(port))
-        yield address
+        yield {"podman": podman.address, "docker": docker.address}
     finally:
-        daemon.stop()
+        podman.stop()
+        docker.stop()
+        unmount(folder)
 
 
-@contextmanager
-def podman(folder: Path, without_tls: str = "") -> Iterator[tuple[str, Path]]:
-    """The URL of a service of podman, and its image as an archive; ``without_tls`` is a registry that it may speak to so."""
-    program = Podman(folder, without_tls)
-    program.import_base(IMAGE, NEEDED)
-    archive = folder / "image.tar"
-    program("save", "--quiet", f"--output={archive}", IMAGE)
-    socket = folder / "podman.sock"
-    daemon = Daemon("podman-service", program.command("system", "service", "--time=0", f"unix://{socket}"), folder)
-    try:
-        daemon.wait_until_ready(socket.exists)
-        yield f"unix://{socket}", archive
-    finally:
-        daemon.stop()
-        program.close()
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
-@contextmanager
-def docker(folder: Path, archive: Path) -> Iterator[str]:
-    """The URL of a Docker daemon that changes nothing of the machine's network, with the image of an archive."""
-    folder.mkdir(parents=True)
-    socket = folder / "docker.sock"
-    places = [f"--{name}={folder / name}" for name in ("data-root", "exec-root", "pidfile")]
-    alone = ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"]
-    daemon = Daemon("dockerd", ["dockerd", *places, *alone, f"--host=unix://{socket}"], folder)
-    try:
-        docker = ["docker", f"--host=unix://{socket}"]
-        daemon.wait_until_ready(lambda: subprocess.run([*docker, "info"], capture_output=True).returncode == 0)
-        subprocess.run([*docker, "load", "--quiet", f"--input={archive}"], check=True, capture_output=True)
-        yield f"unix://{socket}"
-    finally:
-        daemon.stop()
-        for mount in (folder / "exec-root" / "netns").glob("*"):
-            with suppress(subprocess.CalledProcessError):
-                subprocess.run(["umount", str(mount)], check=True)
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
+def archive(folder: Path) -> Path:
+    """Where Podman's image is."""
+    return folder / "image.tar"
+
+
+def unmount(folder: Path) -> None:
+    """Take off what engines that were killed have left mounted, and what they may not write to any more."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    for place in reversed([line.split()[4] for line in lines]):
+        if place.startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", place], check=False)

@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 
 from waiting import wait_until
 
+from services import engines
 from services.ceph import Ceph, Gateway
 from services.certificates import Authority
 from services.s3 import S3Server
@@ -32,7 +33,9 @@ STOP_TIME_MAX_S = 10.0
 
 def begin() -> None:
     """Make the run's folder; for its first process."""
-    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="distci-services-")
+    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="s-")  # Podman takes no long paths.
+    # Some who run in containers of the engines are nobody.
+    Path(os.environ[VARIABLE]).chmod(0o755)
 
 
 def end() -> None:
@@ -44,6 +47,7 @@ def end() -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(map(_is_alive, pids)), STOP_TIME_MAX_S)
+    engines.unmount(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -68,6 +72,31 @@ def zookeeper_tls() -> tuple[str, Path]:
 def s3_endpoint() -> str:
     """The URL of an S3 server."""
     return _address("s3", S3Server, lambda server: server.endpoint)
+
+
+def engine(name: str) -> str:
+    """The URL of an engine of containers, by its name: ``podman`` or ``docker``."""
+    if name == "podman":
+        return _address("podman", engines.PodmanService, lambda service: service.address)
+    engine("podman")
+    image = engines.archive(Path(os.environ[VARIABLE], "podman"))
+    return _address("docker", partial(engines.DockerDaemon, image=image), lambda daemon: daemon.address)
+
+
+def engine_folder(name: str) -> Path:
+    """For what containers of an engine are given by the processes of one worker of the run."""
+    return Path(os.environ[VARIABLE], name, f"ours-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
+
+
+def registry() -> str:
+    """The address of a registry of images that asks nobody who they are."""
+    return _address("registry", engines.Registry, lambda registry: registry.address)
+
+
+def private_registry() -> str:
+    """The address of one that asks everybody."""
+    start = partial(engines.Registry, is_private=True)
+    return _address("private-registry", start, lambda registry: registry.address)
 
 
 def _start_with_tls(folder: Path) -> ZooKeeperServers:

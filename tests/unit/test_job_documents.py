@@ -212,6 +212,27 @@ WRONG: list[tuple[Json, str]] = [
     (job(shell(resources=[{"limit": 2}])), "tasks[0].resources[0].name: is missing"),
     (job(shell(resources=[{"name": "a", "most": 2}])), "tasks[0].resources[0].most: unknown key"),
     (job(shell(resources=["a", {"name": "a", "limit": 2}])), "tasks[0].resources: 'a' is there twice"),
+    (
+        job(shell(isolation={"type": "host", "services": [{"name": "db", "image": "postgres"}]})),
+        'tasks[0].isolation.services: is for containers alone; say "type": "container"',
+    ),
+    (
+        job(shell(isolation={"image": "tools", "credentials": "PULL"})),
+        "tasks[0].isolation.credentials: is for containers alone",
+    ),
+    (
+        job(shell(isolation={"type": "container", "services": [{"name": "db", "image": "a"}, {"name": "db", "image": "b"}]})),
+        "tasks[0].isolation.services: 'db' is there twice",
+    ),
+    (
+        job(shell(isolation={"type": "container", "services": [{"name": "DB", "image": "a"}]})),
+        "tasks[0].isolation.services[0].name: ",
+    ),
+    (
+        job(shell(caches=[{"name": "a", "path": "a"}, {"name": "a", "path": "b"}])),
+        "tasks[0].caches: 'a' is there twice",
+    ),
+    (job(shell(caches=[{"name": "a"}])), "tasks[0].caches[0].path: is missing"),
     (job(retention={"builds": 0}), "retention.builds: "),
     (job(definition={"path": "x"}), "definition: "),
     ({"job": "a", "definition": {"path": "../x", "repository": "/x"}}, "definition.path: "),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from distci.model import Outcome, Task, Verdict
 from distci.work import TaskContext
@@ -36,7 +37,13 @@ class ShellWorker:
             argv = [*_interpreter(script), str(path)]
         else:
             argv = [*SHELL, str(path)]
+        caches: Sequence[Mapping[str, Any]] = task.arguments.get("caches", ())
+        for cache in caches:
+            context.lend(cache)
         outcome = context.outcome_of(context.run(argv, directory))
+        if outcome.verdict is Verdict.PASSED:
+            for cache in caches:
+                context.keep(cache)
         emits: str = task.arguments.get("emits", "")
         if not emits or outcome.verdict is not Verdict.PASSED:
             return outcome
