@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from distci.isolation.processes import others
 from services.containers import PACKAGES, Podman
 from services.daemon import Daemon, accepts, free_port
 
@@ -116,7 +119,15 @@ def archive(folder: Path) -> Path:
 
 
 def unmount(folder: Path) -> None:
-    """Take off what engines that were killed have left mounted, and what they may not write to any more."""
+    """Take off what engines that were killed have left mounted, having ended what still attends to their containers.
+
+    Podman keeps a process for each command that was run in a container from outside, for five minutes after its end.
+    """
+    for pid in others():
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if words.startswith(b"/usr/bin/conmon\0") and f"{folder}/".encode() in words:
+                os.kill(pid, signal.SIGKILL)
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     for place in reversed([line.split()[4] for line in lines]):
         if place.startswith(f"{folder}/"):
