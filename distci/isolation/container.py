@@ -15,7 +15,7 @@ import os
 import select
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -55,6 +55,9 @@ IN_MEMORY = {"/tmp": "mode=1777", "/var/tmp": "mode=1777", "/run": "mode=755"}
 
 OWN_PROCESSES = 1
 """The supervisor is counted with the command."""
+
+FILE_BYTES_MAX = 1 << 20
+"""Of a file of an image that is read as a whole."""
 
 CALL_TIME_MAX_S = 120
 
@@ -493,13 +496,24 @@ def _file(engine: docker.APIClient, image: str, path: str) -> str:
     made = engine.create_container(image, command=["none"], labels={WORKER: own_name(), NAMESPACE: _namespace()})["Id"]
     try:
         pieces, _ = engine.get_archive(made, path)
-        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
+        with tarfile.open(fileobj=whole(pieces, path)) as archive:
             files = [file for file in map(archive.extractfile, archive) if file]
             return files[0].read().decode(errors="replace") if files else ""
     except NotFound:
         return ""
     finally:
         engine.remove_container(made, force=True)
+
+
+def whole(pieces: Iterable[bytes], path: str) -> io.BytesIO:
+    """A file of an image of which an engine sends pieces; Invalid where it is too large to be what it is said to be."""
+    read = io.BytesIO()
+    for piece in pieces:
+        read.write(piece)
+        if read.tell() > FILE_BYTES_MAX:
+            raise Invalid(f"the image's {path} has more than {FILE_BYTES_MAX} bytes")
+    read.seek(0)
+    return read
 
 
 def _namespace() -> str:
