@@ -23,8 +23,10 @@ from distci.model import BuildId
 from distci.protocol import paths
 from distci.store import keys
 
-_PACE = re.compile(rb"[^\r\n]*\r(?!\n)| \| [0-9.]+ [KMG]?i?[Bb](ytes)?/s")
-"""What git prints of how it gets on, and how fast, which no two fetches have in common: what it has printed over, and the rate at its end."""
+_PACE = re.compile(
+    rb"[^\r\n]*\r(?!\n)|^(remote: .*|(Receiving|Unpacking) objects: .*|Resolving deltas: .*)\n", re.MULTILINE
+)
+"""What git prints of how it gets on, and how fast: no two fetches have it in common, since two processes print it, in an order of their own."""
 
 
 def history(site: Site) -> History:

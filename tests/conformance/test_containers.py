@@ -6,6 +6,7 @@ The whole of what every driver promises is held against both by ``tests/run cont
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -68,9 +69,9 @@ def containers(runner: Runner) -> Sequence[str]:
     return [container["Id"] for container in found]
 
 
-def folders(runner: Runner) -> Sequence[str]:
-    """What there is for containers that run."""
-    return [path.name for path in shared.engine_folder(runner.driver).glob("pipes-*")]
+def folders(runner: Runner, worker: int) -> Sequence[str]:
+    """What there is for containers of this process, which shares the engine with others."""
+    return [path.name for path in shared.engine_folder(runner.driver).glob(f"pipes-{worker}-*")]
 
 
 def test_the_engine_has_no_container_any_more(runner: Runner) -> None:
@@ -78,7 +79,7 @@ def test_the_engine_has_no_container_any_more(runner: Runner) -> None:
     assert runner.script("exit 3")[0] == Ended(Cause.ENDED, 3, None)
     runner.script(f"sleep {LONG_S}", timeout_s=0.1)
     wait_until(lambda: not containers(runner))
-    assert folders(runner) == []
+    assert folders(runner, os.getpid()) == []
 
 
 def test_what_a_killed_worker_left_is_removed_at_the_next_start(runner: Runner) -> None:
@@ -87,13 +88,14 @@ def test_what_a_killed_worker_left_is_removed_at_the_next_start(runner: Runner) 
     worker = start_worker(runner, f"touch {ready}; sleep {LONG_S}")
     wait_until(ready.exists)
     assert containers(runner)
+    assert folders(runner, worker.pid)
     worker.kill()
     worker.wait()
     # When the next one starts
     runner.isolation.sweep()
     # Then nothing is left, and what others run is
     wait_until(lambda: not containers(runner))
-    assert folders(runner) == []
+    assert folders(runner, worker.pid) == []
     assert runner.left() == []
 
 
@@ -204,7 +206,7 @@ def test_services_are_ready_reached_by_name_and_gone_with_their_command(runner: 
     assert (answer, told, last) == ("200", "distci: service web said:", "hello")
     assert '"GET / HTTP/1.1" 200' in printed.decode()
     wait_until(lambda: not containers(runner))
-    assert folders(runner) == []
+    assert folders(runner, os.getpid()) == []
     assert runner.left() == []
 
 
@@ -261,7 +263,7 @@ def test_services_of_a_killed_worker_end_with_it(runner: Runner) -> None:
     wait_until(lambda: not runner.left())
     runner.isolation.sweep()
     wait_until(lambda: not containers(runner))
-    assert folders(runner) == []
+    assert folders(runner, worker.pid) == []
 
 
 def test_services_do_not_meet_on_the_machines_network(plain: Runner) -> None:

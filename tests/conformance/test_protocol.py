@@ -72,7 +72,8 @@ class Bench:
         return int(vars(vars(self.boss.tree.coordination)["real"])["transactions"])
 
     def lose(self, claim: Claim) -> None:
-        """Let the claim's heartbeat vanish and its worker not notice, as when it is stopped or cut off."""
+        """Let the claim's heartbeat vanish and its worker not notice until somebody has the ticket, as when it is stopped or cut off."""
+        self._pending_of(claim).add(claim.token)
         assert self.boss.tree.coordination.commit(Delete(paths.owner(claim.token)))
 
     def reclaim(self, claim: Claim) -> None:
@@ -81,6 +82,12 @@ class Bench:
         sweeper.sweep()
         clock.now += 60
         sweeper.sweep()
+        self._pending_of(claim).discard(claim.token)
+
+    def _pending_of(self, claim: Claim) -> set[str]:
+        """Claims whose heartbeat their worker leaves alone for now."""
+        pending: set[str] = vars(vars(claim)["_member"])["_pending"]
+        return pending
 
 
 @pytest.fixture
