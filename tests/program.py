@@ -8,7 +8,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,12 @@ class Process:
         return not self._process.is_alive()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal as supervisors do, or SIGINT as Ctrl-C does: to all that share the terminal."""
-        if number is signal.SIGINT:
-            os.killpg(self.pid, number)
-        else:
-            os.kill(self.pid, number)
+        """Send a signal as supervisors do, or SIGINT as Ctrl-C does: to all that share the terminal. One that has ended gets none."""
+        with suppress(ProcessLookupError):
+            if number is signal.SIGINT:
+                os.killpg(self.pid, number)
+            else:
+                os.kill(self.pid, number)
 
     def wait(self) -> int:
         """The exit code."""

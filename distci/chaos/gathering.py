@@ -29,6 +29,11 @@ _PACE = re.compile(
 """What git prints of how it gets on, and how fast: no two fetches have it in common, since two processes print it, in an order of their own."""
 
 
+def steady(log: bytes) -> bytes:
+    """What two logs of one task have in common."""
+    return _PACE.sub(b"", log)
+
+
 def history(site: Site) -> History:
     """What all processes wrote down."""
     files = sorted(site.histories.glob("*.jsonl"))
@@ -103,5 +108,5 @@ def _output(system: DistCI, build: BuildId, task: TaskView) -> TaskOutput:
                         problem = f"artifact {artifact.name} is not as it was published"
     except DistCIError as error:
         problem = str(error)
-    log = _PACE.sub(b"", log)
+    log = steady(log)
     return TaskOutput(str(task.state), len(log), hashlib.sha256(log).hexdigest(), artifacts, problem)

@@ -18,6 +18,7 @@ from waiting import wait_until
 from distci.app import DistCI, connect
 from distci.build_tickets import control_ticket, task_ticket
 from distci.builds import BuildView
+from distci.chaos.gathering import steady
 from distci.coordination.port import Check, Committed
 from distci.errors import CoordinationUnavailable
 from distci.model import BuildId, Result
@@ -142,7 +143,7 @@ class Site:
         return view
 
     def log(self, view: BuildView, task: str) -> bytes:
-        return b"".join(self.ci.builds.log(view.id, task))
+        return steady(b"".join(self.ci.builds.log(view.id, task)))
 
     def digests(self, view: BuildView) -> list[tuple[str, str]]:
         return [(artifact.name, artifact.sha256) for artifact in self.ci.artifacts.list(view.id)]

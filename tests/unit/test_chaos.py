@@ -14,6 +14,7 @@ from distci.chaos.checker import Evidence, check
 from distci.chaos.cost import Cost, Sort, Spread, Wait, costs, together
 from distci.chaos.faults import Hit
 from distci.chaos.findings import PROMISES, Violation, explain
+from distci.chaos.gathering import steady
 from distci.chaos.history import Commit, History, Put, read, settled
 from distci.chaos.output_rules import Mark
 from distci.chaos.schedule import LINK_KINDS, MEMBER_KINDS, STORE_KINDS, Fault, Kind, Theatre, schedule
@@ -389,3 +390,16 @@ def test_an_explanation_has_the_calls_in_order_and_the_promise() -> None:
     assert lines[0] == "I4: it was finished twice"
     assert [line.split()[0] for line in lines[1:3]] == ["1.000", "2.000"]
     assert lines[-1] == f"  promised: {PROMISES['I4']}"
+
+
+def test_logs_of_one_fetch_have_in_common_what_two_processes_do_not_print_as_they_get_on() -> None:
+    begun, total, received = (
+        b"+ git fetch\n",
+        b"remote: Total 3 (delta 0)        \n",
+        b"Receiving objects: 100% (3/3), 2 KiB | ",
+    )
+    one = begun + total + received + b"36.61 MiB/s, done.\nHEAD is now at 9534c2b\n"
+    other = begun + received.replace(b"100%", b" 33%") + b"1 KiB/s\r" + received + b"9 MiB/s, done.\n" + total
+
+    assert steady(one) == steady(other + b"HEAD is now at 9534c2b\n") == b"+ git fetch\nHEAD is now at 9534c2b\n"
+    assert steady(one) != steady(other + b"HEAD is now at 1111111\n")
