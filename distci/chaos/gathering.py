@@ -23,15 +23,14 @@ from distci.model import BuildId
 from distci.protocol import paths
 from distci.store import keys
 
-_PACE = re.compile(
-    rb"[^\r\n]*\r(?!\n)|^(remote: .*|(Receiving|Unpacking) objects: .*|Resolving deltas: .*)\n", re.MULTILINE
-)
+_WRITTEN_OVER = re.compile(rb"[^\r\n]*\r(?!\n)")
+_PACE = re.compile(rb"^(remote: .*|(Receiving|Unpacking) objects: .*|Resolving deltas: .*)\n", re.MULTILINE)
 """What git prints of how it gets on, and how fast: no two fetches have it in common, since two processes print it, in an order of their own."""
 
 
 def steady(log: bytes) -> bytes:
     """What two logs of one task have in common."""
-    return _PACE.sub(b"", log)
+    return _PACE.sub(b"", _WRITTEN_OVER.sub(b"", log))
 
 
 def history(site: Site) -> History:
