@@ -17,8 +17,9 @@ import os
 import stat
 import tarfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -39,6 +40,27 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Where a machine keeps things between tasks that can be had anew at any time. All its worker processes share it."""
+
+    folder: Path
+    bytes_max: int
+
+    def make_room(self, found: Iterable[tuple[float, int, Path]], remove: Callable[[Path], bool]) -> None:
+        """Remove what was used longest ago, until all is no larger than it may be.
+
+        ``found`` is all there is: when it was last used, its size in bytes, where it is. ``remove`` says whether it did.
+        """
+        by_age = sorted(found)
+        total = sum(size for _, size, _ in by_age)
+        for _, size, path in by_age:
+            if total <= self.bytes_max:
+                return
+            if remove(path):
+                total -= size
+
+
 class Lent(Enum):
     """What a task begins with."""
 
@@ -53,7 +75,7 @@ class Caches:
 
     def __init__(self, folder: Path, bytes_max: int) -> None:
         self._folder = folder
-        self._bytes_max = bytes_max
+        self._cache = Cache(folder, bytes_max)
 
     def lend(self, owner: str, name: str, key: str, target: Path, checkpoint: Callable[[], None]) -> Lent:
         """Fill an empty folder with what was kept under a key, or else under the latest other key of that name."""
@@ -97,12 +119,7 @@ class Caches:
                 else:
                     status = path.stat()
                     found.append((status.st_mtime, status.st_size, path))
-        total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if total <= self._bytes_max:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
+        self._cache.make_room(found, _remove)
 
     def _place(self, owner: str, name: str, key: str) -> Path:
         return self._folder / _digest(owner) / _digest(name) / _digest(key)
@@ -110,7 +127,7 @@ class Caches:
     def _pack(self, file: BinaryIO, tree: Tree, path: str, checkpoint: Callable[[], None]) -> int:
         digest = hashlib.sha256()
         file.write(bytes(DIGEST_BYTES))
-        writer = _Attended(file, digest, self._bytes_max, checkpoint)
+        writer = _Attended(file, digest, self._cache.bytes_max, checkpoint)
         with (
             zstandard.ZstdCompressor(LEVEL).stream_writer(cast(BinaryIO, writer), closefd=False) as packed,
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT, bufsize=CHUNK_BYTES) as archive,
@@ -207,6 +224,11 @@ def _remove_if_left(path: Path) -> None:
     with path.open("rb") as file, suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> bool:
+    path.unlink(missing_ok=True)
+    return True
 
 
 def _empty(folder: Path) -> None:

@@ -8,7 +8,6 @@ tickets, tree or store. A kind whose tickets are no tasks (``control``) serves t
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any, Protocol, Self, TypeVar
 from distci import approvals, calls, tracing
 from distci.artifacts import Publication
 from distci.brokers.port import Assignment, Broker, Held, Member
-from distci.caches import Caches, Lent, key_of
+from distci.caches import Cache, Caches
 from distci.console import LogWriter
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
 from distci.isolation.asked import asked
@@ -39,8 +38,9 @@ from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.receivers.port import Call
 from distci.repositories import address as repository_address
-from distci.safepath import Tree, check_path, directory_beneath, remove
+from distci.safepath import directory_beneath, remove
 from distci.secrets import check_trusted, check_value, nearest
+from distci.task_caches import TaskCaches
 
 __all__ = [
     "Cache",
@@ -113,14 +113,6 @@ def no_memory() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Cache:
-    """Where a machine keeps things between tasks that can be had anew at any time. All its worker processes share it."""
-
-    folder: Path
-    bytes_max: int
-
-
-@dataclass(frozen=True, slots=True)
 class Site:
     """What a worker process works with: the same for all its kinds and tasks."""
 
@@ -170,8 +162,6 @@ class TaskContext:
         self._silent_until = monotonic() + assignment.silence_s
         self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
         self._private: list[Path] = []
-        self._lent: dict[str, Lent] = {}
-        self._keys: dict[str, str] = {}
         self._is_restored = False
         self._ending = Lock()
         self._is_saving = False
@@ -385,26 +375,6 @@ class TaskContext:
         home.mkdir(exist_ok=True)
         return home
 
-    @property
-    def _caches(self) -> Caches | None:
-        """What this machine keeps for tasks; None where it keeps nothing."""
-        cache = self._site.cache
-        return Caches(cache.folder.with_name("caches"), cache.bytes_max) if cache else None
-
-    @property
-    def _cache_owner(self) -> str:
-        """Whose caches these are: the project's; of a job that is in none, its own."""
-        project = project_of(self.build.job)
-        return f"project {project}" if project else f"job {self.build.job}"
-
-    def _root_of(self, path: str) -> tuple[Path, str]:
-        """The folder that the path of a cache is below, and the path in there."""
-        return (self._home, path.removeprefix("~/")) if path.startswith("~/") else (self.root, path)
-
-    def _key_of(self, cache: Mapping[str, Any]) -> str:
-        with Tree(self.root) as tree:
-            return key_of(cache.get("key", ""), [_file_digest(tree, path) for path in cache.get("files", ())])
-
     def _go_on(self) -> None:
         """The work gets on, unless somebody wants its end. What is around the task takes nothing from its time."""
         self._get_on()
@@ -422,48 +392,20 @@ class TaskContext:
         """
         return self.patiently(lambda: self._assignment.pin(name, find))
 
-    def lend(self, cache: Mapping[str, Any]) -> None:
-        """Put into a folder of the task what this machine has kept of it; ``cache`` is one of the task's ``caches``.
-
-        InvalidPath for a folder outside, Invalid where a file of its key cannot be read.
-        """
-        name = cache["name"]
-        root, path = self._root_of(cache["path"])
-        folder = directory_beneath(root, check_path(path))
-        key = self._key_of(cache)
-        if self._caches is None or any(folder.iterdir()):
-            why = (
-                "this machine keeps none" if self._caches is None else f"there is something in {cache['path']} already"
-            )
-            self.say(f"distci: cache {name} is left out: {why}")
-            return
-        lent = self._caches.lend(self._cache_owner, name, key, folder, self._go_on)
-        self._lent[name], self._keys[name] = lent, key
-        told = {
-            Lent.SAME: "is here",
-            Lent.OTHER: "is here, as another key has it",
-            Lent.NOTHING: "is empty: nothing of it is kept here",
-        }
-        self.say(f"distci: cache {name} {told[lent]}")
-
-    def keep(self, cache: Mapping[str, Any]) -> None:
-        """Keep that folder, now that the task has passed; what a key has stays as it is. Nothing of this can fail the task."""
-        name, is_keyed = cache["name"], bool(cache.keys() & {"key", "files"})
-        lent = self._lent.get(name)
-        if self._caches is None or lent is None or (lent is Lent.SAME and is_keyed):
-            return
-        if self.plan.trigger.is_untrusted:
-            self.say(f"distci: cache {name} is not kept: somebody without rights to the repository wrote what ran")
-            return
-        root, path = self._root_of(cache["path"])
-        try:
-            with Tree(root) as tree:
-                key = self._keys[name]
-                size = self._caches.keep(self._cache_owner, name, key, tree, path, self._go_on)
-        except Invalid as error:
-            self.say(f"distci: cache {name} is not kept: {error}")
-        else:
-            self.say(f"distci: cache {name} is kept: {size} bytes")
+    @cached_property
+    def caches(self) -> TaskCaches:
+        """What the task is lent of what this machine has kept for others."""
+        cache, project = self._site.cache, project_of(self.build.job)
+        return TaskCaches(
+            Caches(cache.folder.with_name("caches"), cache.bytes_max) if cache else None,
+            # Of a job that is in no project, they are its own.
+            f"project {project}" if project else f"job {self.build.job}",
+            self.root,
+            self._home,
+            self.say,
+            self._go_on,
+            is_kept=not self.plan.trigger.is_untrusted,
+        )
 
     def publish(self, patterns: Sequence[str]) -> Publication:
         """Keep the files of the workspace that match any of the patterns, as artifacts of this build.
@@ -657,14 +599,6 @@ class Patience:
             if self._outer.is_set() or monotonic() - self._heard > self._silence_s:
                 self.stop.set()
                 return
-
-
-def _file_digest(tree: Tree, path: str) -> str:
-    try:
-        with open(tree.open(check_path(path)), "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise Invalid(f"{path}, which the key of a cache is made of, cannot be read: {error.strerror}") from error
 
 
 def _bytes(what: str, text: str) -> bytes:

@@ -125,9 +125,7 @@ class Mirror:
 
     def drop(self) -> None:
         """Remove the mirror, unless somebody uses it: then that is left to who finds the damage next."""
-        with suppress(OSError), _lock(self._folder, fcntl.LOCK_EX) as is_ours:
-            if is_ours:
-                _remove(self._folder)
+        _remove_if_free(self._folder)
 
     def _read(self) -> Manifest:
         try:
@@ -195,23 +193,15 @@ class Mirror:
 
 def trim(cache: Cache) -> None:
     """Remove the mirrors that were used longest ago, until all together are no larger than they may be. One in use stays."""
-    sizes: dict[Path, int] = {}
-    used: dict[Path, float] = {}
+    found: list[tuple[float, int, Path]] = []
     for folder in cache.folder.iterdir():
         if GONE in folder.name:
             tidy_up(folder)
             continue
         with suppress(OSError):
-            used[folder] = (folder / "lock").stat().st_mtime
-            sizes[folder] = sum(path.stat().st_size for path in folder.iterdir())
-    total = sum(sizes.values())
-    for folder in sorted(sizes, key=lambda folder: used[folder]):
-        if total <= cache.bytes_max:
-            return
-        with suppress(OSError), _lock(folder, fcntl.LOCK_EX) as is_ours:
-            if is_ours:
-                _remove(folder)
-                total -= sizes[folder]
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            found.append(((folder / "lock").stat().st_mtime, size, folder))
+    cache.make_room(found, _remove_if_free)
 
 
 @contextmanager
@@ -229,9 +219,13 @@ def _lock(folder: Path, how: int) -> Iterator[bool]:
         yield is_ours
 
 
-def _remove(folder: Path) -> None:
-    """Remove a mirror that is ours. At once: who comes meanwhile begins a new one."""
-    tidy_up(folder.rename(f"{folder}{GONE}{uuid.uuid4().hex[:8]}"))
+def _remove_if_free(folder: Path) -> bool:
+    """Whether a mirror was removed, which nobody used. At once: who comes meanwhile begins a new one."""
+    with suppress(OSError), _lock(folder, fcntl.LOCK_EX) as is_ours:
+        if is_ours:
+            tidy_up(folder.rename(f"{folder}{GONE}{uuid.uuid4().hex[:8]}"))
+        return is_ours
+    return False
 
 
 def _digest(text: str) -> str:

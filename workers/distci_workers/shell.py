@@ -39,11 +39,11 @@ class ShellWorker:
             argv = [*SHELL, str(path)]
         caches: Sequence[Mapping[str, Any]] = task.arguments.get("caches", ())
         for cache in caches:
-            context.lend(cache)
+            context.caches.lend(cache)
         outcome = context.outcome_of(context.run(argv, directory))
         if outcome.verdict is Verdict.PASSED:
             for cache in caches:
-                context.keep(cache)
+                context.caches.keep(cache)
         emits: str = task.arguments.get("emits", "")
         if not emits or outcome.verdict is not Verdict.PASSED:
             return outcome
