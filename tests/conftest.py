@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,15 @@ def zookeeper_tls() -> tuple[str, Path]:
 def zookeeper_url(zookeeper_hosts: str) -> str:
     """A root of its own in the shared ZooKeeper."""
     return f"zookeeper://{zookeeper_hosts}/tests/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory for one test alone."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="tests-") as folder:
+        # Tasks of other users have theirs below it.
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(params=["sqlite", "zookeeper"])

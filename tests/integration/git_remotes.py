@@ -56,6 +56,12 @@ class Remote:
         self.git("commit", "--quiet", "--allow-empty", "--message", "A change")
         return self.git("rev-parse", "HEAD")
 
+    def add_submodule(self, source: str, url: str) -> str:
+        """Make the repository at ``source`` the submodule ``lib``, which others shall find at ``url``; the commit's id."""
+        self.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", source, "lib")
+        self.git("config", "--file=.gitmodules", "submodule.lib.url", url)
+        return self.commit()
+
 
 @contextmanager
 def git_daemon(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:

@@ -214,9 +214,7 @@ class TestSubmodules:
 
     def add(self, remote: Remote, url: str) -> None:
         """Make the library a submodule, whatever its URL is worth."""
-        remote.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../library", "lib")
-        remote.git("config", "--file=.gitmodules", "submodule.lib.url", url)
-        remote.commit()
+        remote.add_submodule("../library", url)
 
     def test_come_only_when_asked_for(self, system: Any, remote: Remote, library: Remote) -> None:
         self.add(remote, "../library")

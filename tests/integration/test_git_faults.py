@@ -7,8 +7,7 @@ import fcntl
 import os
 import re
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,6 @@ def remote(tmp_path: Path) -> Remote:
 
 class TestKills:
     """The whole worker process dies of SIGKILL when it has begun with a command of git's, with credentials in memory."""
-
-    @pytest.fixture
-    def memory(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="tests-") as folder:
-            yield Path(folder)
 
     @pytest.fixture
     def home(self, tmp_path: Path, memory: Path) -> Home:

@@ -102,9 +102,7 @@ class TestFetching:
     ) -> None:
         library = Remote(tmp_path / "remotes" / "library")
         library.commit(library_txt="library\n")
-        remote.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../library", "lib")
-        remote.git("config", "--file=.gitmodules", "submodule.lib.url", "../library")
-        remote.commit()
+        remote.add_submodule("../library", "../library")
         task = checkout(
             f"{base}/hello", submodules=True, remotes={"library": {"repository": f"{base}/library", "ref": "main"}}
         )

@@ -58,9 +58,7 @@ class TestSsh:
     ) -> None:
         library = Remote(tmp_path / "remotes" / "library")
         library.commit(library_txt="library\n")
-        remote.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../library", "lib")
-        remote.git("config", "--file=.gitmodules", "submodule.lib.url", "../library")
-        commit = remote.commit()
+        commit = remote.add_submodule("../library", "../library")
         task = checkout(
             f"{server.url}{remote.path}", credentials="KEY", host_keys=[server.host_key], submodules=True, depth=1
         )
@@ -155,9 +153,7 @@ class TestCredentialsByHost:
             here = stack.enter_context(http_backend(remote.path.parent, "robot:t0p-secret"))
             there = stack.enter_context(http_backend(library.path.parent, "x-access-token:sesame-0pen"))
             hosts = [url.removeprefix("http://") for url in (here, there)]
-            remote.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library.path), "lib")
-            remote.git("config", "--file=.gitmodules", "submodule.lib.url", f"{there}/library")
-            remote.commit()
+            remote.add_submodule(str(library.path), f"{there}/library")
             view = system.run_tasks(
                 checkout(
                     f"{here}/hello",
@@ -189,9 +185,7 @@ class TestCredentialsByHost:
     def test_no_other_host_gets_any(self, system: Any, remote: Remote, way: str) -> None:
         heard: list[str] = []
         with http_backend(remote.path.parent, "robot:t0p-secret") as base, gossiping_server(heard.append) as gossip:
-            remote.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(remote.path), "lib")
-            remote.git("config", "--file=.gitmodules", "submodule.lib.url", f"{gossip}/library")
-            remote.commit()
+            remote.add_submodule(str(remote.path), f"{gossip}/library")
             more = (
                 {"submodules": [gossip.removeprefix("http://")]}
                 if way == "submodule"

@@ -85,7 +85,7 @@ class TestWorkThatHangs:
         assert view.result is Result.PASSED
         assert paths.attempt_of(view.task("make").token) == 2
         assert system.log(view, "make") == "attempt 2\n"
-        assert hung[0].stop.is_set()
+        wait_until(hung[0].stop.is_set)
         assert list(system.ci.tickets.list()) == []
 
     def test_a_long_silent_script_without_a_timeout_is_not_disturbed(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,18 +30,6 @@ KEY, NEW_KEY = (base64.b64encode(bytes([number]) * 32).decode() for number in (1
 
 def shell(script: str, name: str = "use", **arguments: Any) -> dict[str, Any]:
     return {"name": name, "type": "shell", "script": script, **arguments}
-
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    """A folder in memory for one test alone."""
-    folder = Path("/dev/shm") / f"tests-{uuid.uuid4().hex}"
-    folder.mkdir()
-    yield folder
-    for path, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            Path(path, name).unlink()
-        Path(path).rmdir()
 
 
 @pytest.fixture
