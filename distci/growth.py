@@ -8,9 +8,7 @@ from dataclasses import replace
 from distci import plan
 from distci.errors import InvalidJob
 from distci.filters import Occasion
-from distci.model import BuildState, Job, Plan, Progress, Task
-
-NAME_LENGTH_MAX = 128
+from distci.model import TASK_NAME_LENGTH_MAX, BuildState, Job, Plan, Progress, Task
 
 
 def grow(made: Plan, emitter: str, job: Job, changed: Sequence[str] | None = None) -> Plan:
@@ -57,8 +55,8 @@ def _problems(made: Plan, emitter: str, found: Sequence[Task], prefix: str) -> I
         name = f"{prefix}{task.name}"
         if name in known:
             yield f"tasks: {name!r} is the name of another task already"
-        if len(name) > NAME_LENGTH_MAX:
-            yield f"tasks: the name {name!r} is longer than {NAME_LENGTH_MAX} characters"
+        if len(name) > TASK_NAME_LENGTH_MAX:
+            yield f"tasks: the name {name!r} is longer than {TASK_NAME_LENGTH_MAX} characters"
         for secret in sorted({*task.named_secrets} - allowed):
             # Else whoever writes what a task runs would have any secret of the project.
             yield f"tasks: {task.name} names the secret {secret!r}, which {emitter} does not name itself"

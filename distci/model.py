@@ -16,6 +16,8 @@ from distci.errors import Invalid
 
 JOB_ID_LENGTH_MAX = 128
 JOB_ID_SEGMENTS_MAX = 4
+TASK_NAME_LENGTH_MAX = 128
+"""Of a full name, with the values of a matrix and the task that has defined it."""
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 ISOLATION_LABEL = "isolation"

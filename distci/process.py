@@ -26,13 +26,13 @@ from distci.documents.schema import NO_TASKS
 from distci.errors import AlreadyExists, DistCIError, Invalid, Unavailable
 from distci.isolation.port import Isolation
 from distci.memory import folder_in, make, name_for
-from distci.model import check_job_id, is_isolation_label, isolation_label
+from distci.model import check_project, is_isolation_label, isolation_label
 from distci.protocol.records import Offer
 from distci.secrets import check_value
+from distci.settings import SECRET_FOLDER
 from distci.work import Cache, Site, Tasks, serve, tidy_up
 
 GROUP = "distci.workers"
-MEMORY = Path("/dev/shm")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LABEL = re.compile(r"(?=.{1,128}\Z)[^\s=,~]+(=[^\s,~]*)?")
 """What tasks can ask for, as the schema of jobs has it."""
@@ -73,7 +73,7 @@ class WorkerProcess:
         labels: Sequence[str] = (),
         only: Sequence[str] = (),
         secrets: Mapping[str, Mapping[str, str]] | None = None,
-        memory: Path = MEMORY,
+        memory: Path = Path(SECRET_FOLDER),
         cache: Cache | None = None,
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
@@ -94,8 +94,7 @@ class WorkerProcess:
                     f"label {label!r} is not for anybody to say: workers offer what their setting isolation allows"
                 )
         for project, own in (secrets or {}).items():
-            if project:
-                check_job_id(project)
+            check_project(project)
             for secret, value in own.items():
                 check_value(secret, value)
         offered = tuple(map(isolation_label, isolation.types))

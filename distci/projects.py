@@ -8,6 +8,11 @@ SYSTEM = ""
 """The project that all others are within."""
 
 
+def called(project: str) -> str:
+    """A project's name for people."""
+    return project or "the whole system"
+
+
 def project_of(job: str) -> str:
     """The prefix of a job id that carries rights and takes turns: all but the last segment."""
     return job.rpartition("/")[0]

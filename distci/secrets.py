@@ -18,8 +18,8 @@ from typing import Any
 from distci.documents.strict_json import canonical, read_json
 from distci.errors import Damaged, Invalid, InvalidDocument, InvalidSettings, NoSuchObject, NoSuchSecret
 from distci.masking import check_maskable
-from distci.model import Json, Task, check_job_id
-from distci.projects import SYSTEM, is_within, lineage
+from distci.model import Json, Task, check_project
+from distci.projects import SYSTEM, called, is_within, lineage
 from distci.providers.port import Provider
 from distci.sealing import DataKey, MasterKeys, NoSuchKey
 from distci.store import keys
@@ -75,7 +75,7 @@ class Secrets:
         >>> [(secret.project, secret.name) for secret in ci.secrets.list("docs")]
         [('docs', 'DEPLOY_TOKEN')]
         """
-        sealed = self._data_key(_checked(project)).seal(_value(name, value), _what(project, name))
+        sealed = self._data_key(check_project(project)).seal(_value(name, value), _what(project, name))
         secret = Secret(project, name, int(self._clock() * 1000), actor)
         document = {"format": FORMAT, "sealed": sealed, "set_ms": secret.set_ms, "set_by": actor}
         self._store.put(keys.secret(project, name), canonical(document))
@@ -83,7 +83,7 @@ class Secrets:
 
     def list(self, project: str = SYSTEM) -> Iterator[Secret]:
         """What is set for a project and for those within it, by project and name."""
-        _checked(project)
+        check_project(project)
         for info in objects(self._store, keys.SECRETS):
             owner, name = keys.secret_of(info.key)
             if is_within(owner, project) and (document := self._read(info.key)):
@@ -91,16 +91,16 @@ class Secrets:
 
     def delete(self, name: str, project: str = SYSTEM, *, actor: str = "", reason: str = "") -> None:
         """Forget a secret; NoSuchSecret when there is none of that name for just that project."""
-        key = keys.secret(_checked(project), _named(name))
+        key = keys.secret(check_project(project), _named(name))
         if self._store.head(key) is None:
             raise NoSuchSecret(
-                f"no secret {name} is set for {project or 'the whole system'}; `distci secret list` shows those there are"
+                f"no secret {name} is set for {called(project)}; `distci secret list` shows those there are"
             )
         self._store.delete(key)
 
     def rotate(self, project: str = SYSTEM, *, actor: str = "", reason: str = "") -> Rotated:
         """Seal the data keys of a project and of those within it with the first master key. The others are of no use once that is done everywhere."""
-        _checked(project)
+        check_project(project)
         masters = self._master_keys()
         if not masters.first:
             raise _unreadable("their data keys", NoSuchKey("no master key is at hand"))
@@ -155,14 +155,14 @@ class Secrets:
         try:
             wrapped = masters.wrap(data_key, _what(project))
         except NoSuchKey as error:
-            raise _unreadable(f"the data key of {project or 'the whole system'}", error) from error
+            raise _unreadable(f"the data key of {called(project)}", error) from error
         return canonical({"format": FORMAT, "key": masters.first, "wrapped": wrapped})
 
     def _unwrapped(self, masters: MasterKeys, document: Mapping[str, Any], project: str) -> DataKey:
         try:
             return masters.unwrap(str(document["wrapped"]), str(document["key"]), _what(project))
         except NoSuchKey as error:
-            raise _unreadable(f"the data key of {project or 'the whole system'}", error) from error
+            raise _unreadable(f"the data key of {called(project)}", error) from error
 
     def _read(self, key: str) -> Mapping[str, Any] | None:
         try:
@@ -223,10 +223,6 @@ def _named(name: str) -> str:
             "that is no name of a secret: up to 128 letters, digits and '_', not beginning with a digit nor with DISTCI"
         )
     return name
-
-
-def _checked(project: str) -> str:
-    return check_job_id(project) if project else project
 
 
 def _what(project: str, name: str = "") -> str:

@@ -94,6 +94,8 @@ NEEDS = (
 """Settings that say nothing without another."""
 TABLES = ("receivers", "secret_providers", "origins")
 """What is no text."""
+SECRET_FOLDER = "/dev/shm"
+
 _URL = re.compile(r"(?:([^:/?#]+):)?(?://([^/?]*))?([^?]*)(?:\?(.*))?", re.DOTALL)
 """RFC 3986, appendix B, without fragments. Of several hosts, the standard library refuses some that have brackets."""
 
@@ -235,7 +237,7 @@ class Settings:
     """Master keys that secrets are kept under, each 32 bytes as base64, with spaces between: the first seals, all of them open."""
     secret_keys_file: str = ""
     """File that has them where ``secret_keys`` is empty, one a line."""
-    secret_folder: str = "/dev/shm"
+    secret_folder: str = SECRET_FOLDER
     """Where secrets are that tasks get as files: a folder in memory (tmpfs)."""
     history: str = ""
     """File that every commit and every write to the store is put down in, for ``distci chaos``; empty: none is."""

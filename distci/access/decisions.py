@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from distci.access.principals import NOBODY, Nobody, Person, Principal, Token, Worker
 from distci.access.rights import Action, Grants, Visibility
-from distci.projects import is_within, lineage
+from distci.projects import called, is_within, lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +136,4 @@ def _outside(token: Token | Worker, grants: Grants, action: Action, project: str
 def _reason(name: str, action: Action, project: str) -> str:
     if action is Action.WORK:
         return "workers alone may do that, with a token of their own"
-    return f"{name} may not {action} in {project or 'the whole system'}"
+    return f"{name} may not {action} in {called(project)}"

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import click
 
-from distci.cli.command import Group, Invocation, json_option
+from distci.cli.command import Group, Invocation, json_option, reason_option, within_option
 from distci.cli.output import print_json, print_line, print_records
-from distci.cli.token import reason_option, warn_untold
+from distci.cli.token import warn_untold
+from distci.projects import called
 
 ROLES = ("viewer", "runner", "editor", "owner")
 VISIBILITIES = ("private", "internal", "public")
-ALL = "the whole system"
-
-where_option = click.option(
-    "--project", default="", metavar="PROJECT", help="There, and in all within it.  [everywhere]"
-)
 
 
 @click.group(
@@ -42,7 +38,7 @@ def access() -> None:
 )
 @click.argument("subject", metavar="WHO")
 @click.argument("role", type=click.Choice(ROLES))
-@where_option
+@within_option
 @reason_option
 @json_option
 @click.pass_obj
@@ -55,13 +51,13 @@ def grant(invocation: Invocation, subject: str, role: str, project: str, reason:
     if invocation.is_json:
         print_json({"subject": subject, "role": role, "project": project, "is_told": done.is_told})
     else:
-        print_line(f"{subject} is {role} in {project or ALL}")
+        print_line(f"{subject} is {role} in {called(project)}")
     warn_untold(done.is_told)
 
 
 @access.command(examples=("distci access revoke ada@example.org", "distci access revoke group:web --project team/web"))
 @click.argument("subject", metavar="WHO")
-@where_option
+@within_option
 @reason_option
 @json_option
 @click.pass_obj
@@ -72,7 +68,7 @@ def revoke(invocation: Invocation, subject: str, project: str, reason: str) -> N
     if invocation.is_json:
         print_json({"subject": subject, "role": None, "project": project, "is_told": done.is_told})
     else:
-        print_line(f"{subject} has no role of its own in {project or ALL}")
+        print_line(f"{subject} has no role of its own in {called(project)}")
     warn_untold(done.is_told)
 
 
@@ -90,8 +86,8 @@ def list_(invocation: Invocation) -> None:
         for project, visibility in sorted(visibilities.items()):
             print_json({"project": project, "visibility": visibility})
         return
-    rows = [(role.project or ALL, role.subject, role.role.value) for role in roles]
-    rows += [(project or ALL, "(seen)", told.value) for project, told in sorted(visibilities.items())]
+    rows = [(called(role.project), role.subject, role.role.value) for role in roles]
+    rows += [(called(project), "(seen)", told.value) for project, told in sorted(visibilities.items())]
     print_records(rows, ("PROJECT", "WHO", "WHAT"), lambda row: row, is_json=False)
 
 
@@ -103,7 +99,7 @@ def list_(invocation: Invocation) -> None:
     )
 )
 @click.argument("visibility", type=click.Choice([*VISIBILITIES, "as-around"]))
-@where_option
+@within_option
 @reason_option
 @json_option
 @click.pass_obj
@@ -120,5 +116,5 @@ def show(invocation: Invocation, visibility: str, project: str, reason: str) -> 
     if invocation.is_json:
         print_json({"project": project, "visibility": wanted, "is_told": done.is_told})
     else:
-        print_line(f"{project or ALL} is {visibility}")
+        print_line(f"{called(project)} is {visibility}")
     warn_untold(done.is_told)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from distci.cli import following
-from distci.cli.command import Group, Invocation, json_option, parameter_option, pasteable
+from distci.cli.command import Group, Invocation, json_option, parameter_option, pasteable, reason_option
 from distci.cli.missing import looking_for
 from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
 from distci.errors import Denied, Unavailable
@@ -174,7 +174,7 @@ def log(invocation: Invocation, wanted: BuildId, task: str | None, follow: bool)
 
 @build.command(examples=("distci build cancel team/hello#12 --reason 'wrong branch'",))
 @build_argument
-@click.option("--reason", default="", help="Why, for the record.")
+@reason_option
 @json_option
 @click.pass_obj
 def cancel(invocation: Invocation, wanted: BuildId, reason: str) -> None:
@@ -188,7 +188,7 @@ def cancel(invocation: Invocation, wanted: BuildId, reason: str) -> None:
 @build.command(examples=("distci build approve team/hello#12 deploy --reason 'tried on staging'",))
 @build_argument
 @click.argument("task")
-@click.option("--reason", default="", help="Why, for the record.")
+@reason_option
 @json_option
 @click.pass_obj
 def approve(invocation: Invocation, wanted: BuildId, task: str, reason: str) -> None:
@@ -199,7 +199,7 @@ def approve(invocation: Invocation, wanted: BuildId, task: str, reason: str) -> 
 @build.command(examples=("distci build refuse team/hello#12 deploy --reason 'not on a Friday'",))
 @build_argument
 @click.argument("task")
-@click.option("--reason", default="", help="Why, for the record.")
+@reason_option
 @json_option
 @click.pass_obj
 def refuse(invocation: Invocation, wanted: BuildId, task: str, reason: str) -> None:

@@ -173,6 +173,10 @@ URL = _shared(
 SYSTEM = (*BACK_ENDS, DATA, URL, CONFIG, VERBOSITY)
 SHARED = frozenset(SYSTEM)
 
+reason_option = click.option("--reason", default="", help="Why, for the record.")
+within_option = click.option(
+    "--project", default="", metavar="PROJECT", help="There, and in all within it.  [everywhere]"
+)
 json_option = click.option(
     "--json",
     "is_json",

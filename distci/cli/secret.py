@@ -7,17 +7,11 @@ from pathlib import Path
 
 import click
 
-from distci.cli.command import Group, Invocation, json_option
+from distci.cli.command import Group, Invocation, json_option, reason_option, within_option
 from distci.cli.output import moment, print_json, print_line, print_records
-from distci.cli.token import reason_option
 from distci.errors import Invalid
+from distci.projects import called
 from distci.providers.port import without_line_end
-
-ALL = "the whole system"
-
-project_option = click.option(
-    "--project", default="", metavar="PROJECT", help="There, and in all within it.  [everywhere]"
-)
 
 
 @click.group(
@@ -44,7 +38,7 @@ def secret() -> None:
     ),
 )
 @click.argument("name")
-@project_option
+@within_option
 @click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="The value is in FILE.  [standard input]")
 @reason_option
 @json_option
@@ -57,11 +51,11 @@ def set_(invocation: Invocation, name: str, project: str, file: Path | None, rea
     value = _value(file)
     with invocation.connect() as system:
         done = system.secrets.set(name, value, project, actor=system.settings.actor, reason=reason)
-    print_json(done) if invocation.is_json else print_line(f"{name} is set for {project or ALL}")
+    print_json(done) if invocation.is_json else print_line(f"{name} is set for {called(project)}")
 
 
 @secret.command("list", examples=("distci secret list", "distci secret list --project team --json | jq .name"))
-@project_option
+@within_option
 @json_option
 @click.pass_obj
 def list_(invocation: Invocation, project: str) -> None:
@@ -71,14 +65,14 @@ def list_(invocation: Invocation, project: str) -> None:
     print_records(
         found,
         ("PROJECT", "SECRET", "SET", "BY"),
-        lambda secret: (secret.project or ALL, secret.name, moment(secret.set_ms), secret.set_by),
+        lambda secret: (called(secret.project), secret.name, moment(secret.set_ms), secret.set_by),
         is_json=invocation.is_json,
     )
 
 
 @secret.command(examples=("distci secret delete DEPLOY_TOKEN --project team/web",))
 @click.argument("name")
-@project_option
+@within_option
 @reason_option
 @json_option
 @click.pass_obj
@@ -89,11 +83,11 @@ def delete(invocation: Invocation, name: str, project: str, reason: str) -> None
     if invocation.is_json:
         print_json({"project": project, "name": name, "is_deleted": True})
     else:
-        print_line(f"{name} is no secret of {project or ALL} any more")
+        print_line(f"{name} is no secret of {called(project)} any more")
 
 
 @secret.command(examples=("distci secret rotate", "distci secret rotate --project team --json"))
-@project_option
+@within_option
 @reason_option
 @json_option
 @click.pass_obj

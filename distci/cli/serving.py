@@ -75,8 +75,7 @@ def isolation_of(settings: Settings, usual: Sequence[str], kinds: Sequence[str])
 
     opened = open_isolation(settings.isolation_types or usual, settings)
     if not opened.types and any(kind not in NO_TASKS for kind in kinds):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in opened.missing.items())
-        raise Unavailable(f"{settings.origin('isolation')} allows nothing that can be had here: {reasons}")
+        raise Unavailable(f"{settings.origin('isolation')} allows nothing that can be had here: {opened.reasons}")
     return opened
 
 

@@ -7,14 +7,13 @@ import time
 
 import click
 
-from distci.cli.command import Group, Invocation, json_option
+from distci.cli.command import Group, Invocation, json_option, reason_option
 from distci.cli.output import moment, print_json, print_line, print_records
 from distci.errors import Invalid
 
 SCOPES = ("read", "trigger", "write", "admin")
 UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 
-reason_option = click.option("--reason", default="", help="Why, for the record.")
 project_option = click.option("--project", default="", metavar="PROJECT", help="Only for this project.  [all]")
 
 

@@ -14,6 +14,7 @@ from distci.documents.stored import state_to_json
 from distci.documents.strict_json import DEPTH_MAX, canonical
 from distci.errors import Invalid
 from distci.model import (
+    TASK_NAME_LENGTH_MAX,
     BuildState,
     Job,
     Json,
@@ -25,8 +26,6 @@ from distci.model import (
     TaskState,
     check_job_id,
 )
-
-TASK_NAME_LENGTH_MAX = 128
 
 TOKEN_LENGTH = 24
 """Of an attempt: a ticket's 20 characters, a dot, and up to three digits."""

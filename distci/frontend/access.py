@@ -28,6 +28,7 @@ from distci.access.texts import masked
 from distci.app import DistCI
 from distci.errors import Forbidden, Missing, NotAuthenticated
 from distci.frontend.site import SESSION, Site
+from distci.projects import called
 
 LOG_IN = "nobody is known to ask; log in, or send a token: Authorization: Bearer distci_..."
 FORWARDED_CHARS_MAX = 100
@@ -75,7 +76,7 @@ class Access:
         if not isinstance(may_give(principal, self.grants(), scopes, project), Allowed):
             what = " ".join(scopes) or "anything"
             raise Forbidden(
-                f"{principal.name} may not give {what} in {project or 'the whole system'}; its owners may, as far as they may do that themselves"
+                f"{principal.name} may not give {what} in {called(project)}; its owners may, as far as they may do that themselves"
             )
 
     def reader(self, principal: Principal) -> Callable[[str], bool]:

@@ -33,7 +33,7 @@ from distci.frontend.threads import Threads
 from distci.jobs import UnfitChain
 from distci.model import BUILD_IN_TEXT, Json
 from distci.plan import did_you_mean
-from distci.projects import project_of
+from distci.projects import called, project_of
 from distci.views import to_bytes
 
 log = logging.getLogger(__name__)
@@ -158,9 +158,7 @@ def _missing(endpoint: Endpoint, path: Mapping[str, str]) -> Missing:
     job = path.get("job", "")
     if endpoint.makes_job:
         what = f"there is no job {job!r} that you may see, and you may not make one of that name"
-        return NoSuchJob(
-            f"{what}: it takes a token that may {endpoint.action} in {project_of(job) or 'the whole system'}"
-        )
+        return NoSuchJob(f"{what}: it takes a token that may {endpoint.action} in {called(project_of(job))}")
     if "number" in path:
         return NoSuchBuild(f"there is no build {job}#{path['number']}; `distci build list {job}` shows those there are")
     return NoSuchJob(f"there is no job {job!r}; `distci job list` shows all there are")

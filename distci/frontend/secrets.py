@@ -8,7 +8,7 @@ from distci.access import Action
 from distci.errors import Forbidden
 from distci.frontend.endpoint import CURSOR, PROJECT, REASON, Answer, Call, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import page
-from distci.projects import SYSTEM
+from distci.projects import SYSTEM, called
 from distci.secrets import Secret
 
 NAME = {"type": "string", "minLength": 1, "maxLength": 128}
@@ -58,7 +58,7 @@ def _require(call: Call, action: Action, project: str) -> None:
     """Forbidden, in the same words whether there is such a project or not, for those who may not."""
     if not call.may(action, project):
         who = "editors and owners" if action is Action.WRITE else "owners"
-        raise Forbidden(f"{call.actor} may not do that to secrets of {project or 'the whole system'}; its {who} may")
+        raise Forbidden(f"{call.actor} may not do that to secrets of {called(project)}; its {who} may")
 
 
 ENDPOINTS: Sequence[Endpoint] = (

@@ -13,7 +13,7 @@ from distci.importing.scripts import NAME, OWN
 from distci.importing.source import Notes, Source
 from distci.model import Json
 
-TASK_NAME_LENGTH_MAX = 64
+OWN_NAME_LENGTH_MAX = 64
 
 PLACEHOLDER = "https://git.example.org/team/repository.git"
 
@@ -88,7 +88,7 @@ class Draft:
 
     def task_name(self, wanted: str, source: Source) -> str:
         """A name that no other task has, like the one that is wanted."""
-        fit = re.sub(r"[^A-Za-z0-9 ._-]+", "-", wanted).strip(" -._")[:TASK_NAME_LENGTH_MAX].strip() or "task"
+        fit = re.sub(r"[^A-Za-z0-9 ._-]+", "-", wanted).strip(" -._")[:OWN_NAME_LENGTH_MAX].strip() or "task"
         name = next(name for number in count(1) if (name := _numbered(fit, number)) not in self._names)
         self._names.add(name)
         if name != wanted:
@@ -96,7 +96,7 @@ class Draft:
         return name
 
     def stage_name(self, wanted: str, source: Source) -> str:
-        fit = re.sub(r"[^A-Za-z0-9 ._-]+", "-", wanted).strip(" -._")[:TASK_NAME_LENGTH_MAX].strip() or "stage"
+        fit = re.sub(r"[^A-Za-z0-9 ._-]+", "-", wanted).strip(" -._")[:OWN_NAME_LENGTH_MAX].strip() or "stage"
         if fit != wanted:
             source.say(f"the stage is called {fit!r} here")
         return fit
@@ -168,7 +168,7 @@ class Draft:
 
 
 def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name[: TASK_NAME_LENGTH_MAX - 4]} {number}"
+    return name if number == 1 else f"{name[: OWN_NAME_LENGTH_MAX - 4]} {number}"
 
 
 DURATION = re.compile(r"(\d+)\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w)?\b")

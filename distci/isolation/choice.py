@@ -23,6 +23,11 @@ class ChosenIsolation:
     def types(self) -> Sequence[str]:
         return [*self._drivers]
 
+    @property
+    def reasons(self) -> str:
+        """Why others are not there, as people read it."""
+        return "; ".join(f"{name}: {reason}" for name, reason in self.missing.items())
+
     def run(self, command: Command, output: Callable[[bytes], None], stop: Event) -> Ended:
         driver = self._own if command.confinement is None else self._driver(command.confinement)
         return driver.run(command, output, stop)
@@ -34,9 +39,8 @@ class ChosenIsolation:
         wanted = confinement.type or next(iter(self._drivers), "")
         if wanted in self._drivers:
             return self._drivers[wanted]
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.missing.items())
         if not wanted:
-            raise Unavailable(f"nothing that this worker's setting isolation allows can be had here: {reasons}")
+            raise Unavailable(f"nothing that this worker's setting isolation allows can be had here: {self.reasons}")
         reason = self.missing.get(wanted, f"its setting isolation allows {' '.join(self.types)}")
         raise Invalid(f"isolation {wanted} cannot be had from this worker: {reason}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from distci.errors import Invalid
-from distci.model import check_job_id
+from distci.model import check_project
+from distci.projects import called
 from distci.providers.port import Options
 
 
@@ -18,11 +19,10 @@ class Environment:
     def __init__(self, options: Options, environment: Mapping[str, str]) -> None:
         self._values: dict[tuple[str, str], str] = {}
         for project, names in options.items():
-            if project:
-                check_job_id(project)
+            check_project(project)
             for name in names.split():
                 if name not in environment:
-                    raise Invalid(f"there is no variable {name}, which {project or 'the whole system'} shall have")
+                    raise Invalid(f"there is no variable {name}, which {called(project)} shall have")
                 self._values[project, name] = environment[name]
 
     def get(self, project: str, name: str) -> str | None:
