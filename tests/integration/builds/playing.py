@@ -13,7 +13,7 @@ import pytest
 
 from distci.app import DistCI
 from distci.builds import BuildView
-from distci.coordination.port import Create, Operation, Write
+from distci.coordination.port import Create, Delete, Operation, Write
 from distci.lifecycle import Lifecycle
 from distci.model import BuildId, TaskState
 from distci.protocol import Claim, Member, Offer, Sweeper, Tickets, paths
@@ -83,6 +83,13 @@ def end(ci: DistCI, build: BuildId | str) -> BuildView:
 def reclaim(ci: DistCI) -> int:
     """Take over what has no heartbeat any more, without the grace that a real sweeper gives."""
     return Sweeper(ci.tickets, "hand", lambda: ["hand"], grace_s=0).sweep()
+
+
+def supersede(ci: DistCI, claim: Claim) -> None:
+    """Another takes the claim for lost though its worker lives, which gives it a heartbeat again where it is the first to look."""
+    while ci.coordination.exists(paths.running(claim.token)):
+        ci.coordination.commit(Delete(paths.owner(claim.token)))
+        reclaim(ci)
 
 
 @contextmanager

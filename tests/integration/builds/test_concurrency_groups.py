@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.builds.playing import Gate, by_hand, end, is_task, job_of, over_a_lossy_line, reclaim, shell
+from integration.builds.playing import Gate, by_hand, end, is_task, job_of, over_a_lossy_line, shell, supersede
 from integration.conftest import tree
 from waiting import wait_until
 
 from distci.app import DistCI
-from distci.coordination.port import Delete
 from distci.errors import ClaimLost
 from distci.model import BuildId, Result, TaskState
 from distci.protocol import paths
@@ -131,8 +130,7 @@ class TestConcurrency:
         build = ci.builds.trigger("team/job")
         with by_hand(ci.tickets, "control") as claim_next:
             late = claim_next()
-            ci.coordination.commit(Delete(paths.owner(late.token)))
-            reclaim(ci)
+            supersede(ci, late)
             with employ(ci.lifecycle):
                 wait_until(lambda: is_task(ci, build, "a", TaskState.RUNNING))
 

@@ -25,12 +25,12 @@ from integration.builds.playing import (
     running,
     shell,
     states,
+    supersede,
 )
 from waiting import wait_until
 
 from distci.app import DistCI
 from distci.brokers.direct import Direct
-from distci.coordination.port import Delete
 from distci.errors import ClaimLost, NoSuchBuild, StoreUnavailable
 from distci.isolation.host import HostIsolation
 from distci.model import Outcome, Result, TaskState
@@ -167,8 +167,7 @@ class TestLostWorkers:
         late = another()
         with employ(ci.lifecycle, kinds=["control"]), by_hand(late.tickets, "shell") as claim:
             zombie = claim()
-            late.coordination.commit(Delete(paths.owner(zombie.token)))
-            wait_until(lambda: reclaim(ci) > 0 or not running(ci, zombie.token))
+            supersede(ci, zombie)
         with employ(ci.lifecycle):
             view = end(ci, build)
         record = ci.store.get(keys.build_record(build))
