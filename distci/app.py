@@ -98,6 +98,7 @@ class DistCI:
         from distci.protocol import paths
         from distci.providers import load as load_providers
         from distci.rebuild import Rebuild, new_epoch
+        from distci.reproductions import Reproductions
         from distci.sealing import MasterKeys
         from distci.status import Status
         from distci.statuses import Statuses
@@ -152,6 +153,7 @@ class DistCI:
         )
         self.rebuild = Rebuild(self.lifecycle)
         self.logs = Logs(self.builds, self.store)
+        self.reproductions = Reproductions(self.lifecycle, self.builds, self.store, settings.build_pages)
         self.gateway = Gateway(self.lifecycle, self.store, self.artifacts, settings.build_pages, self.secrets)
         self.status = Status(self.tickets, self.rebuild)
         self.why = Why(self.builds, self.lifecycle)
@@ -246,16 +248,23 @@ def open_store(settings: Settings) -> Store:
     return DirectoryStore(Path(address.path))
 
 
-def open_front_end(settings: Settings) -> Remote:
-    """Work through the front end that the settings name, for workers that reach no back end. InvalidSettings for a token or an authority that cannot be read."""
+def open_front_end(settings: Settings, elsewhere: str | None = None) -> Remote:
+    """Work through the front end that the settings name, for workers that reach no back end. InvalidSettings for a token or an authority that cannot be read.
+
+    ``elsewhere`` is what :func:`distci.attempts.heading` goes by.
+    """
     from distci.brokers.remote import Remote
     from distci.client.link import Link
     from distci.client.patience import Patience
+
+    return Remote(Link(settings, partial(Patience, settings.patience_s)), open_scratch_store, elsewhere)
+
+
+def open_scratch_store(folder: Path) -> Store:
+    """A store in a folder of this machine, for what may be lost with it."""
     from distci.store.directory import DirectoryStore
 
-    return Remote(
-        Link(settings, partial(Patience, settings.patience_s)), lambda folder: DirectoryStore(folder, durable=False)
-    )
+    return DirectoryStore(folder, durable=False)
 
 
 def open_isolation(allowed: Sequence[str] = ("host",), settings: Settings | None = None) -> ChosenIsolation:

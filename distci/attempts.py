@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from distci.errors import Invalid, NoSuchBuild
@@ -74,6 +75,16 @@ def variables(plan: Plan, task: Task, ticket: Ticket, commit: str, build_url: st
         "DISTCI_PULL_REQUEST": str(trigger.delivery.pull_request or "") if trigger.delivery else "",
         "DISTCI_URL": page(build_url, plan.build),
     }
+
+
+def heading(elsewhere: str | None, build: BuildId, task: Task) -> str:
+    """The line that a log begins with: how to run the task on a machine of one's own.
+
+    ``elsewhere`` are the options by which the command finds this system, each with a space before it; None: there is no system to be found.
+    """
+    return (
+        "" if elsewhere is None else f"distci: to run this here: distci reproduce {build} {quote(task.name)}{elsewhere}"
+    )
 
 
 def secrets(known: Secrets | None, plan: Plan, task: Task) -> dict[str, str]:

@@ -48,7 +48,14 @@ class StoredBuilds:
 
     def plan_of(self, live: LiveBuild) -> Plan:
         """The plan that a live build runs by; the last few are remembered, since every attempt of a build needs the same one."""
-        build, digest = live.build, live.plan_digest
+        return self._plan(live.build, live.plan_digest)
+
+    def archived_plan(self, build: BuildId) -> Plan | None:
+        """The plan that an archived build ran by; None when there is none of that number, or it never had one."""
+        record = self._record(build)
+        return self._plan(build, record["plan"]) if record and record["plan"] else None
+
+    def _plan(self, build: BuildId, digest: str) -> Plan:
         known = self._plans.get(digest)
         if known is not None:
             return known

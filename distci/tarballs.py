@@ -7,21 +7,24 @@ file of it ever stands under its own name here, so nothing in it can lead anywhe
 from __future__ import annotations
 
 import lzma
+import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import BinaryIO
+from tempfile import SpooledTemporaryFile, TemporaryFile
+from typing import BinaryIO, cast
 
 from distci.errors import Invalid
 from distci.packs import CHUNK_BYTES, Packer, Unpacker
 from distci.safepath import PATH_BYTES_MAX, check_path, encode
 from distci.snapshots import EMPTY, MODE_BITS, Content, Directory, Entry, File, Snapshot, Symlink
+from distci.snapshots import encode as encode_snapshot
+from distci.store.attended import Checkpoint
 from distci.store.port import Store
-from distci.workspaces import by_pack, successor, with_origin, worth_keeping
+from distci.workspaces import Restored, Workspaces, by_pack, successor, with_origin, worth_keeping
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 SPOOL_BYTES = 4 * 1024 * 1024
@@ -91,6 +94,21 @@ def read(store: Store, tar: BinaryIO, before: Snapshot, task: str, folder: Path)
     return successor(
         before, {path: with_origin(entry, before.entries.get(path), task) for path, entry in entries.items()}, task
     )
+
+
+def restore(
+    store: Store, stream: BinaryIO, key: str, task: str, directory: Path, checkpoint: Checkpoint = lambda: None
+) -> Restored:
+    """Fill a directory that is not there yet with what a tar file holds, by way of a store on this machine, which then has it under ``key``.
+
+    Raises as :func:`read` does, and as :meth:`~distci.workspaces.Workspaces.restore`.
+    """
+    with TemporaryFile(dir=directory.parent) as tar:
+        shutil.copyfileobj(stream, tar)
+        tar.seek(0)
+        snapshot = read(store, cast(BinaryIO, tar), Snapshot(), task, directory.parent)
+    store.put(key, encode_snapshot(snapshot, task))
+    return Workspaces(store, checkpoint).restore([key], directory)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from distci.console import LogWriter
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
 from distci.isolation.asked import asked
 from distci.isolation.port import Cause, Command, Confinement, Ended, Isolation, Mount
+from distci.isolation.terminal import Terminal
 from distci.lifecycle import Lifecycle
 from distci.masking import Masker
 from distci.model import BuildId, Outcome, Task, Verdict
@@ -162,6 +163,8 @@ class TaskContext:
         self._silent_until = monotonic() + assignment.silence_s
         self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
         self._private: list[Path] = []
+        self._terminal: Terminal | None = None
+        """Of the commands that are run from now on."""
         self._is_restored = False
         self._ending = Lock()
         self._is_saving = False
@@ -174,7 +177,11 @@ class TaskContext:
 
     def write(self, data: bytes) -> None:
         """Bytes for the task's log, secrets masked."""
-        self._log.write(self._masker.feed(data))
+        self._print(self._masker.feed(data))
+
+    def _print(self, data: bytes) -> None:
+        """Bytes that hold no secret."""
+        self._log.write(data)
 
     @property
     def root(self) -> Path:
@@ -232,7 +239,7 @@ class TaskContext:
     def hide(self, *secrets: str) -> None:
         """Mask more texts from now on, such as a part of a secret; Invalid when one has fewer than 4 characters."""
         masker = Masker([*self._hidden, *secrets])
-        self._log.write(self._masker.flush())
+        self._print(self._masker.flush())
         self._hidden += secrets
         self._masker = masker
 
@@ -290,7 +297,14 @@ class TaskContext:
                 del variables["PATH"]
         remaining_s = None if self._deadline is None else max(0.1, self._deadline - monotonic())
         command = Command(
-            argv, directory, variables, self.token, remaining_s, mounts=self._mounts(), confinement=confinement
+            argv,
+            directory,
+            variables,
+            self.token,
+            remaining_s,
+            mounts=self._mounts(),
+            confinement=confinement,
+            terminal=self._terminal.pipe if self._terminal and environment is None else None,
         )
         # How long a command may be silent is for its task to say, with a timeout.
         self._get_on(inf if remaining_s is None else remaining_s + command.grace_s)
@@ -363,7 +377,8 @@ class TaskContext:
         """What a command of the task may see of the attempt: its log, for one, is none of its business."""
         folders = [self._directory / name for name in ("workspace", "home")]
         own = [Mount(folder, is_writable=True, is_own=True) for folder in folders if folder.is_dir()]
-        private = self._private if self._memory is None else [*self._private, self._memory]
+        others = (self._memory, self._terminal.folder if self._terminal else None)
+        private = [*self._private, *(path for path in others if path)]
         return own + [Mount(path, is_own=True) for path in private]
 
     def _minimum(self) -> dict[str, str]:
@@ -468,7 +483,7 @@ class TaskContext:
 
     def close_log(self) -> int:
         """Flush the log; its size in bytes."""
-        self._log.write(self._masker.flush())
+        self._print(self._masker.flush())
         return self.insistently(lambda: self._log.close(LOG_END_S))
 
     def insistently(self, call: Callable[[], T]) -> T:
@@ -630,7 +645,7 @@ class Tasks:
         directory = self._site.scratch / claim.token
         try:
             directory.mkdir(parents=True)
-            return self._attempt(assignment, TaskContext(self._site, assignment, directory))
+            return attempt(self._worker, assignment, TaskContext(self._site, assignment, directory))
         except OSError as error:
             if error.errno in NO_ROOM:
                 log.warning("there is no room for %s, task %s: %s", assignment.build, assignment.task.name, error)
@@ -639,47 +654,53 @@ class Tasks:
         finally:
             tidy_up(directory)
 
-    def _attempt(self, assignment: Assignment[Any], context: TaskContext) -> Any:
-        done = Event()
-        watcher = Thread(target=context.watch, args=(done,), name=f"watch {assignment.token}", daemon=True)
-        try:
-            watcher.start()
-            outcome = self._perform(assignment, context)
-            if context.stopped_by is not None and assignment.lost.is_set():
-                raise ClaimLost(f"claim {assignment.token} was lost while its task ran")
-            outcome = context.masked(self._save(outcome, context))
-            log_bytes = context.close_log()
-            return context.insistently(lambda: assignment.settle(outcome, log_bytes))
-        finally:
-            done.set()
-            assignment.close()
-            context.abandon()
-            if watcher.is_alive():
-                watcher.join()
 
-    def _save(self, outcome: Outcome, context: TaskContext) -> Outcome:
-        """Keep the workspace, unless nobody can want it; one that cannot be kept is the task's failure."""
-        if outcome.verdict is Verdict.CANCELLED:
-            return outcome
-        try:
-            context.save()
-        except Halted as halted:
-            return halted.outcome
-        except Invalid as error:
-            context.say(f"distci: the workspace cannot be kept: {error}")
-            return Outcome.failed(f"the workspace cannot be kept: {error}")
+def attempt(worker: Worker, assignment: Assignment[Any], context: TaskContext) -> Any:
+    """Do the task and have its outcome settled; what :meth:`~distci.brokers.port.Assignment.settle` returns."""
+    done = Event()
+    watcher = Thread(target=context.watch, args=(done,), name=f"watch {assignment.token}", daemon=True)
+    try:
+        watcher.start()
+        if assignment.heading:
+            context.say(assignment.heading)
+        outcome = _perform(worker, assignment, context)
+        if context.stopped_by is not None and assignment.lost.is_set():
+            raise ClaimLost(f"claim {assignment.token} was lost while its task ran")
+        outcome = context.masked(_save(outcome, context))
+        log_bytes = context.close_log()
+        return context.insistently(lambda: assignment.settle(outcome, log_bytes))
+    finally:
+        done.set()
+        assignment.close()
+        context.abandon()
+        if watcher.is_alive():
+            watcher.join()
+
+
+def _save(outcome: Outcome, context: TaskContext) -> Outcome:
+    """Keep the workspace, unless nobody can want it; one that cannot be kept is the task's failure."""
+    if outcome.verdict is Verdict.CANCELLED:
         return outcome
+    try:
+        context.save()
+    except Halted as halted:
+        return halted.outcome
+    except Invalid as error:
+        context.say(f"distci: the workspace cannot be kept: {error}")
+        return Outcome.failed(f"the workspace cannot be kept: {error}")
+    return outcome
 
-    def _perform(self, assignment: Assignment[Any], context: TaskContext) -> Outcome:
-        if assignment.is_called_off:
-            return Outcome(Verdict.CANCELLED, "cancelled before it began")
-        try:
-            return self._worker.perform(assignment.task, context)
-        except Halted as halted:
-            return halted.outcome
-        except (Invalid, Missing) as error:
-            context.say(f"distci: {error}")
-            return Outcome.failed(str(error))
+
+def _perform(worker: Worker, assignment: Assignment[Any], context: TaskContext) -> Outcome:
+    if assignment.is_called_off:
+        return Outcome(Verdict.CANCELLED, "cancelled before it began")
+    try:
+        return worker.perform(assignment.task, context)
+    except Halted as halted:
+        return halted.outcome
+    except (Invalid, Missing) as error:
+        context.say(f"distci: {error}")
+        return Outcome.failed(str(error))
 
 
 def tidy_up(directory: Path) -> bool:

@@ -45,12 +45,23 @@ class Direct:
 
     has_tree = True
 
-    def __init__(self, lifecycle: Lifecycle, store: Store, build_url: str = "", secrets: Secrets | None = None) -> None:
-        """``build_url`` is where people find a build, as :func:`~distci.settings.page` fills it in; without ``secrets`` the system has none."""
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        store: Store,
+        build_url: str = "",
+        secrets: Secrets | None = None,
+        elsewhere: str | None = None,
+    ) -> None:
+        """``build_url`` is where people find a build, as :func:`~distci.settings.page` fills it in; without ``secrets`` the system has none.
+
+        ``elsewhere`` is what :func:`distci.attempts.heading` goes by.
+        """
         self._lifecycle = lifecycle
         self._store = store
         self._build_url = build_url
         self._secrets = secrets
+        self._elsewhere = elsewhere
 
     @property
     def is_connected(self) -> bool:
@@ -65,7 +76,8 @@ class Direct:
     def take(self, claim: Claim) -> DirectAssignment:
         build = build_of(claim.ticket)
         live, plan = outcomes.persist(lambda: self._read(claim, build), claim.lost)
-        return DirectAssignment(self._lifecycle, self._store, self._build_url, self._secrets, claim, live, plan)
+        given = self._lifecycle, self._store, self._build_url, self._secrets
+        return DirectAssignment(*given, claim, live, plan, self._elsewhere)
 
     def serve_ticket(self, worker: Any, claim: Claim) -> Claim | None:
         """A step of control, say. It may be repeated, so it waits for a store or a tree that is away."""
@@ -115,6 +127,7 @@ class DirectAssignment:
         claim: Claim,
         live: LiveBuild,
         plan: Plan,
+        elsewhere: str | None = None,
     ) -> None:
         self.build = live.build
         self.plan = plan
@@ -124,6 +137,7 @@ class DirectAssignment:
         self.changed = Event()
         self.is_called_off = live.is_cancelled and not self.task.on_cancel
         self.silence_s = claim.ticket.limit_s / 2
+        self.heading = attempts.heading(elsewhere, self.build, self.task)
         self._lifecycle = lifecycle
         self._store = store
         self._build_url = build_url

@@ -63,6 +63,8 @@ class Assignment(Protocol[Given]):
     """How much of a log is kept, but for a last line that says so."""
     silence_s: float
     """For how long work that says nothing is taken to get on."""
+    heading: str
+    """The line that its log begins with; empty for none."""
 
     def variables(self) -> dict[str, str]:
         """What DistCI itself tells the script."""

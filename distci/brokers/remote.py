@@ -7,7 +7,6 @@ as tar files, and are kept here as snapshots in a store on the machine's own dis
 from __future__ import annotations
 
 import logging
-import shutil
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +14,13 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryFile
 from threading import Condition, Event, Thread
 from time import monotonic
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar, cast
+from typing import Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote
 
-from distci import artifacts, tarballs
+from distci import artifacts, attempts, tarballs
 from distci.artifacts import Artifact, Publication, Upload
 from distci.brokers.port import Chore
 from distci.client.address import of_task, segment
@@ -47,7 +45,6 @@ from distci.protocol import outcomes, paths
 from distci.protocol.members import Rests
 from distci.protocol.records import Offer, Ticket
 from distci.published import chosen
-from distci.snapshots import Snapshot, encode
 from distci.store import keys
 from distci.store.attended import Checkpoint
 from distci.store.port import Store
@@ -80,10 +77,11 @@ class Remote:
 
     has_tree = False
 
-    def __init__(self, link: Link, new_store: Callable[[Path], Store]) -> None:
-        """``new_store`` makes a store in a folder, for what an attempt keeps on this machine."""
+    def __init__(self, link: Link, new_store: Callable[[Path], Store], elsewhere: str | None = None) -> None:
+        """``new_store`` makes a store in a folder, for what an attempt keeps on this machine; ``elsewhere`` is what :func:`distci.attempts.heading` goes by."""
         self._link = link
         self._new_store = new_store
+        self._elsewhere = elsewhere
         self._contact = Contact()
 
     @property
@@ -95,7 +93,7 @@ class Remote:
 
     def take(self, claim: RemoteClaim) -> RemoteAssignment:
         told = outcomes.persist(lambda: claim.call("GET", "/assignment"), claim.lost)
-        return RemoteAssignment(claim, told, self._new_store)
+        return RemoteAssignment(claim, told, self._new_store, self._elsewhere)
 
     def serve_ticket(self, worker: Any, claim: RemoteClaim) -> RemoteClaim | None:
         raise Invalid(f"{worker.kind} works on the back ends themselves, not through a front end")
@@ -354,7 +352,13 @@ class RemoteClaim:
 class RemoteAssignment:
     """An attempt by somebody who reaches front ends alone."""
 
-    def __init__(self, claim: RemoteClaim, told: Mapping[str, Any], new_store: Callable[[Path], Store]) -> None:
+    def __init__(
+        self,
+        claim: RemoteClaim,
+        told: Mapping[str, Any],
+        new_store: Callable[[Path], Store],
+        elsewhere: str | None = None,
+    ) -> None:
         self.build = claim.build
         self.plan = from_json(Plan, told["plan"])
         self.task = self.plan.task(str(claim.told["task"]))
@@ -363,6 +367,7 @@ class RemoteAssignment:
         self.changed = Event()
         self.is_called_off = bool(told["is_called_off"])
         self.silence_s = float(told["silence_s"])
+        self.heading = attempts.heading(elsewhere, self.build, self.task)
         self.log_bytes_max = LOG_BYTES_MAX - LAST_LINE_BYTES_MAX
         self._variables: Mapping[str, str] = told["variables"]
         self._claim = claim
@@ -386,18 +391,12 @@ class RemoteAssignment:
 
     def restore(self, directory: Path, checkpoint: Checkpoint) -> None:
         store = self._store = self._new_store(directory.parent / "packs")
-        workspaces = Workspaces(store, checkpoint)
         if not self.task.needs:
-            self._restored = workspaces.restore([], directory)
+            self._restored = Workspaces(store, checkpoint).restore([], directory)
             return
         key = keys.workspace(self.build, self.task.name, "before")
-        with TemporaryFile(dir=directory.parent) as tar:
-            with self._opened("/workspace", checkpoint) as stream:
-                shutil.copyfileobj(stream, tar)
-            tar.seek(0)
-            snapshot = tarballs.read(store, cast(BinaryIO, tar), Snapshot(), self.task.name, directory.parent)
-        store.put(key, encode(snapshot, self.task.name))
-        self._restored = workspaces.restore([key], directory)
+        with self._opened("/workspace", checkpoint) as stream:
+            self._restored = tarballs.restore(store, stream, key, self.task.name, directory, checkpoint)
 
     def save(self, directory: Path, checkpoint: Checkpoint) -> Sequence[str]:
         assert self._store is not None, "what is saved was restored"

@@ -25,6 +25,7 @@ COMMANDS = {
     "up": "Run a whole system in this process.",
     "job": "Save, read, compare and check jobs.",
     "build": "Start, follow, cancel and repeat builds.",
+    "reproduce": "Run a task of a build once more on this machine.",
     "hook": "Take in what forges tell; approve what strangers wrote.",
     "artifact": "List and fetch what builds published, and put files to them.",
     "frontend": "Serve all of this over HTTP.",

@@ -29,7 +29,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 BACK_ENDS_FLAGS = ("coordination", "store", "data")
 
 COMMAND = re.compile(
-    r"\bdistci (?=(?:up|job|build|hook|artifact|frontend|worker|ticket|events|why|cluster|login|access|secret|token|audit|check)\b)"
+    r"\bdistci (?=(?:up|job|build|reproduce|hook|artifact|frontend|worker|ticket|events|why|cluster|login|access|secret|token|audit|check)\b)"
     r"(?![^`;]* --data )"
 )
 """Where a text says what to type, of what works on a system, and does not say on which."""

@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 CANCELLING = "cancelling the build; once more to leave at once"
 
 
+secret_option = click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    callback=lambda ctx, param, values: dict(map(_secret, values)),
+    help="Without VALUE: the environment variable of that name.",
+)
+
+
 class RunCommand(Command):
     """A command that brings its own back ends."""
 
@@ -48,14 +58,7 @@ class RunCommand(Command):
 )
 @click.argument("file")
 @parameter_option
-@click.option(
-    "--secret",
-    "secrets",
-    multiple=True,
-    metavar="NAME[=VALUE]",
-    callback=lambda ctx, param, values: dict(map(_secret, values)),
-    help="Without VALUE: the environment variable of that name.",
-)
+@secret_option
 @click.option("--keep", is_flag=True, help="Keep the temporary folder, with log and artifacts.")
 @click.option("--slots", type=click.IntRange(1), help="Tasks at once.  [as many as processors, at least 2]")
 @labels_option

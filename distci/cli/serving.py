@@ -35,13 +35,21 @@ DRAINING = "taking nothing more, finishing what runs; once more to leave it"
 
 
 def worker_process(
-    system: DistCI, kinds: Sequence[str], slots: int, isolation: ChosenIsolation, **options: Any
+    system: DistCI,
+    kinds: Sequence[str],
+    slots: int,
+    isolation: ChosenIsolation,
+    elsewhere: str | None = None,
+    **options: Any,
 ) -> WorkerProcess:
-    """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind."""
+    """A process that serves these kinds on a system; ``options`` are those of WorkerProcess. Invalid for an unknown kind.
+
+    ``elsewhere`` is what logs say of the system, as :func:`elsewhere` has it; None for one that will not be there any more.
+    """
     from distci.brokers.direct import Direct
 
     settings = system.settings
-    direct = Direct(system.lifecycle, system.store, settings.build_pages, system.secrets)
+    direct = Direct(system.lifecycle, system.store, settings.build_pages, system.secrets, elsewhere)
     return process_for(direct, settings, kinds, slots, isolation, **options)
 
 
@@ -133,6 +141,18 @@ def told(settings: Settings) -> str:
     """The flags, as they are pasted, by which a command elsewhere finds the back ends that this one was told of by flags."""
     places = {"coordination": settings.coordination, "store": settings.store, "data": str(settings.data_folder)}
     return "".join(f" --{name} {quote(place)}" for name, place in places.items() if is_flag(settings, name))
+
+
+def elsewhere(settings: Settings) -> str:
+    """The flags, as they are pasted, by which somebody who reads a log finds the system; empty where their own settings have to name it.
+
+    Nothing but an address is named, since what is in a log is read by many.
+    """
+    url = settings.public_url or next(iter(settings.urls), "") if settings.url or settings.public_url else ""
+    if url:
+        return f" --url {quote(url)}"
+    is_embedded = not (settings.coordination or settings.store)
+    return f" --data {quote(str(settings.data_folder))}" if is_embedded and is_flag(settings, "data") else ""
 
 
 def is_flag(settings: Settings, name: str) -> bool:

@@ -54,7 +54,8 @@ def up(
         else:
             system, http = _front_end(invocation, stack)
         isolation = serving.isolation_of(system.settings, serving.ON_ONE_MACHINE, kinds)
-        process = serving.worker_process(system, kinds, slots, isolation, labels=labels, secrets=secrets)
+        elsewhere = serving.elsewhere(system.settings)
+        process = serving.worker_process(system, kinds, slots, isolation, elsewhere, labels=labels, secrets=secrets)
         serving.serve(process, _welcome(system.settings, kinds, slots, isolation, http))
 
 

@@ -69,12 +69,14 @@ def run(
     settings = invocation.any_settings()
     if settings.url:
         isolation = serving.isolation_of(settings, serving.AS_EVER, kinds)
-        process = serving.process_for(open_front_end(settings), settings, kinds, slots, isolation, **options)
+        front_end = open_front_end(settings, serving.elsewhere(settings))
+        process = serving.process_for(front_end, settings, kinds, slots, isolation, **options)
         serving.serve(process, _welcome(process.names))
         return
     with invocation.connect_directly() as system:
         isolation = serving.isolation_of(system.settings, serving.AS_EVER, kinds)
-        process = serving.worker_process(system, kinds, slots, isolation, **options)
+        elsewhere = serving.elsewhere(system.settings)
+        process = serving.worker_process(system, kinds, slots, isolation, elsewhere, **options)
         serving.serve(process, _welcome(process.names))
 
 

@@ -17,6 +17,7 @@ from distci.client.jobs import RemoteJobs
 from distci.client.link import Link
 from distci.client.logs import RemoteLogs
 from distci.client.patience import Patience
+from distci.client.reproductions import RemoteReproductions
 from distci.client.secrets import RemoteSecrets
 from distci.client.status import RemoteStatus
 from distci.client.tickets import RemoteTickets
@@ -77,6 +78,7 @@ class Client:
         self.builds = RemoteBuilds(link)
         self.artifacts = RemoteArtifacts(link)
         self.logs = RemoteLogs(link)
+        self.reproductions = RemoteReproductions(link)
         self.events = RemoteEvents(link)
         self.hooks = RemoteHooks(link)
         self.tickets = RemoteTickets(link)

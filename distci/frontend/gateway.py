@@ -11,7 +11,7 @@ import io
 import math
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO, TypeVar
@@ -31,10 +31,11 @@ from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
 from distci.frontend.artifacts import artifact_content
 from distci.frontend.bell import Bell, Wake
 from distci.frontend.builds import BUILD, address
-from distci.frontend.content import PIECE_BYTES, until_gone
+from distci.frontend.content import until_gone
 from distci.frontend.endpoint import CURSOR, RANGE, Answer, Call, Content, Endpoint, Parameter, Returns, limit
 from distci.frontend.paging import page
 from distci.frontend.problems import BadRequest
+from distci.frontend.reproductions import TAR, from_byte
 from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
 from distci.model import BuildId, Json, Outcome, Verdict
@@ -42,10 +43,9 @@ from distci.process import NAME
 from distci.protocol.claiming import LEFT_TO_OTHERS_S
 from distci.protocol.leases import LEASE_S
 from distci.protocol.records import Offer
-from distci.store.sources import stream_of
 
 ATTEMPT = f"{BUILD}/tasks/{{task}}/attempts/{{claim}}"
-BYTES, TEXT, TAR = "application/octet-stream", "text/plain; charset=utf-8", "application/x-tar"
+BYTES, TEXT = "application/octet-stream", "text/plain; charset=utf-8"
 WAIT_MAX_S = 50.0
 PAUSE_MIN_S = 0.05
 """Least time between two looks, where somebody else was faster."""
@@ -177,7 +177,7 @@ class Desk:
     def read_workspace(self, call: Call) -> Content:
         snapshot = self._attempt(call).workspace()
         return Content(
-            lambda start: _from(tarballs.write(self._store, snapshot), start),
+            lambda start: from_byte(tarballs.write(self._store, snapshot), start),
             tarballs.size_bytes(snapshot),
             f"{call.path['claim']}-workspace",
             TAR,
@@ -270,14 +270,6 @@ def _worker(call: Call) -> Worker:
 def _source(call: Call) -> BuildId:
     """The build whose files are meant: that of the claim, if nothing else is said."""
     return BuildId.parse(call.query["build"]) if call.query["build"] else call.build
-
-
-def _from(pieces: Iterator[bytes], start: int) -> BinaryIO:
-    """A stream of what comes in pieces, from an offset on."""
-    stream = stream_of(pieces)
-    while start > 0 and (skipped := stream.read(min(start, PIECE_BYTES))):
-        start -= len(skipped)
-    return stream
 
 
 def _content(data: bytes) -> Content:

@@ -112,6 +112,9 @@ class Command:
     mounts: Sequence[Mount] = ()
     confinement: Confinement | None = field(default_factory=Confinement)
     """None: a program of DistCI's own, which jobs have no say in, and which runs as the worker does."""
+    terminal: Path | None = None
+    """The pipe of a :class:`~distci.isolation.terminal.Terminal` among the mounts: then ``/dev/tty`` is a terminal on which that is typed. What is
+    shown there comes as output. Standard input is empty all the same, and standard output no terminal."""
 
 
 class Cause(StrEnum):

@@ -13,6 +13,7 @@ import sys
 import termios
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from itertools import chain
 from math import ceil
 from pathlib import Path
@@ -77,7 +78,7 @@ class Supervised:
 
     def __init__(self, command: Command, group: Group, user: User | None = None) -> None:
         """``user`` is whom the command runs as; None: whoever the supervisor runs as."""
-        self._command = command
+        self._command = command = _with_terminal(command)
         self._group = group
         self._user = user
         self._limits = command.confinement.limits if command.confinement else Limits()
@@ -348,6 +349,13 @@ def check(command: Command) -> None:
 def interpreter() -> str:
     """The interpreter itself, whatever environment this program was installed into."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+
+
+def _with_terminal(command: Command) -> Command:
+    """The supervisor is told of a terminal by a variable that the command does not get."""
+    if command.terminal is None:
+        return command
+    return replace(command, environment={**command.environment, supervisor.TERMINAL: os.fspath(command.terminal)})
 
 
 def _environment_file(environment: Mapping[str, str]) -> int:

@@ -11,6 +11,8 @@ environment has, each with a NUL: no part of it may reach what runs before the c
 files that the command writes itself into, with commas between: ``cgroup.procs`` of groups that were opened by whoever may. ``USER``
 is whom the command becomes, as ``UID:GID``; empty: nobody else. ``DIRECTORY`` is where it runs.
 
+The variable ``DISTCI_TERMINAL`` does not reach the command: it names a pipe of what is typed on a terminal that the command gets (:func:`give_terminal`).
+
 As the first process of a container it is given no open files, and one argument alone: a folder of named pipes ``status``, ``control``, ``output``
 and ``told``. The last has, each with a NUL, how many arguments there are, these from ``JOIN`` on, and the environment. The line in the end
 goes on with how often the kernel killed somebody for lack of memory, and the most bytes that all had together.
@@ -30,6 +32,9 @@ PR_SET_CHILD_SUBREAPER = 36
 SYS_CLONE3 = 435
 CLONE_INTO_CGROUP = 0x2_0000_0000
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+TIOCSWINSZ = 0x5414
+TERMINAL = "DISTCI_TERMINAL"
+FRAME_BYTES = 9
 
 
 def main() -> None:
@@ -150,11 +155,83 @@ def execute(argv: list[str], environment: dict[bytes, bytes], joined: list[int],
             os.setresuid(uid, uid, uid)
         # Only now: the directory may be for that user alone.
         os.chdir(directory)
+        typed = environment.pop(TERMINAL.encode(), b"")
+        if typed:
+            give_terminal(typed)
         os.execvpe(argv[0], argv, environment)
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
         os.write(2, f"distci: cannot run {argv[0]} in {directory}: {error.strerror}\n".encode(errors="surrogateescape"))
         os._exit(NOT_FOUND if is_missing else NOT_EXECUTABLE)
+
+
+def give_terminal(typed: bytes) -> None:
+    """Return as a new process, in a session of its own whose terminal nothing is open on yet. Who called stays to pass on what is typed and shown.
+
+    ``typed`` is a named pipe of frames: a letter, two numbers of four digits, and bytes. ``d``: as many bytes as the first number says were typed.
+    ``s``: the terminal has so many lines and columns now.
+    """
+    pipe = os.open(typed, os.O_RDWR | os.O_NONBLOCK)
+    shown, terminal = os.openpty()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        # Who leads a session and has no terminal gets the first one that it opens.
+        os.close(os.open(os.ttyname(terminal), os.O_RDWR))
+        for ours in (pipe, shown, terminal):
+            os.close(ours)
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.set_blocking(shown, False)
+    ended = os.pidfd_open(child)
+    waiting = select.poll()
+    for watched in (pipe, shown, ended):
+        waiting.register(watched, select.POLLIN)
+    held = b""
+    while True:
+        ready = [descriptor for descriptor, _ in waiting.poll()]
+        if shown in ready:
+            show(shown)
+        elif pipe in ready:
+            held = pass_on(held + os.read(pipe, 65536), shown)
+        elif ended in ready:
+            break
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status >= 0:
+        os._exit(status)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if -status != signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+
+
+def show(shown: int) -> None:
+    """Print what stands on a terminal."""
+    try:
+        data = os.read(shown, 65536)
+    except BlockingIOError:
+        return
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def pass_on(data: bytes, shown: int) -> bytes:
+    """Do what frames say; what is left of the last one, which is not whole yet."""
+    while len(data) >= FRAME_BYTES:
+        first, second = int(data[1:5]), int(data[5:9])
+        if data[:1] == b"s":
+            size = (ctypes.c_ushort * 4)(first, second, 0, 0)
+            ctypes.PyDLL(None).ioctl(shown, TIOCSWINSZ, size)
+            data = data[FRAME_BYTES:]
+            continue
+        if len(data) < FRAME_BYTES + first:
+            break
+        try:  # noqa: SIM105 - importing contextlib takes 5 ms
+            os.write(shown, data[FRAME_BYTES : FRAME_BYTES + first])
+        except BlockingIOError:
+            pass  # nobody there reads what is typed
+        data = data[FRAME_BYTES + first :]
+    return data
 
 
 def offer_to_die() -> None:

@@ -278,9 +278,19 @@ def grown_plan(build_id: BuildId, digest: str) -> str:
     return check_key(f"{build(build_id)}plans/{_segment(digest)}")
 
 
+def pins(build_id: BuildId) -> str:
+    """What the keys of all that was looked up once for a whole build start with."""
+    return f"{build(build_id)}pins/"
+
+
 def pin(build_id: BuildId, name: str) -> str:
     """Where the whole build reads what one of its tasks looked up first, such as the commit of a ref."""
-    return check_key(f"{build(build_id)}pins/{_segment(name)}")
+    return check_key(f"{pins(build_id)}{_segment(name)}")
+
+
+def pinned(key: str) -> str:
+    """What was looked up whose key this is."""
+    return unquote(key.rpartition("/")[2])
 
 
 def upload_notes(build_id: BuildId) -> str:

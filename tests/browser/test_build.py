@@ -24,6 +24,9 @@ def test_the_log_of_what_failed_is_open_at_its_end(site: Site, worker: WorkerPro
     expect(page.locator(".why")).to_contain_text("second went wrong")
     expect(page.locator(".why")).to_be_in_viewport()
     assert page.title().startswith("\N{BALLOT X} team/hello#1")
+    expect(page.get_by_role("region", name="second alone")).to_have_text(
+        f"distci reproduce team/hello#1 second --url {site.url('')}"
+    )
 
 
 def test_another_task_is_chosen_in_the_picture_or_the_list_and_stays_chosen(

@@ -11,6 +11,7 @@ import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -23,6 +24,7 @@ from waiting import wait_until
 from distci.errors import Invalid, Unavailable
 from distci.isolation.cgroups import ControlGroups, find_cgroups
 from distci.isolation.port import Cause, Confinement, Ended, Limits, Service
+from distci.isolation.terminal import Terminal
 
 
 @pytest.fixture(params=["supervised", "grouped", "sandboxed"])
@@ -245,6 +247,34 @@ def test_output_arrives_while_the_command_runs(plain: Runner) -> None:
     )
     assert ended.ok
     assert printed == b"first\nsecond\n"
+
+
+def test_what_is_typed_on_its_terminal_reaches_a_command_and_what_stands_there_is_output(plain: Runner) -> None:
+    script = (
+        'read said </dev/tty; echo "<$said>" >/dev/tty; stty size </dev/tty; tty -s && echo no; env | grep DISTCI_T'
+    )
+    script += "; test -t 1 || echo piped; cat; kill -9 $$"
+    with Terminal(plain.directory / "terminal") as terminal:
+        terminal.resize(33, 99)
+        terminal.send(b"one word\r" + bytes(0))
+        command = plain.command(["/bin/sh", "-c", script], plain.environment)
+        printed = bytearray()
+        ended = plain.isolation.run(replace(command, terminal=terminal.pipe), printed.extend, Event())
+
+    assert ended == Ended(Cause.ENDED, None, 9)
+    assert bytes(printed).replace(b"one word\r\n", b"", 1).split() == [b"<one", b"word>", b"33", b"99", b"piped"]
+    assert plain.left() == []
+
+
+def test_a_command_on_a_terminal_is_ended_like_any_other(plain: Runner) -> None:
+    stop = Event()
+    with Terminal(plain.directory / "terminal") as terminal:
+        script = f"trap '' HUP; echo ready; sleep {LONG_S} </dev/tty >/dev/tty 2>&1"
+        command = replace(plain.command(["/bin/sh", "-c", script], plain.environment), terminal=terminal.pipe)
+        ended = plain.isolation.run(command, lambda data: stop.set(), stop)
+
+    assert ended.cause is Cause.STOPPED
+    assert plain.left() == []
 
 
 def test_a_flood_of_50_mb_arrives_whole(runner: Runner) -> None:

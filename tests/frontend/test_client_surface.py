@@ -55,6 +55,7 @@ ABSENT: Mapping[str, str] = {
     "hooks.deliver": "over HTTP a sender proves itself, by its own headers and with no token of ours",
     "hooks.play": "without a proof it is for whoever has the back ends",
     "secrets.values": "what workers hand to tasks by; nobody is told one",
+    "reproductions.snapshot": "what a front end makes a tar file of",
     "artifacts.find": "what a front end reads by",
     "artifacts.stream": "what a front end reads by",
     "artifacts.taken": "what a front end asks before it reads a body",
@@ -119,6 +120,8 @@ ROWS: Mapping[str, Row] = {
     # A build of its own, so that those of the others stay as they are.
     "artifacts.put": lambda ci, own: [put(ci), put(ci), ci.artifacts.open(FALLEN, "a/b").read()],
     "logs.open": lambda ci, own: log_of(ci),
+    "reproductions.get": lambda ci, own: reproduced(ci.reproductions.get(BUILD, "say")),
+    "reproductions.workspace": lambda ci, own: ci.reproductions.workspace(BUILD, "keep").read(),
     "status.cluster": lambda ci, own: ci.status.cluster(),
     "status.workers": lambda ci, own: [worker for worker in ci.status.workers() if worker.name == "worker"],
     "status.kinds": lambda ci, own: ci.status.kinds(),
@@ -185,6 +188,7 @@ REFUSED: Mapping[str, Row] = {
     "what cannot be a build": lambda ci, own: ci.builds.get("team/hello"),
     "waiting for a build that is not there": lambda ci, own: ci.builds.wait("team/hello#99"),
     "the log of a task that is not there": lambda ci, own: ci.builds.log(BUILD, "none"),
+    "reproducing a task that is not there": lambda ci, own: ci.reproductions.get(BUILD, "none"),
     "an attempt that is not there": lambda ci, own: ci.logs.open(BUILD, "say", "none.1"),
     "cancelling what is over": lambda ci, own: ci.builds.cancel(BUILD),
     "repeating what did not fail": lambda ci, own: ci.builds.retry(BUILD, only_failed=True),
@@ -247,6 +251,10 @@ def cancelled(ci: Any, own: str) -> list[object]:
     ci.builds.cancel(build, "wrong branch")
     view = ci.builds.wait(build, 60)
     return [view.state, view.reason]
+
+
+def reproduced(told: Any) -> list[object]:
+    return [told.build, told.task, told.token, told.variables, told.pins, told.source, told.plan.task("say").arguments]
 
 
 def held(ci: Any, project: str) -> str:

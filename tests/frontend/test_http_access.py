@@ -47,6 +47,8 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "retry_build": ("job", TRIGGER),
     "list_tasks": ("job", READ),
     "get_task": ("job", READ),
+    "get_reproduction": ("job", TRIGGER),
+    "read_reproduction_workspace": ("job", TRIGGER),
     "read_log": ("job", READ),
     "list_lines": ("job", READ),
     "search_log": ("job", READ),

@@ -13,7 +13,12 @@ export function again({ id, config, trigger }) {
     };
 }
 
+/** A task of it, on the reader's own machine. */
+export function taskAgain(id, task) {
+    return `distci reproduce ${quoted(id)} ${quoted(task)} --url ${quoted(window.location.origin)}`;
+}
+
 /** As one word of a shell, whatever is in it. */
 function quoted(text) {
-    return /^[A-Za-z0-9_@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+    return /^[A-Za-z0-9_@%+=:,./-][A-Za-z0-9_@%+=:,./#-]*$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

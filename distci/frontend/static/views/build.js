@@ -8,7 +8,7 @@ import { html, useEffect, useRef } from "../html.js";
 import { refresh, useLive } from "../live.js";
 import { LogPane } from "../log-pane.js";
 import { Action, Ago, Shown, useNow, useTitle } from "../parts.js";
-import { again } from "../reproduce.js";
+import { again, taskAgain } from "../reproduce.js";
 import { go } from "../router.js";
 import { useMay } from "../session.js";
 import { mark, State, stateOf, tone } from "../states.js";
@@ -39,7 +39,7 @@ function Whole({ build, place }) {
         <${Graph} build=${build} now_ms=${now_ms} chosen=${task?.name} />
         ${build.tasks.length ? html`<div class="beside"><${Tasks} build=${build} now_ms=${now_ms} chosen=${task?.name} /><${Printed} build=${build} task=${task} isChosen=${Boolean(wanted)} /></div>` : null}</div>
         ${build.downstream.length ? html`<section><h2>Started by its end</h2><ul>${build.downstream.map((id) => html`<li>${id.includes("#") ? html`<a href=${addresses.build(id)}>${id}</a>` : id}</li>`)}</ul></section>` : null}
-        <section><h2>Do it again by hand</h2><${Command} label="As a build" text=${again(build).asBuild} /><${Command} label="On your own machine" text=${again(build).here} /></section>`;
+        <section><h2>Do it again by hand</h2><${Command} label="As a build" text=${again(build).asBuild} /><${Command} label="On your own machine" text=${again(build).here} />${task?.token && task.type !== "approval" ? html`<${Command} label=${`${task.name} alone, with what it began with`} text=${taskAgain(build.id, task.name)} />` : null}</section>`;
 }
 
 /** The task that somebody who comes to a build wants to read: what failed, else what runs, else what came last. */
