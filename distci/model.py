@@ -153,6 +153,27 @@ PASSING = frozenset({APPROVAL, CALL})
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What a command and all that descended from it used; or all commands of an attempt, one after the other."""
+
+    cpu_s: float
+    memory_peak_bytes: int
+    """Of all together where their memory was limited, else of the largest process."""
+    read_bytes: int
+    """From disks; what was cached does not count."""
+    written_bytes: int
+
+    def and_then(self, after: Usage) -> Usage:
+        """With what another command used afterwards."""
+        return Usage(
+            self.cpu_s + after.cpu_s,
+            max(self.memory_peak_bytes, after.memory_peak_bytes),
+            self.read_bytes + after.read_bytes,
+            self.written_bytes + after.written_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt ended. A failed build is an Outcome; a broken DistCI is an exception."""
 
@@ -163,6 +184,8 @@ class Outcome:
     signal: int | None = None
     details: Mapping[str, Json] = field(default_factory=dict)
     """What the kind of task wants on record: the commit it checked out, the artifacts it published."""
+    usage: Usage | None = None
+    """What its commands used; None where there were none, or nobody has counted."""
 
     @classmethod
     def passed(cls, reason: str = "", **details: Json) -> Outcome:

@@ -32,7 +32,7 @@ from distci.isolation.port import Cause, Command, Confinement, Ended, Isolation,
 from distci.isolation.terminal import Terminal
 from distci.lifecycle import Lifecycle
 from distci.masking import Masker
-from distci.model import BuildId, Outcome, Task, Verdict
+from distci.model import BuildId, Outcome, Task, Usage, Verdict
 from distci.plan import is_carried_on
 from distci.projects import project_of
 from distci.protocol import outcomes
@@ -163,6 +163,8 @@ class TaskContext:
         self._silent_until = monotonic() + assignment.silence_s
         self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
         self._private: list[Path] = []
+        self.usage: Usage | None = None
+        """What all commands of the attempt have used so far, as far as somebody has counted."""
         self._terminal: Terminal | None = None
         """Of the commands that are run from now on."""
         self._is_restored = False
@@ -317,6 +319,8 @@ class TaskContext:
             raise
         finally:
             self._get_on()
+        if ended.usage:
+            self.usage = self.usage.and_then(ended.usage) if self.usage else ended.usage
         is_silent = ended.cause is Cause.STOPPED and not self.stop.is_set()
         return replace(ended, cause=Cause.SILENT) if is_silent else ended
 
@@ -666,7 +670,7 @@ def attempt(worker: Worker, assignment: Assignment[Any], context: TaskContext) -
         outcome = _perform(worker, assignment, context)
         if context.stopped_by is not None and assignment.lost.is_set():
             raise ClaimLost(f"claim {assignment.token} was lost while its task ran")
-        outcome = context.masked(_save(outcome, context))
+        outcome = replace(context.masked(_save(outcome, context)), usage=context.usage)
         log_bytes = context.close_log()
         return context.insistently(lambda: assignment.settle(outcome, log_bytes))
     finally:

@@ -40,7 +40,7 @@ from distci.errors import (
     NotAuthenticated,
     Unavailable,
 )
-from distci.model import BuildId, Outcome, Plan, Verdict
+from distci.model import BuildId, Json, Outcome, Plan, Verdict
 from distci.protocol import outcomes, paths
 from distci.protocol.members import Rests
 from distci.protocol.records import Offer, Ticket
@@ -49,7 +49,7 @@ from distci.store import keys
 from distci.store.attended import Checkpoint
 from distci.store.port import Store
 from distci.store.sources import stream_of
-from distci.views import from_json
+from distci.views import from_json, to_json
 from distci.workspaces import Restored, Workspaces
 
 WAIT_S = 20.0
@@ -315,7 +315,7 @@ class RemoteClaim:
     def finish(self, outcome: Outcome, *, publishes: bool) -> None:
         """Put the outcome on record, and unless it ``publishes``, none of the files that were put; what is said again is the same."""
         reason = outcome.reason.encode(errors="surrogateescape").decode(errors="replace")[:REASON_CHARS_MAX]
-        body = {
+        body: dict[str, Json] = {
             "verdict": outcome.verdict,
             "reason": reason,
             "exit_status": outcome.exit_status,
@@ -323,6 +323,8 @@ class RemoteClaim:
             "details": dict(outcome.details),
             "publishes": publishes,
         }
+        if outcome.usage:
+            body["usage"] = to_json(outcome.usage)
         self.call("PUT", "/outcome", body)
         self._end()
 

@@ -102,11 +102,20 @@ def list_(invocation: Invocation, job: str, limit: int, before: int | None) -> N
         click.echo(pasteable(f"distci: older: distci build list {quote(job)} --before {views[-1].id.number}"), err=True)
 
 
-@build.command(examples=("distci build show team/hello#12", "distci build show team/hello#12 --json | jq .state"))
+@build.command(
+    examples=(
+        "distci build show team/hello#12",
+        "distci build show team/hello#12 --usage",
+        "distci build show team/hello#12 --json | jq .state",
+    )
+)
 @build_argument
+@click.option(
+    "--usage", "wants_usage", is_flag=True, help="What each attempt at each task used, in place of how it ended."
+)
 @json_option
 @click.pass_obj
-def show(invocation: Invocation, wanted: BuildId) -> None:
+def show(invocation: Invocation, wanted: BuildId, wants_usage: bool) -> None:
     """Show a build and its tasks as they stand."""
     with invocation.look_at() as system:
         with looking_for(system, str(wanted)):
@@ -136,7 +145,7 @@ def show(invocation: Invocation, wanted: BuildId) -> None:
         }
     )
     click.echo()
-    following.print_tasks(view)
+    following.print_usage(view) if wants_usage else following.print_tasks(view)
     if why:
         click.echo(pasteable(f"distci: `distci why {wanted}` says of each task what it waits for"), err=True)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import click
 
 from distci.cli.command import pasteable, pasting
-from distci.cli.output import age, duration, print_bytes, print_json, print_line, print_table, printable
+from distci.cli.output import age, duration, print_bytes, print_json, print_line, print_table, printable, size
 from distci.errors import DistCIError
 from distci.model import BuildId, Result
 
@@ -84,6 +84,17 @@ def print_tasks(view: BuildView) -> None:
         ("TASK", "STATE", "TIME", "WORKER", "REASON"),
         [(task.name, task.state, time_of(task), task.worker or task.origin, task.reason) for task in view.tasks],
     )
+
+
+def print_usage(view: BuildView) -> None:
+    """A table of what the attempts at a build's tasks used, as far as that was counted."""
+    rows = []
+    for task in view.tasks:
+        for number, attempt in enumerate(task.attempts, 1):
+            used = attempt.get("usage")
+            sizes = [size(used[name]) for name in ("memory_peak_bytes", "read_bytes", "written_bytes")] if used else []
+            rows.append((task.name, number, *([f"{used['cpu_s']:.1f} s", *sizes] if used else [""] * 4)))
+    print_table(("TASK", "ATTEMPT", "CPU", "MEMORY", "READ", "WRITTEN"), rows)
 
 
 def time_of(task: TaskView) -> str:

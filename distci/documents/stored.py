@@ -129,7 +129,7 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Json]:
         "exit_status": outcome.exit_status,
         "signal": outcome.signal,
         "details": dict(outcome.details),
-    }
+    } | ({"usage": asdict(outcome.usage)} if outcome.usage else {})
 
 
 def state_to_json(state: BuildState) -> dict[str, Json]:

@@ -38,11 +38,12 @@ from distci.frontend.problems import BadRequest
 from distci.frontend.reproductions import TAR, from_byte
 from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
-from distci.model import BuildId, Json, Outcome, Verdict
+from distci.model import BuildId, Json, Outcome, Usage, Verdict
 from distci.process import NAME
 from distci.protocol.claiming import LEFT_TO_OTHERS_S
 from distci.protocol.leases import LEASE_S
 from distci.protocol.records import Offer
+from distci.views import from_json
 
 ATTEMPT = f"{BUILD}/tasks/{{task}}/attempts/{{claim}}"
 BYTES, TEXT = "application/octet-stream", "text/plain; charset=utf-8"
@@ -200,6 +201,7 @@ class Desk:
             given.get("exit_status"),
             given.get("signal"),
             given.get("details", {}),
+            from_json(Usage, given["usage"]) if "usage" in given else None,
         )
         publishes = given.get("publishes", True)
         recorded = self._gateway.complete(

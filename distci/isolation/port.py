@@ -28,6 +28,8 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
+from distci.model import Usage
+
 HOST, SANDBOX, CONTAINER = "host", "sandbox", "container"
 
 HEALTH_TIME_MAX_S = 60.0
@@ -129,18 +131,6 @@ class Cause(StrEnum):
     """It had written more than it may."""
     SILENT = "silent"
     """Because it had printed nothing for too long; no driver says so, but whoever listened."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a command and all that descended from it used."""
-
-    cpu_s: float
-    memory_peak_bytes: int
-    """Of all together where their memory was limited, else of the largest process."""
-    read_bytes: int
-    """From disks; what was cached does not count."""
-    written_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,11 @@ from distci.errors import Invalid, Unavailable
 from distci.isolation import supervisor
 from distci.isolation.cgroups import Group
 from distci.isolation.disk import BLOCK_BYTES, taken_bytes
-from distci.isolation.port import Cause, Command, Ended, Limits, Usage
+from distci.isolation.port import Cause, Command, Ended, Limits
 from distci.isolation.processes import environment as environment_of
 from distci.isolation.processes import others
 from distci.isolation.users import User
+from distci.model import Usage
 
 READ_BYTES = 64 * 1024
 STOP_POLL_S = 0.05

@@ -2,7 +2,7 @@
 import * as addresses from "../addresses.js";
 import { post } from "../api.js";
 import { Command } from "../command.js";
-import { duration, spent_s } from "../format.js";
+import { duration, size, spent_s } from "../format.js";
 import { Graph } from "../graph-view.js";
 import { html, useEffect, useRef } from "../html.js";
 import { refresh, useLive } from "../live.js";
@@ -88,11 +88,17 @@ function Tasks({ build, now_ms, chosen }) {
 function Task({ build, task, now_ms, isChosen }) {
     const seconds = spent_s(task, now_ms);
     const waits = seconds === null && task.since_ms ? `for ${duration((now_ms - task.since_ms) / 1000)}` : "";
-    const says = [seconds === null ? waits : duration(seconds), task.worker, task.attempts.length > 1 ? `attempt ${task.attempts.length}` : "", task.type];
+    const says = [seconds === null ? waits : duration(seconds), task.worker, task.attempts.length > 1 ? `attempt ${task.attempts.length}` : "", used(task), task.type];
     return html`<li class=${isChosen ? "chosen" : ""}>
         <span class="line"><a href=${addresses.query(addresses.build(build.id), { task: task.name })} aria-current=${isChosen ? "true" : undefined}>${task.name}</a> <${State} state=${task.state} /></span>
         ${task.type === "approval" && task.state === "blocked" ? html`<${Decision} build=${build} task=${task} />` : null}
         <span class="line dim"><span>${says.filter(Boolean).join(", ")}</span> ${task.token && task.type !== "approval" ? html`<a href=${addresses.log(build.id, task.name)} aria-label=${`Log of ${task.name}`}>log</a>` : null}</span></li>`;
+}
+
+/** What the last attempt used, where somebody has counted. */
+function used(task) {
+    const usage = task.attempts.at(-1)?.usage;
+    return usage && task.state !== "running" ? `${duration(usage.cpu_s)} of processors, ${size(usage.memory_peak_bytes)}` : "";
 }
 
 /** What somebody may do about a task that waits for an approval; who may not is told so by the answer. */
