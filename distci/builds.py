@@ -72,6 +72,8 @@ class TaskView:
     """Why its ``if`` leaves it out of the build; empty when it does not."""
     emitter: str = ""
     """The task that has defined it; empty when the job has."""
+    progress: int | None = None
+    """How far it says that it is while it runs, in percents; None where it does not say."""
 
     @property
     def reason(self) -> str:
@@ -420,7 +422,7 @@ class Builds:
             if token is not None:
                 claim = self._tickets.view_running(token)
                 as_running = entry | {"state": TaskState.RUNNING, "token": token}
-                yield _task_view(as_running, claim.worker, claim.since_ms or since_ms)
+                yield replace(_task_view(as_running, claim.worker, claim.since_ms or since_ms), progress=claim.progress)
             elif ticket in parked:
                 yield _task_view(entry | {"state": TaskState.BLOCKED}, since_ms=since_ms)
             else:

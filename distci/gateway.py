@@ -286,15 +286,15 @@ class Attempt:
         """Whether the build was cancelled, and the task is none of those that see to that."""
         return self.live.is_cancelled and not self.task.on_cancel
 
-    def keep(self) -> Verdict | None:
-        """Let the lease begin anew, and learn how the work shall end now; None: it shall go on.
+    def keep(self, progress: int | None = None) -> Verdict | None:
+        """Let the lease begin anew, note how far the work is in percents, and learn how the work shall end now; None: it shall go on.
 
         Work that shall end is renewed no more, or only until what it left is handed in: who does not heed it loses the claim when the lease is over.
         """
         if self.is_called_off:
             return Verdict.CANCELLED
         over_s = self._standing.age_s(self._gateway.tickets) - (self.task.timeout_s or inf)
-        if over_s < HANDED_IN_S and not self._standing.renew(self._gateway.tickets):
+        if over_s < HANDED_IN_S and not self._standing.renew(self._gateway.tickets, progress):
             raise ClaimLost(f"claim {self.token} has just been taken over: stop its work, and claim anew")
         return Verdict.TIMED_OUT if over_s >= 0 else None
 

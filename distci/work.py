@@ -26,11 +26,15 @@ from distci.artifacts import Publication
 from distci.brokers.port import Assignment, Broker, Held, Member
 from distci.caches import Cache, Caches
 from distci.console import LogWriter
+from distci.documents.jobs import seconds
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
 from distci.isolation.asked import asked
+from distci.isolation.diagnosis import diagnosis
 from distci.isolation.port import Cause, Command, Confinement, Ended, Isolation, Mount
+from distci.isolation.supervised import FENCE
 from distci.isolation.terminal import Terminal
 from distci.lifecycle import Lifecycle
+from distci.listening import Ear, Progress
 from distci.masking import Masker
 from distci.model import BuildId, Outcome, Task, Usage, Verdict
 from distci.plan import is_carried_on
@@ -80,6 +84,9 @@ LOG_END_S = 10.0
 
 MACHINE_FAULTS = (OSError, MemoryError, RuntimeError, Unavailable)
 """What is raised where a machine lacks something: room on its disk, memory, threads, files, processes."""
+
+DIAGNOSE_AFTER_S = 600.0
+"""After so long a silence of a task's command its log tells what its processes do, unless the task says after how long."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """What the machine says whose disk is full, or whose user may have no more of it."""
@@ -169,6 +176,7 @@ class TaskContext:
         """Of the commands that are run from now on."""
         self._is_restored = False
         self._ending = Lock()
+        self._writing = Lock()
         self._is_saving = False
 
     # For workers
@@ -178,8 +186,9 @@ class TaskContext:
         self.write(f"{line}\n".encode(errors="surrogateescape"))
 
     def write(self, data: bytes) -> None:
-        """Bytes for the task's log, secrets masked."""
-        self._print(self._masker.feed(data))
+        """Bytes for the task's log, secrets masked. From any thread."""
+        with self._writing:
+            self._print(self._masker.feed(data))
 
     def _print(self, data: bytes) -> None:
         """Bytes that hold no secret."""
@@ -308,11 +317,17 @@ class TaskContext:
             confinement=confinement,
             terminal=self._terminal.pipe if self._terminal and environment is None else None,
         )
+        heard = _hear_nothing if environment is not None else self._listened
         # How long a command may be silent is for its task to say, with a timeout.
         self._get_on(inf if remaining_s is None else remaining_s + command.grace_s)
         try:
-            with Patience(self.stop, silence_s, output or self.write) as patience:
-                ended = self._site.isolation.run(command, patience.hear, patience.stop)
+            with heard() as hear, Patience(self.stop, silence_s, output or self.write) as patience:
+
+                def take(data: bytes) -> None:
+                    hear(data)
+                    patience.hear(data)
+
+                ended = self._site.isolation.run(command, take, patience.stop)
         except (Invalid, Unavailable):
             # Who is told to end while something is made ready breaks that off.
             self.checkpoint()
@@ -323,6 +338,36 @@ class TaskContext:
             self.usage = self.usage.and_then(ended.usage) if self.usage else ended.usage
         is_silent = ended.cause is Cause.STOPPED and not self.stop.is_set()
         return replace(ended, cause=Cause.SILENT) if is_silent else ended
+
+    @contextmanager
+    def _listened(self) -> Iterator[Callable[[bytes], None]]:
+        """Hear what the task's command prints: how far it is, and when nothing comes any more."""
+        pattern: str = self.task.arguments.get("progress", "")
+        progress = Progress(pattern, self._progress) if pattern else None
+        named: str = self.task.arguments.get("diagnose_after", "")
+        with Ear(seconds(named) if named else DIAGNOSE_AFTER_S, self._diagnose) as ear:
+
+            def hear(data: bytes) -> None:
+                ear.hear()
+                if progress:
+                    progress.hear(data)
+
+            yield hear
+            if progress:
+                progress.look()
+
+    def _progress(self, percent: int) -> None:
+        self._assignment.progress = percent
+
+    def _diagnose(self, silence_s: float) -> None:
+        """Put into the log what is done while nothing is printed."""
+        lines = diagnosis(f"{FENCE}={self._assignment.token}".encode()) or ["no process of it is seen from here"]
+        self.write(
+            b"".join(
+                f"distci: {line}\n".encode(errors="surrogateescape")
+                for line in (f"nothing was printed for {silence_s:g} s; what runs:", *lines)
+            )
+        )
 
     def _settled(self, wanted: Confinement) -> Confinement:
         """The same with the very images that the whole build goes by, whatever their names mean by now."""
@@ -618,6 +663,11 @@ class Patience:
             if self._outer.is_set() or monotonic() - self._heard > self._silence_s:
                 self.stop.set()
                 return
+
+
+@contextmanager
+def _hear_nothing() -> Iterator[Callable[[bytes], None]]:
+    yield lambda data: None
 
 
 def _bytes(what: str, text: str) -> bytes:

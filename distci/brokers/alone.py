@@ -53,6 +53,7 @@ class Alone:
     is_called_off = False
     silence_s = SILENCE_S
     heading = ""
+    progress: int | None = None
 
     def __init__(
         self,

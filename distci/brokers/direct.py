@@ -137,6 +137,7 @@ class DirectAssignment:
         self.changed = Event()
         self.is_called_off = live.is_cancelled and not self.task.on_cancel
         self.silence_s = claim.ticket.limit_s / 2
+        self.progress: int | None = None
         self.heading = attempts.heading(elsewhere, self.build, self.task)
         self._lifecycle = lifecycle
         self._store = store
@@ -198,7 +199,7 @@ class DirectAssignment:
                 self.changed.clear()
                 self._look()
             if is_well:
-                self._claim.renew()
+                self._claim.renew(self.progress)
         except BaseException:
             self.changed.set()
             raise

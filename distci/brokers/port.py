@@ -65,6 +65,8 @@ class Assignment(Protocol[Given]):
     """For how long work that says nothing is taken to get on."""
     heading: str
     """The line that its log begins with; empty for none."""
+    progress: int | None
+    """How far the work says that it is, in percents: set by who does it, told when it is attended to."""
 
     def variables(self) -> dict[str, str]:
         """What DistCI itself tells the script."""

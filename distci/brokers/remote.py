@@ -369,6 +369,7 @@ class RemoteAssignment:
         self.changed = Event()
         self.is_called_off = bool(told["is_called_off"])
         self.silence_s = float(told["silence_s"])
+        self.progress: int | None = None
         self.heading = attempts.heading(elsewhere, self.build, self.task)
         self.log_bytes_max = LOG_BYTES_MAX - LAST_LINE_BYTES_MAX
         self._variables: Mapping[str, str] = told["variables"]
@@ -455,7 +456,8 @@ class RemoteAssignment:
             and monotonic() - self._beat_at >= self._claim.told["heartbeat_s"]
         ):
             try:
-                stop = self._claim.call("POST", "/heartbeat")["stop"]
+                told = None if self.progress is None else {"progress": self.progress}
+                stop = self._claim.call("POST", "/heartbeat", told)["stop"]
             except (ClaimLost, Unavailable):
                 self.changed.set()
                 raise

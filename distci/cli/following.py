@@ -82,8 +82,13 @@ def print_tasks(view: BuildView) -> None:
     """A table of a build's tasks."""
     print_table(
         ("TASK", "STATE", "TIME", "WORKER", "REASON"),
-        [(task.name, task.state, time_of(task), task.worker or task.origin, task.reason) for task in view.tasks],
+        [(task.name, state_of(task), time_of(task), task.worker or task.origin, task.reason) for task in view.tasks],
     )
+
+
+def state_of(task: TaskView) -> str:
+    """How it stands, and how far it says that it is."""
+    return str(task.state) if task.progress is None else f"{task.state} {task.progress} %"
 
 
 def print_usage(view: BuildView) -> None:

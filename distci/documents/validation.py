@@ -13,6 +13,7 @@ from distci.documents.schema import Place, Problem, told, typed_task_problems
 from distci.documents.stored import state_to_json
 from distci.documents.strict_json import DEPTH_MAX, canonical
 from distci.errors import Invalid
+from distci.listening import pattern_of
 from distci.model import (
     TASK_NAME_LENGTH_MAX,
     BuildState,
@@ -129,6 +130,7 @@ def _kind_problems(name: str, parameter: Parameter) -> Iterator[str]:
 def task_problems(job: Job, document: Mapping[str, Json], root: str = "") -> Iterator[str]:
     """What is wrong with how the tasks hang together, and with what comes of them when matrices are filled in."""
     yield from _secret_problems(job)
+    yield from _progress_problems(job)
     yield from _trigger_problems(job, document)
     defaults = {name: parameter.default for name, parameter in job.parameters.items()}
     tasks, problems = plan.expand_tasks(job, defaults, root=root)
@@ -141,6 +143,15 @@ def task_problems(job: Job, document: Mapping[str, Json], root: str = "") -> Ite
 def is_hook(item: Mapping[str, Json]) -> bool:
     """Whether a trigger is one of a receiver's; what is left of one that is wrong has no type."""
     return bool(item["type"]) and item["type"] != "job" and item["type"] not in NOT_YET_TRIGGERS
+
+
+def _progress_problems(job: Job) -> Iterator[str]:
+    for position, task in enumerate(job.tasks):
+        if "progress" in task.arguments:
+            try:
+                pattern_of(str(task.arguments["progress"]))
+            except Invalid as error:
+                yield f"tasks[{position}].{error}"
 
 
 def _trigger_problems(job: Job, document: Mapping[str, Json]) -> Iterator[str]:

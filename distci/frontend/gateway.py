@@ -185,7 +185,7 @@ class Desk:
         )
 
     def keep(self, call: Call) -> Answer:
-        return Answer({"stop": self._attempt(call).keep()})
+        return Answer({"stop": self._attempt(call).keep((call.body or {}).get("progress"))})
 
     def script(self, call: Call) -> Content:
         return _content(self._attempt(call).script())
@@ -332,6 +332,8 @@ def endpoints(desk: Desk) -> Sequence[Endpoint]:
             desk.keep,
             Action.WORK,
             {200: Returns("Whether to go on.", "heartbeat")},
+            body="progress",
+            is_body_optional=True,
             tag="gateway",
         ),
         Endpoint(

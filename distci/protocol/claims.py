@@ -17,6 +17,9 @@ from distci.protocol.records import Running, Ticket
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
 
+PROGRESS_S = 3.0
+"""Least time between two notes in the tree of how far work is."""
+
 DECLINED_MAX = 100
 """Claims of a ticket after which to decline it uses up an attempt all the same."""
 
@@ -114,17 +117,20 @@ class Claim:
         """Whether the tree has this claim on record."""
         return outcomes.of_claim(self._member.tickets.tree, self.running) is Truth.COMMITTED
 
-    def renew(self) -> None:
-        """Tell that the work gets on, lest the claim be taken over when the ticket's limit has passed. For any thread, as often as it likes.
+    def renew(self, progress: int | None = None) -> None:
+        """Tell that the work gets on, and how far it is in percents if it says so, lest the claim be taken over when the ticket's limit has passed. For any thread, as often as it likes.
 
-        It writes once in half of the limit. Raises CoordinationUnavailable.
+        It writes once in half of the limit, and when the percents are others than they were :data:`PROGRESS_S` ago. Raises CoordinationUnavailable.
         """
         limit_s = self.ticket.limit_s
-        if not limit_s or self._is_over or monotonic() - self._renewed_at < limit_s / 2:
+        is_news = progress is not None and progress != self.running.progress
+        pause_s = PROGRESS_S if is_news else limit_s / 2
+        if not (limit_s or is_news) or self._is_over or monotonic() - self._renewed_at < pause_s:
             return
         began = monotonic()
-        if self._member.tickets.tree.commit(transactions.renew(self.running)).committed:
-            self._renewed_at = began
+        running = replace(self.running, progress=progress) if is_news else self.running
+        if self._member.tickets.tree.commit(transactions.renew(running)).committed:
+            self._renewed_at, self.running = began, running
 
     def watch(self, changed: Event) -> None:
         """Have ``changed`` set when somebody takes the claim over, or may have; set ``lost`` when somebody has. For any thread.

@@ -11,7 +11,7 @@ that was lost, is given that same claim, also by a process that never heard of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distci.coordination.port import Create, Operation, Stat, Write
 from distci.errors import CoordinationUnavailable, Forbidden
@@ -138,15 +138,17 @@ class Standing:
         """How long it has stood, by the tree's own times."""
         return (tickets.tree.now_ms() - self.stat.created_ms) / 1000
 
-    def renew(self, tickets: Tickets) -> bool:
-        """Let its lease begin anew; False when it does not stand any more. May be repeated."""
-        if _is_young(tickets.tree, self.stat):
+    def renew(self, tickets: Tickets, progress: int | None = None) -> bool:
+        """Let its lease begin anew, and note how far the work is in percents; False when it does not stand any more. May be repeated."""
+        is_news = progress is not None and progress != self.running.progress
+        if _is_young(tickets.tree, self.stat) and not is_news:
             return True
+        running = replace(self.running, progress=progress) if is_news else self.running
         path = paths.worker(self.running.worker)
         node = tickets.tree.coordination.read(path)
         # What its worker is known to be able to do stays known as long as it works.
         also = [Write(path, node.data, node.version)] if node else []
-        done = tickets.tree.commit(transactions.renew(self.running), hints=also)
+        done = tickets.tree.commit(transactions.renew(running), hints=also)
         if done.unknown:
             raise CoordinationUnavailable(
                 f"whether claim {self.running.ticket.token} was renewed is not known; try again"

@@ -209,6 +209,8 @@ class Running:
     """The permit slots that this claim holds: (permit name, slot)."""
     lease_s: float = 0
     """Of a worker without a session: for how long the claim stands, by the tree's own times, unless it is renewed; 0: as long as a session lives."""
+    progress: int | None = None
+    """How far the work says that it is, in percents; None where it does not say."""
 
     @property
     def limit_s(self) -> float:
@@ -226,6 +228,8 @@ class Running:
             document["slots"] = [list(slot) for slot in self.slots]
         if self.lease_s:
             document["lease_s"] = self.lease_s
+        if self.progress is not None:
+            document["progress"] = self.progress
         return to_bytes(document)
 
     @classmethod
@@ -238,7 +242,8 @@ class Running:
             for slot in slots:
                 check_path(paths.permit(*slot))
             lease_s = float(document.get("lease_s", 0))
-            return cls(ticket, _text(document["worker"]), _text(document["nonce"]), slots, lease_s)
+            progress = int(document["progress"]) if "progress" in document else None
+            return cls(ticket, _text(document["worker"]), _text(document["nonce"]), slots, lease_s, progress)
         except (KeyError, TypeError, ValueError, Invalid) as error:
             raise InvalidDocument(f"{where}: not a claimed ticket: {error}") from error
 

@@ -67,6 +67,8 @@ class TicketView:
     """What it waits for when parked, why it was set aside when dead."""
     since_ms: int = 0
     """When it came there, in milliseconds since 1970; 0 where that is not known."""
+    progress: int | None = None
+    """How far its work says that it is, in percents; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +465,8 @@ class Tickets:
             running = Running.from_bytes(node.data, paths.running(token))
         except InvalidDocument as error:
             return TicketView("running", token, None, reason=str(error))
-        return TicketView("running", token, running.ticket, running.worker, since_ms=node.stat.created_ms)
+        since_ms, progress = node.stat.created_ms, running.progress
+        return TicketView("running", token, running.ticket, running.worker, since_ms=since_ms, progress=progress)
 
     def _view_dead(self, token: str) -> TicketView:
         node = self.tree.coordination.read(paths.dead(token))

@@ -88,7 +88,7 @@ function Tasks({ build, now_ms, chosen }) {
 function Task({ build, task, now_ms, isChosen }) {
     const seconds = spent_s(task, now_ms);
     const waits = seconds === null && task.since_ms ? `for ${duration((now_ms - task.since_ms) / 1000)}` : "";
-    const says = [seconds === null ? waits : duration(seconds), task.worker, task.attempts.length > 1 ? `attempt ${task.attempts.length}` : "", used(task), task.type];
+    const says = [seconds === null ? waits : duration(seconds), task.worker, task.attempts.length > 1 ? `attempt ${task.attempts.length}` : "", used(task), task.progress === null || task.progress === undefined ? "" : `${task.progress} %`, task.type];
     return html`<li class=${isChosen ? "chosen" : ""}>
         <span class="line"><a href=${addresses.query(addresses.build(build.id), { task: task.name })} aria-current=${isChosen ? "true" : undefined}>${task.name}</a> <${State} state=${task.state} /></span>
         ${task.type === "approval" && task.state === "blocked" ? html`<${Decision} build=${build} task=${task} />` : null}
