@@ -18,6 +18,7 @@ LOOK_S = 1.0
 """How often what is printed is searched, at most."""
 DIAGNOSES_MAX = 20
 """Of one command: silences after so many are nothing new."""
+THREAD_WAIT_MAX_S = 86_400.0
 PROGRAM_BYTES_MAX = 1 << 20
 
 
@@ -105,7 +106,7 @@ class Ear:
                 called_of, calls = heard, calls + 1
                 self._call(self._silence_s)
                 continue
-            if self._over.wait(left_s):
+            if self._over.wait(min(left_s, THREAD_WAIT_MAX_S)):
                 return
 
 

@@ -30,7 +30,7 @@ from distci.model import check_project, is_isolation_label, isolation_label
 from distci.protocol.records import Offer
 from distci.secrets import check_value
 from distci.settings import SECRET_FOLDER
-from distci.work import Cache, Site, Tasks, serve, tidy_up
+from distci.work import DIAGNOSE_AFTER_S, Cache, Site, Tasks, serve, tidy_up
 
 GROUP = "distci.workers"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -75,6 +75,7 @@ class WorkerProcess:
         secrets: Mapping[str, Mapping[str, str]] | None = None,
         memory: Path = Path(SECRET_FOLDER),
         cache: Cache | None = None,
+        diagnose_after_s: float = DIAGNOSE_AFTER_S,
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
         ``secrets`` are this machine's own, by project and name; ``memory`` is the folder below which tasks get secrets as files.
@@ -109,7 +110,9 @@ class WorkerProcess:
         self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{uuid.uuid4().hex[:8]}"
         self._scratch = Scratch(scratch, self._name)
         self._memory = Memory(folder_in(memory), name_for(self._name, scratch))
-        self._site = Site(isolation, self._scratch.folder, search_path, secrets or {}, self._memory.folder, cache)
+        self._site = Site(
+            isolation, self._scratch.folder, search_path, secrets or {}, self._memory.folder, cache, diagnose_after_s
+        )
         self._members = [
             broker.member(
                 Offer(tuple(post.kinds), (*labels, *(() if NO_TASKS.issuperset(post.kinds) else offered)), tuple(only)),

@@ -53,6 +53,7 @@ Every setting has a variable, ``DISTCI_COORDINATION`` and so on. Nothing else in
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -190,6 +191,8 @@ class Settings:
     """The largest workspace that a front end takes in of a worker, as it is sent and once it is unpacked."""
     cache_size_max: str = "10GiB"
     """How much a machine keeps between tasks, all its workers together: of repositories that were checked out, so that less of them is fetched; empty: nothing."""
+    diagnose_after: str = "10m"
+    """After so long a silence of a task's script its log tells what the processes do, unless the task says after how long; empty: never."""
     events_kept: str = "100000/90d"
     """How many events are kept, and for how long: ``100000/90d``. The last 1,000 are, in any case."""
     held_kept: str = "1000/30d"
@@ -268,6 +271,11 @@ class Settings:
         return self.build_url or below
 
     @property
+    def diagnose_after_s(self) -> float:
+        """Infinite for never."""
+        return _seconds(self.diagnose_after) if self.diagnose_after else math.inf
+
+    @property
     def session_timeout_s(self) -> float:
         return _seconds(self.session_timeout)
 
@@ -337,6 +345,8 @@ class Settings:
         }
         if self.cache_size_max:
             readable["cache_size_max"] = _bytes
+        if self.diagnose_after:
+            readable["diagnose_after"] = _seconds
         for name, read in readable.items():
             try:
                 read(getattr(self, name))

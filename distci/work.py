@@ -86,7 +86,7 @@ MACHINE_FAULTS = (OSError, MemoryError, RuntimeError, Unavailable)
 """What is raised where a machine lacks something: room on its disk, memory, threads, files, processes."""
 
 DIAGNOSE_AFTER_S = 600.0
-"""After so long a silence of a task's command its log tells what its processes do, unless the task says after how long."""
+"""As :attr:`Site.diagnose_after_s`, where nothing is said."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """What the machine says whose disk is full, or whose user may have no more of it."""
@@ -134,6 +134,8 @@ class Site:
     memory: Callable[[], Path] = no_memory
     """A directory in memory of this process alone; each attempt that gets a secret as a file has one below it, gone afterwards. Invalid where there is none."""
     cache: Cache | None = None
+    diagnose_after_s: float = DIAGNOSE_AFTER_S
+    """After so long a silence of a task's command its log tells what is done meanwhile, unless the task says after how long."""
 
 
 class Halted(Exception):
@@ -345,7 +347,7 @@ class TaskContext:
         pattern: str = self.task.arguments.get("progress", "")
         progress = Progress(pattern, self._progress) if pattern else None
         named: str = self.task.arguments.get("diagnose_after", "")
-        with Ear(seconds(named) if named else DIAGNOSE_AFTER_S, self._diagnose) as ear:
+        with Ear(seconds(named) if named else self._site.diagnose_after_s, self._diagnose) as ear:
 
             def hear(data: bytes) -> None:
                 ear.hear()

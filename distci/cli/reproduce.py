@@ -97,7 +97,7 @@ def _run(
 
     memory = Memory(folder_in(Path(settings.secret_folder)), name_for(folder.name, folder))
     stack.callback(memory.close)
-    site = Site(isolation, folder, settings.search_path, {}, memory.folder)
+    site = Site(isolation, folder, settings.search_path, {}, memory.folder, None, settings.diagnose_after_s)
     terminal = stack.enter_context(Terminal(folder / "terminal")) if wants_shell else None
     context = Rehearsal(site, assignment, folder, print_bytes, terminal)
     stack.enter_context(interrupts(assignment.stop, STOPPING))

@@ -72,6 +72,7 @@ def process_for(
         search_path=settings.search_path,
         memory=Path(settings.secret_folder),
         cache=_cache(settings),
+        diagnose_after_s=settings.diagnose_after_s,
         **options,
     )
 

@@ -102,6 +102,7 @@ class TestPrecedence:
             "secret_keys_file": "/x",
             "secret_folder": "/y",
             "cache_size_max": "2MiB",
+            "diagnose_after": "9s",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 from frontends import SCOPES, address_of
+from integration.git_remotes import Remote
 from program import Home
 from terminals import typing
+
+from distci.cli.serving import elsewhere
+from distci.settings import load
 
 JOB = {
     "job": "team/again",
@@ -208,3 +212,32 @@ def test_what_this_machine_has_not_is_said_and_done_without(home: Home, monkeypa
     assert (ran.exit_code, ran.stdout) == (0, "made\n")
     assert "isolation sandbox cannot be had here" in ran.stderr
     assert "it runs in host instead" in ran.stderr
+
+
+@both
+def test_a_checkout_is_that_of_the_build_wherever_its_branch_is_now(home: Home, tmp_path: Path) -> None:
+    source = Remote(tmp_path / "source")
+    built = source.commit(hello_txt="then")
+    task = {"name": "source", "type": "git-checkout", "repository": f"file://{source.path}"}
+    home.ask("job", "put", home.file({"job": f"team/{tmp_path.name}", "tasks": [task]}))
+    home.ask("build", "trigger", f"team/{tmp_path.name}", "--wait")
+    source.commit(hello_txt="now")
+
+    ran = home.ask("reproduce", f"team/{tmp_path.name}#1", "source", "--directory", str(tmp_path / "there"))
+
+    assert ran.exit_code == 0, ran.output
+    assert (tmp_path / "there" / "workspace" / "hello.txt").read_text() == "then"
+    assert built in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"data": "/a b"}, " --data '/a b'"),
+        ({"data": "/a", "public_url": "https://ci.example.org"}, " --url https://ci.example.org"),
+        ({"data": "/a", "url": "https://one https://two", "token": "secret"}, " --url https://one"),
+        ({"data": "/a", "coordination": "zookeeper://zk:2181/ci", "store": "s3://b?secret_key=k"}, ""),
+    ],
+)
+def test_a_log_names_an_address_of_the_system_and_nothing_that_is_secret(flags: dict[str, str], said: str) -> None:
+    assert elsewhere(load(None, {}, flags)) == said
