@@ -71,6 +71,20 @@ def test_what_runs_is_shown_until_something_fails(
     expect(page.get_by_role("heading", level=1)).to_contain_text("failed")
 
 
+def test_how_far_a_task_is_and_then_what_it_used_stand_beside_it(
+    site: Site, worker: WorkerProcess, page: Page, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    site.save("team/hello", shell(f"echo 40%; {waits_for(gate)}", "only", progress="([0-9]+)%"))
+    build = site.ci.builds.trigger("team/hello")
+    page.goto(BUILD)
+
+    expect(page.locator(".tasks li")).to_contain_text("40 %")
+    gate.touch()
+    site.ci.builds.wait(build, BUILD_TIME_MAX_S)
+    expect(page.locator(".tasks li")).to_contain_text("s of processors")
+
+
 def test_why_it_waits_and_what_helps_is_seen_without_scrolling(site: Site, worker: WorkerProcess, page: Page) -> None:
     site.save("team/hello", shell("true", "train", labels=["gpu=*"]))
     site.ci.builds.trigger("team/hello")
