@@ -144,16 +144,16 @@ def told(settings: Settings) -> str:
     return "".join(f" --{name} {quote(place)}" for name, place in places.items() if is_flag(settings, name))
 
 
-def elsewhere(settings: Settings) -> str:
-    """The flags, as they are pasted, by which somebody who reads a log finds the system; empty where their own settings have to name it.
+def elsewhere(settings: Settings) -> str | None:
+    """The flags, as they are pasted, by which somebody who reads a log finds the system; None where nothing that all may know leads there.
 
-    Nothing but an address is named, since what is in a log is read by many.
+    Back ends are not named: their addresses may hold passwords, and few who read a log can reach them.
     """
     url = settings.public_url or next(iter(settings.urls), "") if settings.url or settings.public_url else ""
     if url:
         return f" --url {quote(url)}"
     is_embedded = not (settings.coordination or settings.store)
-    return f" --data {quote(str(settings.data_folder))}" if is_embedded and is_flag(settings, "data") else ""
+    return f" --data {quote(str(settings.data_folder))}" if is_embedded and is_flag(settings, "data") else None
 
 
 def is_flag(settings: Settings, name: str) -> bool:

@@ -54,7 +54,7 @@ def up(
         else:
             system, http = _front_end(invocation, stack)
         isolation = serving.isolation_of(system.settings, serving.ON_ONE_MACHINE, kinds)
-        elsewhere = serving.elsewhere(system.settings)
+        elsewhere = serving.elsewhere(system.settings) or ""
         process = serving.worker_process(system, kinds, slots, isolation, elsewhere, labels=labels, secrets=secrets)
         serving.serve(process, _welcome(system.settings, kinds, slots, isolation, http))
 
