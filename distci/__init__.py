@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         TaskDefinition,
         TaskState,
         Trigger,
+        Usage,
         Verdict,
         When,
     )
@@ -123,6 +124,7 @@ __all__ = [
     "TaskState",
     "Trigger",
     "Unavailable",
+    "Usage",
     "Verdict",
     "VersionConflict",
     "When",
