@@ -353,10 +353,11 @@ def interpreter() -> str:
 
 
 def _with_terminal(command: Command) -> Command:
-    """The supervisor is told of a terminal by a variable that the command does not get."""
-    if command.terminal is None:
-        return command
-    return replace(command, environment={**command.environment, supervisor.TERMINAL: os.fspath(command.terminal)})
+    """The supervisor is told of a terminal by a variable that the command does not get, and that nobody else may set."""
+    told = {name: value for name, value in command.environment.items() if name != supervisor.TERMINAL}
+    if command.terminal is not None:
+        told[supervisor.TERMINAL] = os.fspath(command.terminal)
+    return replace(command, environment=told)
 
 
 def _environment_file(environment: Mapping[str, str]) -> int:
