@@ -85,6 +85,8 @@ class DistCI:
             AuditedHooks,
             AuditedJobs,
             AuditedPublished,
+            AuditedQuarantine,
+            AuditedReports,
             AuditedSecrets,
             AuditedTickets,
         )
@@ -138,6 +140,8 @@ class DistCI:
         )
         self.builds = AuditedBuilds(self.lifecycle, self.jobs, settings.actor, self.audit)
         self.artifacts = AuditedPublished(self.builds, self.store, self.audit)
+        self.reports = AuditedReports(self.builds, self.jobs, self.store, self.audit)
+        self.quarantine = AuditedQuarantine(self.store, self.jobs, self.audit)
         self.signing = Signing(self.tickets.tree)
         self.sessions = Sessions(self.tickets.tree, self.signing)
         self.login_links = LoginLinks(self.tickets.tree)

@@ -207,11 +207,11 @@ def publish(
 
     Where all of them go is asked before the first is kept. Raises as :meth:`Artifacts.publish`.
     """
-    sources, unmatched = _find(root, patterns)
+    sources, unmatched = find(root, patterns)
     uploads = [(name, source, place(_check_name(name))) for name, source in sources]
 
     def upload(name: str, source: str, where: str) -> Artifact:
-        with _opened(root, name, source) as file:
+        with opened(root, name, source) as file:
             keep(where, file)
             return Artifact(name, file.read_bytes, file.sha256)
 
@@ -300,19 +300,20 @@ class Upload:
 
 
 @contextmanager
-def _opened(root: Path, name: str, source: str) -> Iterator[Upload]:
+def opened(root: Path, name: str, source: str) -> Iterator[Upload]:
+    """One of the files that :func:`find` found. Invalid for one that may not be read."""
     try:
         with Tree(root) as tree:
             descriptor = tree.open(source)
     except PermissionError as error:
-        raise Invalid(f"{name!r} cannot be published: {error.strerror}") from error
+        raise Invalid(f"{name!r} cannot be read: {error.strerror}") from error
     try:
         yield Upload(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _find(root: Path, patterns: Sequence[str]) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+def find(root: Path, patterns: Sequence[str]) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
     """The names of all files that match and the paths that they are read from; and the patterns without any."""
     sources: dict[str, str] = {}
     unmatched = []
@@ -323,7 +324,7 @@ def _find(root: Path, patterns: Sequence[str]) -> tuple[Sequence[tuple[str, str]
             if not matches:
                 unmatched.append(pattern)
             if len(sources) > FILES_MAX:
-                raise Invalid(f"{pattern!r} makes it more than {FILES_MAX} files to be published")
+                raise Invalid(f"{pattern!r} makes it more than {FILES_MAX} files")
     return sorted(sources.items()), unmatched
 
 

@@ -23,7 +23,7 @@ from distci.store.port import ObjectInfo, Store, objects
 REFERRED_TO = (
     *(keys.JOB_VERSIONS, keys.JOBS, keys.DOWNSTREAM, keys.HOOKS, keys.TAGS),
     *(keys.HELD, keys.CHANGES, keys.STATUSES, keys.PACKS, keys.EPOCHS),
-    *(keys.SECRET_KEYS, keys.SECRETS),
+    *(keys.SECRET_KEYS, keys.SECRETS, keys.QUARANTINE),
 )
 """What builds refer to; and of a job its versions before the marks that are written before these."""
 

@@ -8,7 +8,7 @@
     ├── Denied         ask for the right               NotAuthenticated, Forbidden
     ├── Missing        nothing there                   NoSuchJob, NoSuchBuild, NoSuchTask, NoSuchArtifact,
     │                                                  NoSuchTicket, NoSuchWorker, NoSuchToken, NoSuchObject,
-    │                                                  NoSuchReceiver, NoSuchChange, NoSuchSecret
+    │                                                  NoSuchReceiver, NoSuchChange, NoSuchSecret, NoSuchTest
     ├── Conflict       someone was first; read again   AlreadyExists, VersionConflict
     ├── ClaimLost      stop now, write nothing more    (session gone, or token superseded)
     ├── Unavailable    wait, then try again            CoordinationUnavailable, StoreUnavailable
@@ -127,6 +127,10 @@ class NoSuchChange(Missing):
 
 class NoSuchSecret(Missing):
     """No secret of that name is set for that project."""
+
+
+class NoSuchTest(Missing):
+    """No test of that name is in quarantine."""
 
 
 class NoSuchObject(Missing):

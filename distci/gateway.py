@@ -43,10 +43,13 @@ from distci.protocol.leases import Request, Standing
 from distci.protocol.outcomes import Deadline
 from distci.protocol.records import Offer, Ticket
 from distci.published import Published, Source
+from distci.quarantine import Quarantine, Quarantined
+from distci.reports.results import Summary
 from distci.secrets import Secrets
 from distci.snapshots import File, Snapshot, encode
 from distci.store import keys
 from distci.store.port import Store, objects
+from distci.stored_reports import StoredReports, check
 from distci.workspaces import Workspaces
 
 HEARTBEAT_S = 5.0
@@ -326,6 +329,16 @@ class Attempt:
     def put_artifact(self, name: str, stream: BinaryIO) -> Artifact:
         """Take in a file that the attempt publishes when it completes. May be repeated."""
         return self._artifacts.put(self.build, self.name, self.token, name, stream)
+
+    def put_report(self, data: bytes) -> Summary:
+        """Take in what the attempt's reports tell, which counts once it has completed; what it comes to. Damaged or Invalid for what is none. May be repeated."""
+        summary = check(data)
+        StoredReports(self._store).put(self.build, self.name, self.token, data)
+        return summary
+
+    def quarantine(self) -> Sequence[Quarantined]:
+        """The tests of the job whose failures count for nothing now."""
+        return Quarantine(self._store).in_force(self.build.job)
 
     def pin(self, name: str, value: str | None) -> str | None:
         """What the whole build goes by for ``name``: ``value`` if nobody has found any before. May be repeated."""

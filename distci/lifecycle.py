@@ -76,6 +76,7 @@ from distci.protocol.permits import Full
 from distci.protocol.records import FORMAT, Ticket, to_bytes
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
+from distci.reports.results import shortened
 from distci.statuses import Statuses
 from distci.store import keys
 from distci.store.port import Store, objects
@@ -88,6 +89,9 @@ DOWNSTREAM_KIND = "job"
 
 REASON_CHARS_MAX = 10_000
 """Of why a task has failed whose own tasks are wrong in many places."""
+
+REPORTS_CHARS_MAX = 256 * 1024
+"""Of what all tests of a build came to, in its record: it has to be readable, however many tasks have however many failed ones."""
 
 COLLISION_PAUSE_S = 0.05
 TOLD_KEPT = 1024
@@ -381,7 +385,8 @@ class Lifecycle:
             made = None  # the build can still be looked at and archived: what its tasks came to is in its state
         state = live.state
         known = made.tasks if made else [Task(name, "") for name in (state.tasks if state else ())]
-        tasks = [self._task_record(live.build, task, state) for task in known] if state else []
+        share = REPORTS_CHARS_MAX // max(1, len(known))
+        tasks = [self._task_record(live.build, task, state, share) for task in known] if state else []
         return {
             "f": FORMAT,
             "build": str(live.build),
@@ -736,7 +741,7 @@ class Lifecycle:
             if task["name"] not in made.trigger.only and TaskState(task["state"]).is_good
         }
 
-    def _task_record(self, build: BuildId, task: Task, state: BuildState) -> dict[str, Json]:
+    def _task_record(self, build: BuildId, task: Task, state: BuildState, reports_chars_max: int) -> dict[str, Json]:
         progress = state.tasks[task.name]
         origin = BuildId.parse(progress.origin) if progress.origin else build
         return {
@@ -749,7 +754,10 @@ class Lifecycle:
             "state": progress.state,
             "token": progress.token,
             "origin": progress.origin,
-            "attempts": self.stored.attempts(origin, task.name, progress.token),
+            "attempts": [
+                _with_short_reports(attempt, reports_chars_max if attempt["token"] == progress.token else 0)
+                for attempt in self.stored.attempts(origin, task.name, progress.token)
+            ],
         }
 
     def patience(self) -> outcomes.Deadline:
@@ -800,6 +808,15 @@ class Lifecycle:
             return False  # the tree was lost
         found = [attempt for entry in record["tasks"] if entry["name"] == task for attempt in entry["attempts"]]
         return any(attempt["token"] == token for attempt in found)
+
+
+def _with_short_reports(attempt: dict[str, Json], chars_max: int) -> dict[str, Json]:
+    """The record of an attempt as that of its build has it: of what its tests came to, the counts, and as many names as fit."""
+    details = attempt.get("details")
+    told = details.get("reports") if isinstance(details, dict) else None
+    if not isinstance(details, dict) or not isinstance(told, dict):
+        return attempt
+    return {**attempt, "details": {**details, "reports": shortened(told, chars_max)}}
 
 
 def _status(live: LiveBuild) -> Sequence[Ticket]:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
-
-import re2
+from typing import Self
 
 from distci.errors import Invalid
+from distci.patterns import Pattern
 
 LINES_BYTES_MAX = 16 * 1024
 """Of what was printed since the last look, so much is searched, from its end: who prints much more tells how far it is again soon."""
@@ -19,21 +18,14 @@ LOOK_S = 1.0
 DIAGNOSES_MAX = 20
 """Of one command: silences after so many are nothing new."""
 THREAD_WAIT_MAX_S = 86_400.0
-PROGRAM_BYTES_MAX = 1 << 20
 
 
-def pattern_of(text: str) -> Any:
-    """A regular expression in the syntax of RE2, whose search takes no longer than what is searched is long. Invalid for one that finds no number.
-
-    It has one group, which finds percents, or two: how many are done, of how many.
-    """
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = PROGRAM_BYTES_MAX
+def pattern_of(text: str) -> Pattern:
+    """An expression with one group, which finds percents, or two: how many are done, of how many. Invalid for one that finds no number."""
     try:
-        pattern = re2.compile(text, options)
-    except re2.error as error:
-        raise Invalid(f"progress: {text!r} is no regular expression (RE2): {_said(error)}") from None
+        pattern = Pattern(text)
+    except Invalid as error:
+        raise Invalid(f"progress: {text!r} {error}") from None
     if pattern.groups not in (1, 2):
         raise Invalid(f"progress: {text!r} needs one group, for percents, or two, for how many of how many")
     return pattern
@@ -58,11 +50,9 @@ class Progress:
     def look(self) -> None:
         """Search what has not been searched yet. What has come of the last line is searched again once there is more."""
         self._due = monotonic() + LOOK_S
-        last = None
-        for last in self._pattern.finditer(self._held.decode("latin-1")):  # noqa: B007
-            pass
+        numbers = self._pattern.last(self._held.decode("latin-1"))
         self._held = self._held[max(self._held.rfind(b"\n"), self._held.rfind(b"\r")) + 1 :]
-        percent = _percent(last.groups()) if last else None
+        percent = _percent(numbers)
         if percent is not None and percent != self._percent:
             self._percent = percent
             self._told(percent)
@@ -110,16 +100,11 @@ class Ear:
                 return
 
 
-def _percent(groups: tuple[str, ...]) -> int | None:
+def _percent(groups: tuple[str | None, ...]) -> int | None:
     try:
-        numbers = [float(group) for group in groups]
-    except (TypeError, ValueError):
+        numbers = [float(group or "") for group in groups]
+    except ValueError:
         return None
     if len(numbers) == 2:
         numbers = [100 * numbers[0] / numbers[1]] if numbers[1] > 0 else []
     return max(0, min(100, int(numbers[0]))) if numbers and numbers[0] == numbers[0] else None
-
-
-def _said(error: Exception) -> str:
-    first = error.args[0] if error.args else ""
-    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)

@@ -41,11 +41,17 @@ from distci.plan import is_carried_on
 from distci.projects import project_of
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
+from distci.quarantine import matcher
 from distci.receivers.port import Call
+from distci.reporting import Reading, SecretMask
+from distci.reports.results import CaseOutcome
+from distci.reports.verdicts import decided
 from distci.repositories import address as repository_address
 from distci.safepath import directory_beneath, remove
 from distci.secrets import check_trusted, check_value, nearest
+from distci.stored_reports import write as written_report
 from distci.task_caches import TaskCaches
+from distci.views import to_json
 
 __all__ = [
     "Cache",
@@ -171,6 +177,7 @@ class TaskContext:
         self._memory: Path | None = None
         self._silent_until = monotonic() + assignment.silence_s
         self._log = LogWriter(assignment.write_log, spool=directory, bytes_max=assignment.log_bytes_max)
+        self._reading: Reading | None = None
         self._private: list[Path] = []
         self.usage: Usage | None = None
         """What all commands of the attempt have used so far, as far as somebody has counted."""
@@ -191,10 +198,6 @@ class TaskContext:
         """Bytes for the task's log, secrets masked. From any thread."""
         with self._writing:
             self._print(self._masker.feed(data))
-
-    def _print(self, data: bytes) -> None:
-        """Bytes that hold no secret."""
-        self._log.write(data)
 
     @property
     def root(self) -> Path:
@@ -420,6 +423,30 @@ class TaskContext:
             return Outcome(Verdict.PASSED, exit_status=0)
         return Outcome(Verdict.FAILED, ended.describe(), ended.exit_status, ended.signal)
 
+    def reported(self, outcome: Outcome) -> Outcome:
+        """The outcome, with what the reports tell that the task asks for; where its job says so, they decide it.
+
+        To be called once, when the work is done. A file that cannot be read is told of, and changes nothing.
+        """
+        reading = self._reading
+        if reading is None or outcome.verdict is Verdict.CANCELLED:
+            return outcome
+        self._hand_in()
+        self._print(self._masker.flush())
+        reading.read_files(self.root, SecretMask(Masker(self._hidden)), self.checkpoint)
+        report = reading.report
+        if any(case.outcome is CaseOutcome.FAILED for case in report.cases):
+            report = report.counted(matcher(self.patiently(self._assignment.quarantine)))
+        else:
+            report = report.counted(lambda name: False)
+        data = written_report(report)
+        self.patiently(lambda: self._assignment.put_report(data))
+        summary = report.summary()
+        for problem in summary.problems:
+            self.say(f"distci: reports: {problem}")
+        told = replace(outcome, details={**outcome.details, "reports": to_json(summary)})
+        return decided(told, summary, reading.asked, reading.unmatched)
+
     def environment(self) -> dict[str, str]:
         """The variables that the task's script sees, and no others."""
         return self._minimum() | dict(self.task.environment) | self._secret_variables | self._own_variables()
@@ -512,16 +539,16 @@ class TaskContext:
 
     # For the loop
 
+    def listen(self) -> None:
+        """Heed from now on what of the task's output its reports are about. Invalid for what no report can be read by."""
+        if reports := self.task.arguments.get("reports"):
+            self._reading = Reading(reports)
+
     def save(self) -> None:
         """Keep the workspace for the tasks that need this one, if any does."""
         if not is_carried_on(self.plan, self.task):
             return
-        # What a task left is kept also when its time is up, whoever has said so, or says so meanwhile.
-        self._deadline = None
-        with self._ending:
-            self._is_saving = True
-            if self.stopped_by is Verdict.TIMED_OUT:
-                self.stop.clear()
+        self._hand_in()
         root = self.root
         for path in self.patiently(lambda: self._assignment.save(root, self.checkpoint)):
             self.say(f"distci: {path} is neither file, directory nor link, and is not carried on")
@@ -568,6 +595,23 @@ class TaskContext:
             if stop is not None and self.stopped_by is None:
                 self._end_by(stop)
             assignment.changed.wait(LOST_POLL_S)
+
+    def _hand_in(self) -> None:
+        """What a task left is kept also when its time is up, whoever has said so, or says so meanwhile."""
+        self._deadline = None
+        with self._ending:
+            self._is_saving = True
+            if self.stopped_by is Verdict.TIMED_OUT:
+                self.stop.clear()
+
+    def _print(self, masked: bytes) -> None:
+        """Bytes that hold no secret: passed on, and heeded for what reports are about."""
+        self._pass_on(masked)
+        if self._reading is not None:
+            self._reading.write(masked)
+
+    def _pass_on(self, masked: bytes) -> None:
+        self._log.write(masked)
 
     def _end_by(self, verdict: Verdict) -> None:
         with self._ending:
@@ -751,6 +795,7 @@ def _perform(worker: Worker, assignment: Assignment[Any], context: TaskContext) 
     if assignment.is_called_off:
         return Outcome(Verdict.CANCELLED, "cancelled before it began")
     try:
+        context.listen()
         return worker.perform(assignment.task, context)
     except Halted as halted:
         return halted.outcome

@@ -34,7 +34,7 @@ IN_PATH = {"job": r"[^/]+(/(?!-(/|\Z))[^/]+)*", "task": r"[^/\[]+(\[[^\]]*\])?",
 
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
 """What secrets are kept under."""
-SCOPES = (Action.READ, Action.TRIGGER, Action.WRITE, Action.ADMIN)
+SCOPES = tuple(action for action in Action if action is not Action.WORK)
 KINDS = ("control", "shell", "publish-artifacts")
 
 

@@ -14,6 +14,7 @@ from distci.access.principals import Commenter
 from distci.access.rights import Action
 from distci.access.service import Access
 from distci.artifacts import Artifact
+from distci.build_reports import Reports, Told
 from distci.builds import Builds, TaskView, check_request
 from distci.comments import Comments, author_of
 from distci.errors import Invalid
@@ -25,6 +26,7 @@ from distci.projects import SYSTEM
 from distci.protocol import Ticket, Tickets, members
 from distci.providers.port import Provider
 from distci.published import Published
+from distci.quarantine import DAYS, Quarantine, Quarantined
 from distci.receivers.port import Command, Receiver
 from distci.retention import Retention
 from distci.sealing import MasterKeys
@@ -118,6 +120,36 @@ class AuditedPublished(Published):
     def put(self, build: BuildId | str, name: str, stream: BinaryIO, *, sha256: str = "") -> Artifact:
         with self._audit.note("artifact.put", str(build), name=name):
             return super().put(build, name, stream, sha256=sha256)
+
+
+class AuditedReports(Reports):
+    """:class:`~distci.build_reports.Reports` of which it is noted who sent which report of which task; what tasks report is on record in their builds."""
+
+    def __init__(self, builds: Builds, jobs: Jobs, store: Store, audit: Audit) -> None:
+        super().__init__(builds, jobs, store)
+        self._audit = audit
+
+    def put(self, build: BuildId | str, task: str, source: str, data: bytes) -> Told:
+        with self._audit.note("report.put", str(build), task=str(task), source=str(source)):
+            return super().put(build, task, source, data)
+
+
+class AuditedQuarantine(Quarantine):
+    """:class:`~distci.quarantine.Quarantine` whose changes are put down."""
+
+    def __init__(self, store: Store, jobs: Jobs, audit: Audit) -> None:
+        super().__init__(store, jobs.get)
+        self._audit = audit
+
+    def put(
+        self, job: str, test: str, *, owner: str, days: int = DAYS, reason: str = "", actor: str = ""
+    ) -> Quarantined:
+        with self._audit.change("quarantine.put", job, actor=actor, reason=reason, test=test, owner=owner, days=days):
+            return super().put(job, test, owner=owner, days=days, reason=reason, actor=actor)
+
+    def remove(self, job: str, test: str, *, reason: str = "", actor: str = "") -> None:
+        with self._audit.change("quarantine.remove", job, actor=actor, reason=reason, test=test):
+            super().remove(job, test, reason=reason, actor=actor)
 
 
 class AuditedHooks(Hooks):

@@ -33,6 +33,10 @@ class Action(StrEnum):
     """Look: at jobs, builds, logs, artifacts; of the whole system at workers, queue and events."""
     TRIGGER = "trigger"
     """Start, cancel and repeat builds, and approve what waits for it."""
+    REPORT = "report"
+    """Send test results of tasks that are over, as other systems do."""
+    QUARANTINE = "quarantine"
+    """Say which tests' failures count for nothing for a while."""
     WRITE = "write"
     """Change jobs, and put files to their builds."""
     ADMIN = "admin"
@@ -54,11 +58,13 @@ class Role(StrEnum):
         return _ACTIONS[self]
 
 
+_EDITORS = frozenset({Action.READ, Action.TRIGGER, Action.REPORT, Action.QUARANTINE, Action.WRITE})
+
 _ACTIONS = {
     Role.VIEWER: frozenset({Action.READ}),
     Role.RUNNER: frozenset({Action.READ, Action.TRIGGER}),
-    Role.EDITOR: frozenset({Action.READ, Action.TRIGGER, Action.WRITE}),
-    Role.OWNER: frozenset({Action.READ, Action.TRIGGER, Action.WRITE, Action.ADMIN}),
+    Role.EDITOR: _EDITORS,
+    Role.OWNER: _EDITORS | {Action.ADMIN},
 }
 
 

@@ -6,6 +6,7 @@ It reads what the build went by and writes nothing of it: what it would keep or 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -15,8 +16,9 @@ from distci import tarballs
 from distci.artifacts import Publication, Upload, publish
 from distci.brokers.port import Held
 from distci.console import LOG_BYTES_MAX
-from distci.errors import NoSuchBuild
+from distci.errors import NoSuchBuild, NoSuchJob
 from distci.model import BuildId, Outcome, Verdict
+from distci.quarantine import Quarantined
 from distci.reproductions import Reproduction
 from distci.store import keys
 from distci.store.attended import Checkpoint
@@ -37,6 +39,9 @@ class Sources(Protocol):
     @property
     def artifacts(self) -> Downloads: ...
 
+    @property
+    def quarantine(self) -> Tests: ...
+
 
 class Workspace(Protocol):
     def workspace(self, build: BuildId | str, task: str) -> BinaryIO: ...
@@ -44,6 +49,10 @@ class Workspace(Protocol):
 
 class Downloads(Protocol):
     def download(self, build: BuildId | str, destination: Path | str, names: Sequence[str] = ()) -> Sequence[Path]: ...
+
+
+class Tests(Protocol):
+    def list(self, job: str) -> Sequence[Quarantined]: ...
 
 
 class Alone:
@@ -114,6 +123,14 @@ class Alone:
                 checkpoint()
 
         return publish(root, patterns, place, keep)
+
+    def put_report(self, data: bytes) -> None:
+        """It is told by the outcome."""
+
+    def quarantine(self) -> Sequence[Quarantined]:
+        with suppress(NoSuchJob):
+            return [each for each in self._system.quarantine.list(self.build.job) if not each.is_over]
+        return []
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         return self._told.pins.get(name) or find()

@@ -29,11 +29,13 @@ from distci.protocol.paths import build as build_path
 from distci.protocol.records import Offer
 from distci.protocol.sweeps import LOOK_S, SWEEP_S, Sweeper
 from distci.published import Published
+from distci.quarantine import Quarantine, Quarantined
 from distci.rebuild import Rebuild
 from distci.secrets import Secrets
 from distci.store import keys
 from distci.store.attended import AttendedStore, Checkpoint
 from distci.store.port import Store
+from distci.stored_reports import StoredReports
 from distci.workspaces import Restored, Workspaces
 
 NO_ROOM_PAUSE_S = 60.0
@@ -183,6 +185,12 @@ class DirectAssignment:
         published = artifacts.publish(self.build, self.task.name, self.token, root, patterns)
         self._artifact_count = len(published.artifacts)
         return published
+
+    def put_report(self, data: bytes) -> None:
+        StoredReports(self._store).put(self.build, self.task.name, self.token, data)
+
+    def quarantine(self) -> Sequence[Quarantined]:
+        return Quarantine(self._store).in_force(self.build.job)
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         return self._lifecycle.stored.pin(self._live, name, find)

@@ -17,6 +17,7 @@ from distci.artifacts import Publication
 from distci.errors import DistCIError
 from distci.model import BuildId, Outcome, Plan, Task, Verdict
 from distci.protocol.records import Offer, Ticket
+from distci.quarantine import Quarantined
 from distci.store.attended import Checkpoint
 
 
@@ -91,6 +92,12 @@ class Assignment(Protocol[Given]):
 
     def publish(self, root: Path, patterns: Sequence[str], checkpoint: Checkpoint) -> Publication:
         """Keep files as artifacts of the build, as :meth:`~distci.artifacts.Artifacts.publish` does."""
+
+    def put_report(self, data: bytes) -> None:
+        """Keep what the attempt's reports tell (:func:`distci.stored_reports.write`). It counts once the attempt does."""
+
+    def quarantine(self) -> Sequence[Quarantined]:
+        """The tests of the job whose failures count for nothing now."""
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         """What the whole build goes by for ``name``: as the first who asked found it."""

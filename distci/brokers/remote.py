@@ -45,6 +45,7 @@ from distci.protocol import outcomes, paths
 from distci.protocol.members import Rests
 from distci.protocol.records import Offer, Ticket
 from distci.published import chosen
+from distci.quarantine import Quarantined
 from distci.store import keys
 from distci.store.attended import Checkpoint
 from distci.store.port import Store
@@ -433,6 +434,13 @@ class RemoteAssignment:
         published = artifacts.publish(root, patterns, place, keep)
         self._is_publishing = False
         return published
+
+    def put_report(self, data: bytes) -> None:
+        self._upload("/report", lambda: data, answer_s=UPLOADED_S)
+
+    def quarantine(self) -> Sequence[Quarantined]:
+        told = self._asked(lambda: self._claim.link.get(f"{self._claim.path}/quarantine"))
+        return [from_json(Quarantined, each) for each in told["items"]]
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         found = self._claim.call("POST", "/pins", {"name": name})["value"] or find()

@@ -28,6 +28,7 @@ COMMANDS = {
     "reproduce": "Run a task of a build once more on this machine.",
     "hook": "Take in what forges tell; approve what strangers wrote.",
     "artifact": "List and fetch what builds published, and put files to them.",
+    "test": "See the tests of builds; find flaky ones; put them in quarantine.",
     "frontend": "Serve all of this over HTTP.",
     "worker": "Run workers; see and drain those there are.",
     "ticket": "Look at the work that waits, runs or was set aside.",

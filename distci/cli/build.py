@@ -12,6 +12,7 @@ from distci.cli import following
 from distci.cli.command import Group, Invocation, json_option, parameter_option, pasteable, reason_option
 from distci.cli.missing import looking_for
 from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
+from distci.cli.reports import print_reports
 from distci.errors import Denied, Unavailable
 from distci.model import BuildId, Trigger
 
@@ -146,6 +147,7 @@ def show(invocation: Invocation, wanted: BuildId, wants_usage: bool) -> None:
     )
     click.echo()
     following.print_usage(view) if wants_usage else following.print_tasks(view)
+    print_reports(view)
     if why:
         click.echo(pasteable(f"distci: `distci why {wanted}` says of each task what it waits for"), err=True)
 

@@ -17,6 +17,7 @@ from distci.cli import following, serving
 from distci.cli.command import CONFIG, DATA, VERBOSITY, Command, Invocation, json_option, pair, parameter_option
 from distci.cli.job import read_document
 from distci.cli.output import print_line
+from distci.cli.reports import print_reports
 from distci.cli.room import require_room, watched_room
 from distci.cli.worker import labels_option
 from distci.errors import DistCIError, Invalid, InvalidJob
@@ -185,6 +186,7 @@ def _print_summary(system: DistCI, view: BuildView, kept: Path | None, is_json: 
     if not is_json:
         click.echo()
         following.print_tasks(view)
+        print_reports(view)
         click.echo()
     following.print_end(view, is_json)
     artifacts = system.artifacts.list(view.id)

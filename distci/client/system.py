@@ -17,6 +17,7 @@ from distci.client.jobs import RemoteJobs
 from distci.client.link import Link
 from distci.client.logs import RemoteLogs
 from distci.client.patience import Patience
+from distci.client.reports import RemoteQuarantine, RemoteReports
 from distci.client.reproductions import RemoteReproductions
 from distci.client.secrets import RemoteSecrets
 from distci.client.status import RemoteStatus
@@ -77,6 +78,8 @@ class Client:
         self.jobs = RemoteJobs(link)
         self.builds = RemoteBuilds(link)
         self.artifacts = RemoteArtifacts(link)
+        self.reports = RemoteReports(link)
+        self.quarantine = RemoteQuarantine(link)
         self.logs = RemoteLogs(link)
         self.reproductions = RemoteReproductions(link)
         self.events = RemoteEvents(link)

@@ -53,11 +53,10 @@ COMMON_KEYS = frozenset(
         "priority",
         "resources",
         "reuse",
-        "reports",
     ]
 )
 
-NOT_YET = frozenset({"reuse", "reports"})
+NOT_YET = frozenset({"reuse"})
 
 NOT_YET_ISOLATION = frozenset({"lxc", "vm"})
 

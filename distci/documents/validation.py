@@ -27,6 +27,7 @@ from distci.model import (
     TaskState,
     check_job_id,
 )
+from distci.reports import asked
 
 TOKEN_LENGTH = 24
 """Of an attempt: a ticket's 20 characters, a dot, and up to three digits."""
@@ -93,6 +94,7 @@ def job_problems(job: Job) -> Iterator[str]:
         if {"script", "script_from"} <= definition.arguments.keys() and definition.type == "shell":
             yield f"tasks[{position}].script_from: stands in place of `script`; leave one of them out"
         yield from (f"tasks[{position}].{problem}" for problem in _beside_problems(definition))
+        yield from _report_problems(definition, f"tasks[{position}].reports")
         for name, times in Counter(resource.name for resource in definition.resources).items():
             if times > 1:
                 yield f"tasks[{position}].resources: {name!r} is there twice"
@@ -115,6 +117,12 @@ def _beside_problems(definition: TaskDefinition) -> Iterator[str]:
         for name, times in Counter(item.get("name") for item in items).items():
             if times > 1:
                 yield f"{where}: {name!r} is there twice"
+
+
+def _report_problems(definition: TaskDefinition, where: str) -> Iterator[str]:
+    reports = definition.arguments.get("reports")
+    if isinstance(reports, dict):
+        yield from (f"{where}.{place}: {problem}" for place, problem in asked.problems(reports))
 
 
 def _kind_problems(name: str, parameter: Parameter) -> Iterator[str]:

@@ -33,6 +33,7 @@ from distci.frontend import (
     pages,
     problems,
     reference,
+    reports,
     reproductions,
     secrets,
     streams,
@@ -59,6 +60,7 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     logs.ENDPOINTS,
     reproductions.ENDPOINTS,
     artifacts.ENDPOINTS,
+    reports.ENDPOINTS,
     why.ENDPOINTS,
     tickets.ENDPOINTS,
     workers.ENDPOINTS,
@@ -94,6 +96,7 @@ def create(
     open_streams = Streams(threads)
     endpoints = [endpoint for group in GROUPS for endpoint in group]
     endpoints += artifacts.endpoints(artifacts.Intake(system, threads))
+    endpoints += reports.endpoints(reports.Intake(system, threads))
     rates = Rates(system.settings)
     endpoints += streams.endpoints(open_streams)
     endpoints += health.endpoints(Health(system, stopping))

@@ -193,6 +193,11 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
     ),
     "ticket": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "A ticket's id, or its token."),
     "change": ("[0-9a-f]{16}", {"type": "string", "pattern": "^[0-9a-f]{16}$"}, "The id of a change that is held."),
+    "source": (
+        "[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$"},
+        "What the system is called that sends it: `lab`.",
+    ),
     "receiver": (
         "[a-z][a-z0-9.-]*",
         {"type": "string", "pattern": "^[a-z][a-z0-9.-]*$"},

@@ -24,7 +24,7 @@ from distci import tarballs
 from distci.access import Action, Worker
 from distci.app import DistCI
 from distci.artifacts import Artifact
-from distci.errors import Forbidden, Unavailable
+from distci.errors import Damaged, Forbidden, InvalidDocument, Unavailable
 from distci.frontend import bodies, etags
 from distci.frontend.access import origin_of
 from distci.frontend.artifacts import HEADERS as ARTIFACT_HEADERS
@@ -43,6 +43,8 @@ from distci.process import NAME
 from distci.protocol.claiming import LEFT_TO_OTHERS_S
 from distci.protocol.leases import LEASE_S
 from distci.protocol.records import Offer
+from distci.reports.results import Summary
+from distci.stored_reports import PACKED_BYTES_MAX
 from distci.views import from_json
 
 ATTEMPT = f"{BUILD}/tasks/{{task}}/attempts/{{claim}}"
@@ -132,6 +134,20 @@ class Desk:
 
         most = call.system.settings.artifact_bytes_max
         return Answer(await bodies.take_in(call.request, self._threads, most, keep))
+
+    async def put_report(self, call: Call) -> Answer:
+        await self._threads.run(self._attempt, call)
+
+        def keep(file: BinaryIO) -> Summary:
+            try:
+                return self._attempt(call).put_report(file.read())
+            except (Damaged, InvalidDocument) as error:
+                raise BadRequest(str(error)) from error
+
+        return Answer(await bodies.take_in(call.request, self._threads, PACKED_BYTES_MAX, keep))
+
+    def quarantine(self, call: Call) -> Answer:
+        return Answer({"items": self._attempt(call).quarantine()})
 
     def list_artifacts(self, call: Call) -> Answer:
         after = call.query["cursor"] or ""
@@ -479,6 +495,28 @@ def endpoints(desk: Desk) -> Sequence[Endpoint]:
             Action.WORK,
             {200: Returns("It is published once the attempt has completed.", "artifact")},
             takes=BYTES,
+            tag="gateway",
+        ),
+        Endpoint(
+            "PUT",
+            f"{ATTEMPT}/report",
+            "write_report",
+            "Hand in what the task's reports tell",
+            desk.put_report,
+            Action.WORK,
+            {200: Returns("What it comes to. It counts once the attempt has completed.", "report-summary")},
+            takes=BYTES,
+            tag="gateway",
+            description="Lines of JSON, compressed by zstd: first a `format` (1) and a `summary`, then for each test a `case`. The outcome's `details` have the summary as `reports`.",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/quarantine",
+            "read_quarantine",
+            "Read which tests' failures count for nothing now",
+            desk.quarantine,
+            Action.WORK,
+            {200: Returns("All of the job.", "quarantine-in-force", headers=("ETag",))},
             tag="gateway",
         ),
         Endpoint(

@@ -26,6 +26,8 @@
                              artifacts/<name>         the files it published
                              artifact-notes/<name>    size and digest of one, until all are in the index
                              workspace.json           the workspace it left, as packs and the files in them
+                             report                   the tests and annotations that it has told of
+                         /late-reports/<task>/<source>    the same, told by another system once the task was over
     packs/<two digits>/<digest>                       packed files, named by their SHA-256
     epochs/<number>                                   marker: that many trees have been made on this store
     access/changes/<number>                           one change of who may do what: tokens, roles, visibilities
@@ -34,6 +36,7 @@
                         /ended.json                   what became of it
     secrets/<project>/<name>                          a secret, sealed with
     secret-keys/<project>                             the data key of its project, sealed with a key that no store has; "-" is the whole system
+    quarantine/<job>/<digest>                         a test whose failure counts for nothing for now
     events/<thousands>/<rest>                         what happened, numbered from 1 without gaps
 
 No two names share a key, and the prefix of one never covers another:
@@ -88,6 +91,7 @@ CHANGES = "changes/"
 STATUSES = "statuses/"
 SECRETS = "secrets/"
 SECRET_KEYS = "secret-keys/"
+QUARANTINE = "quarantine/"
 
 
 def job_marker(job: str) -> str:
@@ -443,6 +447,35 @@ def artifact_note(build_id: BuildId, task_name: str, token: str, name: str) -> s
 
 def workspace(build_id: BuildId, task_name: str, token: str) -> str:
     return check_key(f"{attempt(build_id, task_name, token)}workspace.json")
+
+
+def report(build_id: BuildId, task_name: str, token: str) -> str:
+    return check_key(f"{attempt(build_id, task_name, token)}report")
+
+
+def late_reports(build_id: BuildId) -> str:
+    """What the keys of all that other systems have told of a build's tasks start with."""
+    return f"{build(build_id)}late-reports/"
+
+
+def late_report(build_id: BuildId, task_name: str, source: str) -> str:
+    return check_key(f"{late_reports(build_id)}{_segment(task_name)}/{_segment(source)}")
+
+
+def late_report_of(key: str) -> tuple[str, str]:
+    """The task and the source that a key below :func:`late_reports` stands for."""
+    task_name, source = _parts("builds/[^/]+/[0-9]{9}/late-reports/([^/]+)/([^/]+)", key)
+    return unquote(task_name), unquote(source)
+
+
+def quarantined(job: str) -> str:
+    """What the keys of all tests of a job that are in quarantine start with."""
+    return f"{QUARANTINE}{_job(job)}/"
+
+
+def quarantine(job: str, digest: str) -> str:
+    """Where one is, by the SHA-256 of its name, which may be longer than a key."""
+    return check_key(f"{quarantined(job)}{_sha256(digest)}")
 
 
 def pack(digest: str) -> str:

@@ -54,6 +54,7 @@ ABSENT: Mapping[str, str] = {
     "events.append_again": FOR_CONTROL,
     "hooks.deliver": "over HTTP a sender proves itself, by its own headers and with no token of ours",
     "hooks.play": "without a proof it is for whoever has the back ends",
+    "quarantine.in_force": "what workers decide by; over HTTP each is told whether its time is up",
     "secrets.values": "what workers hand to tasks by; nobody is told one",
     "reproductions.snapshot": "what a front end makes a tar file of",
     "artifacts.find": "what a front end reads by",
@@ -80,6 +81,7 @@ ABSENT: Mapping[str, str] = {
 Row = Callable[[Any, str], object]
 
 BUILD = "team/hello#1"
+TOLD = b'<testsuite name="lab"><testcase name="boots" time="3.5"/></testsuite>'
 FALLEN = "team/fall#1"
 ROWS: Mapping[str, Row] = {
     "jobs.put": lambda ci, own: ci.jobs.put(job(f"{own}/put"), reason="new"),
@@ -119,6 +121,25 @@ ROWS: Mapping[str, Row] = {
     "artifacts.download": lambda ci, own: fetched(ci),
     # A build of its own, so that those of the others stay as they are.
     "artifacts.put": lambda ci, own: [put(ci), put(ci), ci.artifacts.open(FALLEN, "a/b").read()],
+    "reports.list": lambda ci, own: ci.reports.list(reporting(ci, own)),
+    "reports.cases": lambda ci, own: [
+        [*ci.reports.cases(build, **chosen)]
+        for build in [reporting(ci, own)]
+        for chosen in ({}, {"outcome": "failed"}, {"after": 1}, {"task": "say", "outcome": "passed"})
+    ],
+    "reports.annotations": lambda ci, own: [*ci.reports.annotations(reporting(ci, own))],
+    "reports.put": lambda ci, own: [
+        [ci.reports.put(build, "say", "lab", TOLD), ci.reports.put(build, "say", "lab", TOLD), ci.reports.list(build)]
+        for build in [reporting(ci, own)]
+    ],
+    "reports.flaky": lambda ci, own: [ci.reports.flaky(build.job, 2) for build in [reporting(ci, own)]],
+    "quarantine.put": lambda ci, own: put_away(ci, own),
+    "quarantine.list": lambda ci, own: (put_away(ci, own), [each.test for each in ci.quarantine.list(f"{own}/away")]),
+    "quarantine.remove": lambda ci, own: (
+        put_away(ci, own),
+        ci.quarantine.remove(f"{own}/away", "a::b", reason="mended"),
+        ci.quarantine.list(f"{own}/away"),
+    ),
     "logs.open": lambda ci, own: log_of(ci),
     "reproductions.get": lambda ci, own: reproduced(ci.reproductions.get(BUILD, "say")),
     "reproductions.workspace": lambda ci, own: ci.reproductions.workspace(BUILD, "keep").read(),
@@ -198,6 +219,15 @@ REFUSED: Mapping[str, Row] = {
     "a file with another digest": lambda ci, own: ci.artifacts.put(BUILD, "a", io.BytesIO(b"a"), sha256="0" * 64),
     "a file for a build that is not there": lambda ci, own: ci.artifacts.put("team/hello#99", "a", io.BytesIO(b"a")),
     "a pattern that fits nothing": lambda ci, own: ci.artifacts.download(BUILD, Path("none"), ["none*"]),
+    "the tests of a build that is not there": lambda ci, own: ci.reports.list("team/hello#99"),
+    "tests that ended as none does": lambda ci, own: [*ci.reports.cases(BUILD, outcome="odd")],
+    "tests of a task that is not there": lambda ci, own: [*ci.reports.cases(BUILD, task="none")],
+    "a report that is none": lambda ci, own: ci.reports.put(BUILD, "say", "lab", b"<html/>"),
+    "a report of a task that is not over": lambda ci, own: ci.reports.put("team/held#1", "say", "lab", TOLD),
+    "flaky tests of a job that is not there": lambda ci, own: ci.reports.flaky("team/none"),
+    "quarantine in a job that is not there": lambda ci, own: ci.quarantine.put("team/none", "a::b", owner="ada"),
+    "quarantine for ever": lambda ci, own: ci.quarantine.put("team/hello", "a::b", owner="ada", days=91),
+    "a test that is not in quarantine": lambda ci, own: ci.quarantine.remove("team/hello", "a::b"),
     "a ticket that is not there": lambda ci, own: ci.tickets.show("none"),
     "a ticket that was not set aside": lambda ci, own: ci.tickets.requeue(waiting(ci)),
     "a quota that is none": lambda ci, own: ci.tickets.limit(own, 0),
@@ -295,6 +325,18 @@ def fetched(ci: Any) -> list[tuple[str, bytes]]:
 
 def put(ci: Any) -> object:
     return ci.artifacts.put(FALLEN, "a/b", io.BytesIO(b"late"))
+
+
+def reporting(ci: Any, own: str) -> BuildId:
+    script = "printf '%s' '<testsuite><testcase name=\"a\"/><testcase name=\"b\"><failure/></testcase></testsuite>' > r.xml; echo a.c:1: odd"
+    reports = {"junit": ["r.xml"], "annotations": r"^(?P<file>\S+?):(?P<line>\d+): (?P<text>.*)"}
+    ci.jobs.put(job(f"{own}/tested", shell(script, reports=reports)))
+    return ended(ci, ci.builds.trigger(f"{own}/tested", cause=own))
+
+
+def put_away(ci: Any, own: str) -> object:
+    put = ci.quarantine.put(saved(ci, own, "away"), "a::b", owner="ada@example.org", days=3, reason="slow")
+    return put.test, put.owner, put.until_ms - put.set_ms, put.is_over
 
 
 def log_of(ci: Any) -> list[object]:

@@ -25,7 +25,8 @@ NOBODY: Mapping[str, Any] = {"kind": "nobody", "name": None, "login": None, "may
 KEPT_S = 5.0
 """What is revoked must be refused everywhere within a second; a busy machine is slower."""
 
-READ, TRIGGER, WRITE, ADMIN, WORK = "read", "trigger", "write", "admin", "work"
+READ, TRIGGER, REPORT, QUARANTINE = "read", "trigger", "report", "quarantine"
+WRITE, ADMIN, WORK = "write", "admin", "work"
 ALL, KNOWN, FILTERED, WORKERS = "all", "known", "filtered", "workers"
 
 ROWS: Mapping[str, tuple[str, str]] = {
@@ -60,6 +61,14 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "list_artifacts": ("job", READ),
     "read_artifact": ("job", READ),
     "put_artifact": ("job", WRITE),
+    "list_reports": ("job", READ),
+    "list_tests": ("job", READ),
+    "list_annotations": ("job", READ),
+    "list_flaky_tests": ("job", READ),
+    "list_quarantined_tests": ("job", READ),
+    "put_test_in_quarantine": ("job", QUARANTINE),
+    "release_test": ("job", QUARANTINE),
+    "put_report": ("job", REPORT),
     "explain_build": ("job", READ),
     "explain_task": ("job", READ),
     "deliver": (ALL, ""),
@@ -93,6 +102,8 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "read_script": ("job", WORK),
     "read_assignment": ("job", WORK),
     "read_secrets": ("job", WORK),
+    "write_report": ("job", WORK),
+    "read_quarantine": ("job", WORK),
     "pin_value": ("job", WORK),
     "find_source": ("job", WORK),
     "list_input_artifacts": ("job", WORK),
@@ -126,8 +137,8 @@ ROWS: Mapping[str, tuple[str, str]] = {
 }
 """What each endpoint of the description takes, on what. Whoever adds one says here who may ask it."""
 
-VIEWER, RUNNER, EDITOR = {READ}, {READ, TRIGGER}, {READ, TRIGGER, WRITE}
-OWNER = {READ, TRIGGER, WRITE, ADMIN}
+VIEWER, RUNNER, EDITOR = {READ}, {READ, TRIGGER}, {READ, TRIGGER, REPORT, QUARANTINE, WRITE}
+OWNER = {*EDITOR, ADMIN}
 
 
 @dataclass(frozen=True)
@@ -173,6 +184,8 @@ PEOPLE: Mapping[str, Who] = {
     "system-owner": person(in_system=OWNER),
     "token-read": token(READ),
     "token-trigger": token(TRIGGER),
+    "token-report": token(REPORT),
+    "token-quarantine": token(QUARANTINE),
     "token-write": token(WRITE),
     "token-admin": token(ADMIN),
     "token-elsewhere": Who(),
@@ -234,6 +247,7 @@ def at(path: str, project: str) -> str:
         "worker": "w",
         "token": "0" * 12,
         "claim": "t.1",
+        "source": "lab",
     }
     given |= {"code": "distcil_" + "0" * 49, "receiver": "github", "change": "0" * 16}
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)

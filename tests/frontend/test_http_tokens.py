@@ -142,7 +142,7 @@ def test_what_somebody_may_do_is_told(local: Stage) -> None:
 
     assert may("team/hello") == ["read", "trigger"]
     assert may("") == may("other") == []
-    assert api.get("/session").json()["may"] == ["read", "trigger", "write", "admin"]
+    assert api.get("/session").json()["may"] == ["read", "trigger", "report", "quarantine", "write", "admin"]
     problem(api.get("/session?project=a%20b"), 422, "Invalid")
 
 

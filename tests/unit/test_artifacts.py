@@ -202,7 +202,7 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
         with nobody():
             artifacts = Artifacts(DirectoryStore(Path(folder) / "store", durable=False))
             (Path(folder) / "locked").touch(mode=0)
-            with pytest.raises(Invalid, match="'locked' cannot be published: Permission denied"):
+            with pytest.raises(Invalid, match="'locked' cannot be read: Permission denied"):
                 artifacts.publish(*ATTEMPT, Path(folder), ["locked"])
 
 

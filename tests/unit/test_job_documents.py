@@ -347,7 +347,6 @@ def test_a_kind_with_a_dot_may_be_planned_where_it_is_not_installed_and_a_warnin
         (job(retention={"days": 9}), "retention"),
         (job(triggers=[{"type": "cron", "schedule": "0 3 * * *"}]), "triggers[0]"),
         (job(shell(reuse=True)), "tasks[0].reuse"),
-        (job(shell(reports={"junit": ["x.xml"]})), "tasks[0].reports"),
         (job(shell(isolation={"type": "lxc", "image": "x"})), "tasks[0].isolation"),
     ],
     ids=str,
@@ -400,7 +399,7 @@ def test_a_resource_is_a_name_or_a_name_and_a_limit_with_the_matrix_filled_in() 
 
 def test_the_keys_common_to_all_tasks_are_those_of_the_schema() -> None:
     definitions = json.loads(files("distci.schemas").joinpath("job.json").read_text())["$defs"]
-    assert definitions["task-other"]["properties"].keys() == COMMON_KEYS | {"name", "type"}
+    assert definitions["task-other"]["properties"].keys() == COMMON_KEYS | {"reports"}
     assert {f"task-{kind}" for kind in BUILT_IN} < definitions.keys()
 
 

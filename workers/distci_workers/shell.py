@@ -17,7 +17,7 @@ SHELL = ("/bin/sh", "-e")
 class ShellWorker:
     """Runs a script in the workspace; its exit status is the outcome.
 
-    The script runs under ``sh -e``, under the interpreter of its own ``#!`` line, or under what ``shell`` names.
+    Where the task has ``reports``, what they tell is part of it. The script runs under ``sh -e``, under the interpreter of its own ``#!`` line, or under what ``shell`` names.
     """
 
     kind = "shell"
@@ -40,14 +40,14 @@ class ShellWorker:
         caches: Sequence[Mapping[str, Any]] = task.arguments.get("caches", ())
         for cache in caches:
             context.caches.lend(cache)
-        outcome = context.outcome_of(context.run(argv, directory))
+        outcome = context.reported(context.outcome_of(context.run(argv, directory)))
         if outcome.verdict is Verdict.PASSED:
             for cache in caches:
                 context.caches.keep(cache)
         emits: str = task.arguments.get("emits", "")
         if not emits or outcome.verdict is not Verdict.PASSED:
             return outcome
-        return replace(outcome, details={"tasks": context.definition_in(emits), "tasks_of": emits})
+        return replace(outcome, details={**outcome.details, "tasks": context.definition_in(emits), "tasks_of": emits})
 
 
 def _fetched(named: Mapping[str, str], task: Task, context: TaskContext) -> str:
