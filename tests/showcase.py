@@ -21,6 +21,11 @@ COLOURS = r"printf '\033[1mBuilding\033[0m\n\033[32mok\033[0m   parser (12 tests
 SHELL = "make dist\nmkdir -p dist/docs && echo wheel > dist/hello-1.0.whl && echo page > dist/docs/index.html"
 
 
+LAB = b"""<testsuite name="lab"><testcase name="boots" time="3.5"/><testcase name="halts" time="9">
+<failure message="it went on">line 7: still there</failure></testcase></testsuite>"""
+"""What another system tells of a task."""
+
+
 def fill_history(ci: DistCI) -> None:
     """What waited in the last hours: a crowd that came at once and was worked off, and a queue that came and went."""
     now_ms = int(time.time() * 1000)
@@ -76,6 +81,7 @@ def filled(site: Site, gate: Path) -> Iterator[None]:
         ]
         for build in ended:
             assert ci.builds.wait(build, BUILD_TIME_MAX_S).is_archived
+        ci.reports.put("team/lib#1", "test", "lab", LAB)
         running = ci.builds.trigger("team/slow", actor="ada")
         ci.builds.trigger("team/gpu", actor="ada")
         wait_until(lambda: [task.state.value for task in ci.builds.get(running).tasks] == ["running"])

@@ -32,6 +32,8 @@ VIEWS = {
     "waiting-build": ("/jobs/team/gpu/-/builds/1", "no live worker"),
     "log": (f"{HELLO}/-/builds/2/tasks/test%5B3.11%5D/log", "printer: expected 3"),
     "artifacts": (f"{HELLO}/-/builds/1/artifacts", "dist/docs/index.html"),
+    "tests": ("/jobs/team/lib/-/builds/1/tests", "it went on"),
+    "late-report": ("/jobs/team/lib/-/builds/1", "1 failed"),
     "queue": ("/queue", "the longest 25 min"),
     "held": ("/held", "no rights"),
     "workers": ("/workers", "worker-1"),

@@ -8,6 +8,8 @@ export const builds = (id) => `${job(id)}/-/builds`;
 export const history = (id) => `${job(id)}/-/history`;
 export const artifacts = (build) => `${address(build)}/artifacts`;
 export const artifact = (build, name) => `${artifacts(build)}/${escaped(name)}`;
+export const reports = (build) => `${address(build)}/reports`;
+export const tests = (build) => `${address(build)}/tests`;
 export const task = (build, name) => `${address(build)}/tasks/${encodeURIComponent(name)}`;
 export const log = (build, name) => `${task(build, name)}/log`;
 export const worker = (name) => `/workers/${encodeURIComponent(name)}`;

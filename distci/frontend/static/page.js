@@ -14,6 +14,7 @@ import { Log } from "./views/log.js";
 import { Queue } from "./views/queue.js";
 import { Ticket, Tickets } from "./views/tickets.js";
 import { Secrets } from "./views/secrets.js";
+import { Tests } from "./views/tests.js";
 import { Tokens } from "./views/tokens.js";
 import { Workers } from "./views/workers.js";
 
@@ -22,6 +23,7 @@ const ROUTES = [
     [/^\/$/, Jobs],
     [/^\/jobs\/(.+)\/-\/builds\/([1-9][0-9]*)\/tasks\/([^/]+)\/log$/, Log],
     [/^\/jobs\/(.+)\/-\/builds\/([1-9][0-9]*)\/artifacts$/, Artifacts],
+    [/^\/jobs\/(.+)\/-\/builds\/([1-9][0-9]*)\/tests$/, Tests],
     [/^\/jobs\/(.+)\/-\/builds\/([1-9][0-9]*)$/, Build],
     [/^\/jobs\/-\/new$/, NewJob],
     [/^\/jobs\/((?:(?!-(?:\/|$))[^/]+\/)*(?!-$)[^/]+)$/, Job],

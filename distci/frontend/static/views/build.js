@@ -12,6 +12,7 @@ import { again, taskAgain } from "../reproduce.js";
 import { go } from "../router.js";
 import { useMay } from "../session.js";
 import { mark, State, stateOf, tone } from "../states.js";
+import { Reports } from "../tests.js";
 import { Why } from "../why.js";
 
 export function Build({ place, parts: [job, number] }) {
@@ -36,6 +37,7 @@ function Whole({ build, place }) {
             ? html`; commit <code>${build.trigger.commit.slice(0, 12)}</code>` : null}${build.trigger.ref ? html`; <code>${build.trigger.ref}</code>` : null}<${Parameters} trigger=${build.trigger} /></p>
         <${Why} path=${`${addresses.build(build.id)}/why`} title="Why" of=${build.id} first=${build.reason} isQuiet=${build.state === "passed"} />
         <${Artifacts} build=${build} />
+        <${Reports} build=${build} />
         <${Graph} build=${build} now_ms=${now_ms} chosen=${task?.name} />
         ${build.tasks.length ? html`<div class="beside"><${Tasks} build=${build} now_ms=${now_ms} chosen=${task?.name} /><${Printed} build=${build} task=${task} isChosen=${Boolean(wanted)} /></div>` : null}</div>
         ${build.downstream.length ? html`<section><h2>Started by its end</h2><ul>${build.downstream.map((id) => html`<li>${id.includes("#") ? html`<a href=${addresses.build(id)}>${id}</a>` : id}</li>`)}</ul></section>` : null}
