@@ -65,9 +65,9 @@ class Rehearsal(TaskContext):
             directory = self.inside(self.task.arguments.get("directory", ""))
             self.run(["/bin/sh", "-c", f"{self._begun()}; {INTERACTIVE}"], directory)
 
-    def _pass_on(self, masked: bytes) -> None:
-        if masked:
-            self._show(masked)
+    def _print(self, data: bytes) -> None:
+        if data:
+            self._show(data)
 
     def _with_shell(self, text: str) -> str:
         """A script of a shell that begins another one, with a terminal, when it ends badly. Its lines keep their numbers."""

@@ -21,22 +21,30 @@ FILES_BYTES_MAX = 256 * 1024 * 1024
 class Reading:
     """What one attempt's reports tell: lines as they come, files once the work is done."""
 
-    def __init__(self, reports: Mapping[str, Any]) -> None:
-        """Invalid for what no report can be read by."""
+    def __init__(self, reports: Mapping[str, Any], masker: Masker) -> None:
+        """``masker`` takes secrets out of lines. Invalid for what no report can be read by."""
         self.asked = asked(reports)
         self.report = Report()
         self.unmatched: list[str] = []
         """The patterns that no file matched."""
         self._lines = Lines(self.asked, self.report) if self.asked.listens else None
+        self._masker = masker
 
     def write(self, data: bytes) -> None:
-        """More of what the task prints, secrets masked."""
+        """More of what the task prints: not what is said of it meanwhile, which may come in the middle of a line."""
         if self._lines:
-            self._lines.write(data)
+            self._lines.write(self._masker.feed(data))
+
+    def hide(self, masker: Masker) -> None:
+        """Take out more secrets from now on."""
+        if self._lines:
+            self._lines.write(self._masker.flush())
+        self._masker = masker
 
     def read_files(self, root: Path, mask: junit.Mask, checkpoint: Callable[[], None]) -> None:
         """Read what the task has left beneath ``root``. What is wrong with a file is one of the report's problems."""
         if self._lines:
+            self._lines.write(self._masker.flush())
             self._lines.end()
         found: dict[str, str] = {}
         for pattern in self.asked.junit:

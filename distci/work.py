@@ -192,12 +192,22 @@ class TaskContext:
 
     def say(self, line: str) -> None:
         """A line of our own in the task's log."""
-        self.write(f"{line}\n".encode(errors="surrogateescape"))
+        self._tell(f"{line}\n".encode(errors="surrogateescape"))
 
     def write(self, data: bytes) -> None:
-        """Bytes for the task's log, secrets masked. From any thread."""
+        """Bytes for the task's log, secrets masked, and for what its reports tell. From any thread."""
+        with self._writing:
+            if self._reading is not None:
+                self._reading.write(data)
+            self._print(self._masker.feed(data))
+
+    def _tell(self, data: bytes) -> None:
         with self._writing:
             self._print(self._masker.feed(data))
+
+    def _print(self, data: bytes) -> None:
+        """Bytes that hold no secret."""
+        self._log.write(data)
 
     @property
     def root(self) -> Path:
@@ -258,6 +268,8 @@ class TaskContext:
         self._print(self._masker.flush())
         self._hidden += secrets
         self._masker = masker
+        if self._reading is not None:
+            self._reading.hide(Masker(self._hidden))
 
     def text_of(self, relative: str, name: str = "") -> str:
         """The text of a file of the workspace, ``name`` for people; Invalid when there is none, or it is too large or no text."""
@@ -367,7 +379,7 @@ class TaskContext:
     def _diagnose(self, silence_s: float) -> None:
         """Put into the log what is done while nothing is printed."""
         lines = diagnosis(f"{FENCE}={self._assignment.token}".encode()) or ["no process of it is seen from here"]
-        self.write(
+        self._tell(
             b"".join(
                 f"distci: {line}\n".encode(errors="surrogateescape")
                 for line in (f"nothing was printed for {silence_s:g} s; what runs:", *lines)
@@ -432,7 +444,6 @@ class TaskContext:
         if reading is None or outcome.verdict is Verdict.CANCELLED:
             return outcome
         self._hand_in()
-        self._print(self._masker.flush())
         reading.read_files(self.root, SecretMask(Masker(self._hidden)), self.checkpoint)
         report = reading.report
         if any(case.outcome is CaseOutcome.FAILED for case in report.cases):
@@ -542,7 +553,7 @@ class TaskContext:
     def listen(self) -> None:
         """Heed from now on what of the task's output its reports are about. Invalid for what no report can be read by."""
         if reports := self.task.arguments.get("reports"):
-            self._reading = Reading(reports)
+            self._reading = Reading(reports, Masker(self._hidden))
 
     def save(self) -> None:
         """Keep the workspace for the tasks that need this one, if any does."""
@@ -603,15 +614,6 @@ class TaskContext:
             self._is_saving = True
             if self.stopped_by is Verdict.TIMED_OUT:
                 self.stop.clear()
-
-    def _print(self, masked: bytes) -> None:
-        """Bytes that hold no secret: passed on, and heeded for what reports are about."""
-        self._pass_on(masked)
-        if self._reading is not None:
-            self._reading.write(masked)
-
-    def _pass_on(self, masked: bytes) -> None:
-        self._log.write(masked)
 
     def _end_by(self, verdict: Verdict) -> None:
         with self._ending:

@@ -64,6 +64,21 @@ def test_o5_what_cannot_be_read_is_told_and_leaves_the_verdict_alone(system: Sys
     assert system.failure(missing, "test") == "no file matches 'none.xml'"
 
 
+def test_a_line_that_comes_in_pieces_is_read_whole_whatever_is_said_between_them(system: System) -> None:
+    view = system.run_tasks(
+        {
+            "name": "test",
+            "type": "shell",
+            "script": "printf 'slow ... '; sleep 2; echo ok",
+            "diagnose_after": "200ms",
+            "reports": {"log": {"result": r"^(?P<name>\S+) \.\.\. (?P<result>\w+)$"}},
+        }
+    )
+
+    assert "slow ... distci: nothing was printed for 0.2 s" in system.log(view, "test")
+    assert [each.case.name for each in system.ci.reports.cases(view.id)] == ["slow"]
+
+
 def test_o5_lines_of_the_log_tell_of_tests_coverage_and_annotations_and_no_secret_is_in_them(system: System) -> None:
     task = {
         "name": "test",

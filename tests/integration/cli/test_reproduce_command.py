@@ -230,6 +230,35 @@ def test_a_checkout_is_that_of_the_build_wherever_its_branch_is_now(home: Home, 
     assert built in ran.stdout
 
 
+@both
+def test_its_reports_are_read_and_decide_as_on_a_worker(home: Home, tmp_path: Path) -> None:
+    job = f"team/{tmp_path.name}"
+    reports = {
+        "junit": ["r.xml"],
+        "log": {"result": "^(?P<result>ok|not ok) (?P<name>.+)"},
+        "exit_statuses": [1],
+    }
+    of_file = '<testsuite name="s"><testcase name="in-file"><failure/></testcase></testsuite>'
+    script = f"echo '{of_file}' > r.xml; echo not ok printed; exit 1"
+    task = {"name": "test", "type": "shell", "script": script, "reports": reports}
+    home.ask("job", "put", home.file({"job": job, "tasks": [task]}))
+    home.ask("build", "trigger", job, "--wait")
+
+    failed = home.ask("reproduce", f"{job}#1", "test", "--directory", str(tmp_path / "before"))
+    for test in ("printed", "s::in-file"):
+        home.ask("test", "quarantine", job, test, "--owner", "ada")
+    passed = home.ask("reproduce", f"{job}#1", "test", "--directory", str(tmp_path / "after"))
+    home.ask("job", "delete", job)
+    gone = home.ask("reproduce", f"{job}#1", "test", "--directory", str(tmp_path / "gone"))
+
+    assert failed.exit_code == 1, failed.output
+    assert "test failed: 2 tests failed: printed, s::in-file" in failed.stderr
+    assert passed.exit_code == 0, passed.output
+    assert "test passed: exit status 1, for 2 tests in quarantine and no other" in passed.stderr
+    # Of a job that is no more, none is in quarantine
+    assert "test failed: 2 tests failed" in gone.stderr, gone.output
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
