@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from distci.cli.build import build_argument
-from distci.cli.command import Group, Invocation, json_option, pasteable
+from distci.cli.command import Group, Invocation, json_option, pasteable, reason_option
 from distci.cli.output import duration, moment, print_json, print_line, print_records
-from distci.cli.token import reason_option
 from distci.model import BuildId
 from distci.reports.results import CaseOutcome, in_words
 

@@ -267,7 +267,7 @@ def test_what_is_typed_on_its_terminal_reaches_a_command_and_what_stands_there_i
 
 
 def test_a_task_gives_itself_no_terminal(plain: Runner) -> None:
-    environment = plain.environment | {"DISTCI_TERMINAL": "/nowhere"}
+    environment = {**plain.environment, "DISTCI_TERMINAL": "/nowhere"}
     ended, printed = plain.run("/bin/sh", "-c", "echo $DISTCI_TERMINAL; tty; exit 3", environment=environment)
     assert (ended.exit_status, printed) == (3, b"\nnot a tty\n")
 
