@@ -107,4 +107,5 @@ def _percent(groups: tuple[str | None, ...]) -> int | None:
         return None
     if len(numbers) == 2:
         numbers = [100 * numbers[0] / numbers[1]] if numbers[1] > 0 else []
-    return max(0, min(100, int(numbers[0]))) if numbers and numbers[0] == numbers[0] else None
+    # What is no number at all is unlike itself.
+    return int(max(0.0, min(100.0, numbers[0]))) if numbers and numbers[0] == numbers[0] else None

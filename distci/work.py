@@ -291,8 +291,8 @@ class TaskContext:
     def definition_in(self, relative: str, name: str = "") -> str:
         """The same for a text that goes on record, for all to read who may read the build; Invalid when a secret of the task is in it."""
         text = self.text_of(relative, name)
-        masker, data = Masker(self._hidden), text.encode()
-        if masker.feed(data) + masker.flush() != data:
+        data = text.encode()
+        if self._without_secrets(data) != data:
             raise Invalid(
                 f"{name or relative} has the value of a secret in it; the tasks that it defines name the secret instead"
             )
@@ -378,7 +378,8 @@ class TaskContext:
 
     def _diagnose(self, silence_s: float) -> None:
         """Put into the log what is done while nothing is printed."""
-        lines = diagnosis(f"{FENCE}={self._assignment.token}".encode()) or ["no process of it is seen from here"]
+        mark = f"{FENCE}={self._assignment.token}".encode()
+        lines = diagnosis(mark, self._without_secrets) or ["no process of it is seen from here"]
         self._tell(
             b"".join(
                 f"distci: {line}\n".encode(errors="surrogateescape")
@@ -566,9 +567,12 @@ class TaskContext:
 
     def masked(self, outcome: Outcome) -> Outcome:
         """The outcome, without the secrets that its reason may repeat."""
-        masker = Masker(self._hidden)
-        reason = masker.feed(outcome.reason.encode(errors="surrogateescape")) + masker.flush()
+        reason = self._without_secrets(outcome.reason.encode(errors="surrogateescape"))
         return replace(outcome, reason=reason.decode(errors="surrogateescape"))
+
+    def _without_secrets(self, data: bytes) -> bytes:
+        masker = Masker(self._hidden)
+        return masker.feed(data) + masker.flush()
 
     def close_log(self) -> int:
         """Flush the log; its size in bytes."""

@@ -7,7 +7,7 @@ of a script that hangs), and would have to be there, to be allowed to stop a pro
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from distci.isolation.processes import environment, others, stat
@@ -29,9 +29,10 @@ STATES = {
 }
 
 
-def diagnosis(mark: bytes) -> Sequence[str]:
+def diagnosis(mark: bytes, masked: Callable[[bytes], bytes]) -> Sequence[str]:
     """Lines on the processes that have a variable such as ``NAME=value`` in their environment, and on all below them, as a tree.
 
+    ``masked`` takes out of a command what nobody may see: before it is cut, when the beginning of a secret would be none any more.
     None where no process is seen, as when an engine on another machine runs them.
     """
     parents = {pid: parent for pid in others() if (parent := _parent(pid)) is not None}
@@ -45,7 +46,7 @@ def diagnosis(mark: bytes) -> Sequence[str]:
     waiting = [(pid, 0) for pid in reversed(roots)]
     while waiting and listed < PROCESSES_MAX:
         pid, depth = waiting.pop()
-        lines += _described(pid, "  " * depth)
+        lines += _described(pid, "  " * depth, masked)
         listed += 1
         waiting += [(child, depth + 1) for child in reversed(children.get(pid, ()))]
     return [*lines, "... and more"] if waiting else lines
@@ -60,10 +61,10 @@ def _is_below(pid: int, marked: set[int], parents: dict[int, int]) -> bool:
     return False
 
 
-def _described(pid: int, indent: str) -> Iterator[str]:
+def _described(pid: int, indent: str, masked: Callable[[bytes], bytes]) -> Iterator[str]:
     try:
         fields = stat(pid)
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
     except OSError:
         return  # it has just ended
     state = STATES.get(fields[0].decode(), fields[0].decode())
@@ -71,8 +72,8 @@ def _described(pid: int, indent: str) -> Iterator[str]:
     memory_mib = int(fields[21]) * PAGE_BYTES / (1 << 20)
     where = _text(pid, "wchan")
     waits = f" in {where}" if where not in ("", "0") else ""
-    command = _printable(b" ".join(words))[:COMMAND_CHARS_MAX] or f"({_text(pid, 'comm')})"
-    yield f"{indent}{pid} {state}{waits}, {cpu_s:.1f} s of processors, {memory_mib:.1f} MiB: {command}"
+    called = _printable(masked(command))[:COMMAND_CHARS_MAX] or f"({_text(pid, 'comm')})"
+    yield f"{indent}{pid} {state}{waits}, {cpu_s:.1f} s of processors, {memory_mib:.1f} MiB: {called}"
     stack = [line.split()[-1].partition("+")[0] for line in _text(pid, "stack").splitlines()]
     if len(stack) > 1:
         yield f"{indent}  kernel: {' < '.join(stack[:STACK_FRAMES_MAX])}"
