@@ -146,7 +146,9 @@ class Stage:
                 return view
 
     def log(self, build: BuildId, task: str = "work") -> bytes:
-        return b"".join(self.ci.builds.log(build, task))
+        """What the script has printed: a worker may begin with a line of its own."""
+        log = b"".join(self.ci.builds.log(build, task))
+        return log.partition(b"\n")[2] if log.startswith(b"distci: ") else log
 
     def claimed(self, build: BuildId) -> str:
         """The token of a claim of the build's; empty while there is none."""

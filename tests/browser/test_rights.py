@@ -29,7 +29,12 @@ def as_somebody(browser: Browser, site: Site, role: Role | None, project: str = 
     [
         (Role.VIEWER, "read", ["Builds", "Definition", "Badge"], []),
         (Role.RUNNER, "read, trigger", ["Builds", "Definition", "Badge", "Start"], ["Cancel"]),
-        (Role.EDITOR, "read, trigger, write", ["Builds", "Definition", "Badge", "Edit", "Start"], ["Cancel"]),
+        (
+            Role.EDITOR,
+            "read, trigger, report, quarantine, write",
+            ["Builds", "Definition", "Badge", "Edit", "Start"],
+            ["Cancel"],
+        ),
     ],
 )
 def test_a_role_in_a_project_is_offered_what_it_may_do(
@@ -55,7 +60,9 @@ def test_a_role_in_the_system_is_offered_what_it_may_do(browser: Browser, site: 
         expect(page.get_by_text("worker-1")).to_be_visible()
         expect(page.get_by_role("button", name="Drain")).to_have_count(count)
         page.locator("summary", has_text="ada").click()
-        expect(page.get_by_role("banner")).to_contain_text("you may: read, trigger, write" + ", admin" * count)
+        expect(page.get_by_role("banner")).to_contain_text(
+            "you may: read, trigger, report, quarantine, write" + ", admin" * count
+        )
 
 
 def test_a_right_that_is_taken_away_meanwhile_is_said_to_be_missing(browser: Browser, site: Site) -> None:

@@ -186,7 +186,7 @@ def holding_up_readers(path: Path) -> Iterator[Callable[[], bool]]:
 
 def record(view: BuildView) -> Mapping[str, Any]:
     """What is on record of a build, without what differs between any two."""
-    own = ("token", "worker", "attempt", "started_ms", "ended_ms", "after")
+    own = ("token", "worker", "attempt", "started_ms", "ended_ms", "after", "usage")
     tasks = {
         task.name: (
             task.type,

@@ -58,7 +58,7 @@ def test_the_client_script_follows_a_build_to_its_end(tmp_path: Path) -> None:
     ran = run(sys.executable, "-c", example, folder=tmp_path)
 
     assert ran.stderr == ""
-    assert "greet hello" in ran.stdout
+    assert "greet distci: to run this here: distci reproduce hello#1 greet\nhello\n" in ran.stdout
     assert ran.stdout.endswith("passed\n")
 
 
