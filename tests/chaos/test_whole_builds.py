@@ -186,14 +186,19 @@ def holding_up_readers(path: Path) -> Iterator[Callable[[], bool]]:
 
 def record(view: BuildView) -> Mapping[str, Any]:
     """What is on record of a build, without what differs between any two."""
-    own = ("token", "worker", "attempt", "started_ms", "ended_ms", "after", "usage")
+    own = {"token", "worker", "attempt", "started_ms", "ended_ms", "after", "usage"}
+    # Git tells how fast it was.
+    own_of = {"git-checkout": own | {"log_bytes"}}
     tasks = {
         task.name: (
             task.type,
             task.needs,
             task.state,
             task.allow_failure,
-            [{key: value for key, value in ended.items() if key not in own} for ended in task.attempts],
+            [
+                {key: value for key, value in ended.items() if key not in own_of.get(task.type, own)}
+                for ended in task.attempts
+            ],
         )
         for task in view.tasks
     }
