@@ -47,7 +47,7 @@ def decide(lifecycle: Lifecycle, build: BuildId, task: str, outcome: Outcome) ->
         token = _token(withdrawal)
         now_ms = lifecycle.now_ms()
         document = stored.outcome_to_json(outcome) | record(token, now_ms, state.tasks[task].token)
-        event = lifecycle.put_on_record(build, task, token, document)
+        event = lifecycle.plans.put_on_record(build, task, token, document)
         step = lifecycle.moved(live, made, plan.advance(made, state, event))
         settled = outcomes.settle(
             lifecycle.tickets.tree,

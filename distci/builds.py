@@ -14,7 +14,7 @@ from itertools import product
 from threading import Event
 from typing import NoReturn
 
-from distci import approvals, console, plan
+from distci import approvals, build_records, console, plan
 from distci.build_tickets import task_ticket_id
 from distci.coordination.port import Operation
 from distci.documents.stored import trigger_from_json
@@ -406,7 +406,7 @@ class Builds:
         if live is None:
             return None
         state = live.result or _unfinished(live)
-        record = self._lifecycle.record(live)
+        record = build_records.record(self._lifecycle.stored, live)
         return _view(live.build, str(state), live.result, record, tuple(self._live_tasks(live, record)), False)
 
     def _live_tasks(self, live: LiveBuild, record: Mapping[str, Json]) -> Iterator[TaskView]:

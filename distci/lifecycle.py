@@ -12,7 +12,8 @@ changes it says which version it read, so that two tasks that end at once cannot
 may be large (plan, outcomes, record) are in the store *before* the transaction that makes them count.
 
 The node is :mod:`distci.live`, the tickets are those of :mod:`distci.build_tickets`, and what the store has is read by
-:mod:`distci.stored_builds`.
+:mod:`distci.stored_builds`. What follows for a plan from what attempts came to is :mod:`distci.build_plans`, and what stays of a
+build :mod:`distci.build_records`.
 
 The tree may be lost. What brings a build back is in the store before anybody is told that it is accepted (:meth:`Lifecycle.accept`), and
 everything else about it follows from that, its plan and the outcomes on record (:meth:`Lifecycle.restore`).
@@ -28,18 +29,17 @@ from dataclasses import replace
 from functools import partial
 from threading import Event
 
-from distci import events, growth, plan, statuses
+from distci import build_records, events, plan, statuses
+from distci.build_plans import BuildPlans
 from distci.build_tickets import build_of, control_ticket, task_ticket, task_ticket_id
 from distci.coordination.port import Create, Delete, Operation, Refused, Write
-from distci.documents import emitted, stored
+from distci.documents import stored
 from distci.documents.strict_json import read_json
 from distci.errors import (
     ClaimLost,
     CoordinationUnavailable,
-    Damaged,
     IllegalTransition,
     Invalid,
-    InvalidDocument,
     InvalidJob,
     NoSuchBuild,
     NoSuchJob,
@@ -59,12 +59,10 @@ from distci.model import (
     Permit,
     Plan,
     Policy,
-    Progress,
     Result,
     Task,
     TaskState,
     Trigger,
-    Verdict,
 )
 from distci.numbering import Numbers
 from distci.plan import Event as PlanEvent
@@ -73,34 +71,24 @@ from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.outcomes import Truth
 from distci.protocol.permits import Full
-from distci.protocol.records import FORMAT, Ticket, to_bytes
+from distci.protocol.records import Ticket, to_bytes
 from distci.protocol.tickets import Step, Tickets
 from distci.protocol.tree import Done
-from distci.reports.results import shortened
 from distci.statuses import Statuses
 from distci.store import keys
 from distci.store.port import Store, objects
-from distci.stored_builds import StoredBuilds
+from distci.stored_builds import UNREADABLE, StoredBuilds
 
 log = logging.getLogger(__name__)
 
 DOWNSTREAM_KIND = "job"
 """Kind of the trigger of a build that the end of another one started."""
 
-REASON_CHARS_MAX = 10_000
-"""Of why a task has failed whose own tasks are wrong in many places."""
-
-REPORTS_CHARS_MAX = 256 * 1024
-"""Of what all tests of a build came to, in its record: it has to be readable, however many tasks have however many failed ones."""
-
 COLLISION_PAUSE_S = 0.05
 TOLD_KEPT = 1024
 
 PATIENCE_S = 30.0
 """How long what a person or a service asked for is settled while the tree is away, before they are told."""
-
-UNREADABLE = (Damaged, NoSuchObject, InvalidDocument)
-"""What becomes of reading a plan that is not there any more as it was written."""
 
 
 class Lifecycle:
@@ -129,6 +117,7 @@ class Lifecycle:
         self._may_use = may_use or (lambda user, used: project_of(user) == project_of(used))
         self._may_start = may_start or (lambda user, used: project_of(user) == project_of(used))
         self.stored = StoredBuilds(store)
+        self.plans = BuildPlans(store, jobs, self.stored)
         self._numbers = Numbers(tickets.tree, store)
         self._told: set[str] = set()
         """Control tokens that an event was appended under, or may have been."""
@@ -294,16 +283,18 @@ class Lifecycle:
         Raises ClaimLost when the attempt has been superseded: then nothing of it counts.
         """
         build = build_of(claim.ticket)
-        told = stored.outcome_to_json(self._checked(build, task, outcome)) | dict(record)
-        document = self._recorded(build, task, claim.token, told)
+        if "tasks" in outcome.details:
+            outcome = self.plans.checked(self.stored.plan_of(self._live(build)), task, outcome)
+        told = stored.outcome_to_json(outcome) | dict(record)
+        document = self.plans.recorded(build, task, claim.token, told)
         while True:
             live = self._live(build)
             made = self.stored.plan_of(live)
             if _state(live).tasks[task].state is not TaskState.READY:
                 raise ClaimLost(f"task {task} of {build} has been settled by another attempt")
-            grown, advance = self._after(made, _state(live), task, claim.token, document)
+            grown, advance = self.plans.after(made, _state(live), task, claim.token, document)
             if grown is not made:
-                made, live = grown, replace(live, plan_digest=self._kept(grown))
+                made, live = grown, replace(live, plan_digest=self.plans.kept(grown))
             try:
                 return self._finish(claim, live, made, advance, lambda: self.counts(build, task, claim.token))
             except VersionConflict:
@@ -341,7 +332,7 @@ class Lifecycle:
                 refused[job.job] = str(error)
         noted: dict[str, Json] = {"unreadable_downstream": unreadable} if unreadable else {}
         noted |= {"refused_downstream": refused} if refused else {}
-        self.store.put(keys.build_record(build), to_bytes(self.record(live) | noted))
+        self.store.put(keys.build_record(build), to_bytes(build_records.record(self.stored, live) | noted))
         self._tell(claim, live, events.ENDED, result=live.result, finished_ms=live.finished_ms)
         self.store.delete(keys.accepted(build))
         waiting = self.tickets.unparking(live.trigger.caller) if live.trigger.caller else Step()
@@ -376,35 +367,6 @@ class Lifecycle:
             if isinstance(settled, Done) and settled.committed:
                 self._note_cancel(cancelled)
                 return
-
-    def record(self, live: LiveBuild) -> dict[str, Json]:
-        """The build as it is kept: made from the node and the attempts' own records, the same however often."""
-        try:
-            made = self.stored.plan_of(live) if live.plan_digest else None
-        except UNREADABLE:
-            made = None  # the build can still be looked at and archived: what its tasks came to is in its state
-        state = live.state
-        known = made.tasks if made else [Task(name, "") for name in (state.tasks if state else ())]
-        share = REPORTS_CHARS_MAX // max(1, len(known))
-        tasks = [self._task_record(live.build, task, state, share) for task in known] if state else []
-        return {
-            "f": FORMAT,
-            "build": str(live.build),
-            "nonce": live.nonce,
-            "job": live.build.job,
-            "number": live.build.number,
-            "config": live.config,
-            "plan": live.plan_digest,
-            "trigger": stored.trigger_to_json(live.trigger),
-            "parameters": dict(made.parameters) if made else {},
-            "result": live.result,
-            "reason": live.reason,
-            "created_ms": live.created_ms,
-            "finished_ms": live.finished_ms,
-            "downstream": list(live.downstream),
-            "cause": live.cause,
-            "tasks": tasks,
-        }
 
     # Parts of steps
 
@@ -445,15 +407,15 @@ class Lifecycle:
     def _plan_and_begin(self, claim: Claim, live: LiveBuild) -> Claim | None:
         build = live.build
         try:
-            made, data = self._expanded(live)
+            made, data = self.plans.expanded(live)
         except InvalidJob as error:
             return self._end_unbegun(claim, live, Result.FAILED, str(error))
         planned = replace(live, plan_digest=stored.plan_digest(data), waits_for="")
-        advance = plan.begin(made, self._taken_over(made))
+        advance = plan.begin(made, self.plans.taken_over(made))
         if live.is_restored:
-            grown, advance = self._replayed(made, advance)
+            grown, advance = self.plans.replayed(made, advance)
             if grown is not made:
-                made, planned = grown, replace(planned, plan_digest=self._kept(grown))
+                made, planned = grown, replace(planned, plan_digest=self.plans.kept(grown))
         if live.is_cancelled and advance.result is not None:
             advance = replace(advance, result=Result.CANCELLED)
         elif live.is_cancelled:
@@ -471,45 +433,6 @@ class Lifecycle:
         begun = replace(planned, slots=slots)
         take = transactions.take(slots, str(build))
         return self._finish(claim, begun, made, advance, lambda: self._is_planned(build), take, self._news())
-
-    def _expanded(self, live: LiveBuild) -> tuple[Plan, bytes]:
-        """A build's plan and its bytes, which are in the store; a build that had one keeps it."""
-        key = keys.build_plan(live.build)
-        if live.is_restored:
-            with suppress(NoSuchObject):
-                data = self.store.get(key)
-                return stored.plan_from_bytes(data), data
-        definition = self.jobs.get(live.build.job, live.config).definition()
-        made = plan.expand(definition, live.build, live.config, live.trigger, self.stored.changed(live.trigger))
-        data = stored.plan_to_bytes(made)
-        self.store.put(key, data)
-        return made, data
-
-    def _replayed(self, made: Plan, advance: Advance) -> tuple[Plan, Advance]:
-        """A build that begins again, after all that its tasks came to before the tree was lost."""
-        ready, left = list(advance.ready), []
-        while ready:
-            name = ready.pop(0)
-            token, outcome = self._came_to(made, name, advance.state.tasks[name])
-            if outcome is None:
-                left.append(name)
-                continue
-            made, advance = self._after(made, advance.state, name, token, outcome)
-            ready += advance.ready
-        return made, replace(advance, ready=left)
-
-    def _came_to(self, made: Plan, name: str, progress: Progress) -> tuple[str, Mapping[str, Json] | None]:
-        """The attempt at a task that counts, as the store tells, and its record; None when the task must run again.
-
-        An attempt begins only after all before it came to nothing, and has its outcome in the store before it can count. So of all
-        that have left anything there, the last one alone can count; and if it has an outcome, nothing else can.
-        """
-        ticket = task_ticket(made, name, progress).id
-        tokens = [token for token in self.stored.tokens(made.build, name) if paths.ticket_of(token) == ticket]
-        token = max(tokens, key=paths.attempt_of, default="")
-        outcome = self.stored.outcome_document(made.build, name, token) if token else None
-        # What was stopped, though nobody is known to have cancelled the build, was stopped by the loss of the tree.
-        return token, outcome if outcome and outcome["verdict"] != TaskState.CANCELLED else None
 
     def _note_cancel(self, live: LiveBuild) -> None:
         """Have the wish to cancel outlast the tree. A build that has been archived meanwhile needs none."""
@@ -651,62 +574,10 @@ class Lifecycle:
             event = plan.Withdrawn(task)
         elif ticket.is_exhausted:
             document = {"verdict": TaskState.LOST, "reason": reason, "attempt": ticket.attempt}
-            event = self.put_on_record(build, task, ticket.token, document)
+            event = self.plans.put_on_record(build, task, ticket.token, document)
         else:
             return None
         return self.moved(live, made, plan.advance(made, _state(live), event))
-
-    def _checked(self, build: BuildId, task: str, outcome: Outcome) -> Outcome:
-        """The outcome, or a failure when the tasks that it defines cannot be meant: to be known before it is on record."""
-        if "tasks" not in outcome.details:
-            return outcome
-        made = self.stored.plan_of(self._live(build))
-        text = _defined(made.task(task), stored.outcome_to_json(outcome))
-        if text is None:
-            return outcome
-        try:
-            self._grown(made, task, *text)
-        except Invalid as error:
-            return Outcome.failed(str(error)[:REASON_CHARS_MAX])
-        return outcome
-
-    def _grown(self, made: Plan, task: str, text: str, what: str) -> Plan:
-        return emitted.grown(made, task, text, what, self.stored.changed(made.trigger))
-
-    def _after(
-        self, made: Plan, state: BuildState, task: str, token: str, document: Mapping[str, Json]
-    ) -> tuple[Plan, Advance]:
-        """The plan and what follows from what an attempt left on record: tasks that it has defined are part of both."""
-        event = _event(task, token, document)
-        if (text := _defined(made.task(task), document)) is not None:
-            try:
-                made = self._grown(made, task, *text)
-            except Invalid as error:
-                # It fitted when it was put on record; another task has taken the room since.
-                log.warning("%s: task %s has failed: %s", made.build, task, error)
-                event = plan.Finished(task, token, Verdict.FAILED)
-            state = growth.widened(state, made)
-        return made, plan.advance(made, state, event)
-
-    def _kept(self, made: Plan) -> str:
-        """The digest of a plan that has grown, which is in the store."""
-        data = stored.plan_to_bytes(made)
-        digest = stored.plan_digest(data)
-        self.store.put_if_absent(keys.grown_plan(made.build, digest), data)
-        return digest
-
-    def put_on_record(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> PlanEvent:
-        """Put on record what an attempt came to, unless that has been done; what the record says.
-
-        Whoever is first there decides: the bytes of a worker that was given up may come late, or have come just before.
-        """
-        return _event(task, token, self._recorded(build, task, token, document))
-
-    def _recorded(self, build: BuildId, task: str, token: str, document: Mapping[str, Json]) -> Mapping[str, Json]:
-        key = keys.attempt_outcome(build, task, token)
-        if not self.store.put_if_absent(key, to_bytes({"f": FORMAT, **document})):
-            document = read_json(self.store.get(key), key)
-        return document
 
     def _start_downstream(self, live: LiveBuild, job: JobVersion) -> LiveBuild:
         """Start a build of a job that waits for this end, unless that has been done; the node as it then is.
@@ -727,38 +598,6 @@ class Lifecycle:
         except VersionConflict as error:
             raise ClaimLost(f"{live.build} is being archived by another attempt") from error
         return self._live(live.build)
-
-    def _taken_over(self, made: Plan) -> Mapping[str, Progress]:
-        """For a retry of some tasks: how the others ended in the build that is run again."""
-        old = made.trigger.retry_of
-        if old is None or not made.trigger.only:
-            return {}
-        key = keys.build_record(old)
-        record = read_json(self.store.get(key), key)
-        return {
-            task["name"]: Progress(TaskState.REUSED, token=task["token"], origin=task.get("origin") or str(old))
-            for task in record["tasks"]
-            if task["name"] not in made.trigger.only and TaskState(task["state"]).is_good
-        }
-
-    def _task_record(self, build: BuildId, task: Task, state: BuildState, reports_chars_max: int) -> dict[str, Json]:
-        progress = state.tasks[task.name]
-        origin = BuildId.parse(progress.origin) if progress.origin else build
-        return {
-            "name": task.name,
-            "type": task.type,
-            "needs": list(task.needs),
-            "allow_failure": task.allow_failure,
-            "unfit": task.unfit,
-            "emitter": task.emitter,
-            "state": progress.state,
-            "token": progress.token,
-            "origin": progress.origin,
-            "attempts": [
-                _with_short_reports(attempt, reports_chars_max if attempt["token"] == progress.token else 0)
-                for attempt in self.stored.attempts(origin, task.name, progress.token)
-            ],
-        }
 
     def patience(self) -> outcomes.Deadline:
         return outcomes.Deadline(self._patience_s)
@@ -810,15 +649,6 @@ class Lifecycle:
         return any(attempt["token"] == token for attempt in found)
 
 
-def _with_short_reports(attempt: dict[str, Json], chars_max: int) -> dict[str, Json]:
-    """The record of an attempt as that of its build has it: of what its tests came to, the counts, and as many names as fit."""
-    details = attempt.get("details")
-    told = details.get("reports") if isinstance(details, dict) else None
-    if not isinstance(details, dict) or not isinstance(told, dict):
-        return attempt
-    return {**attempt, "details": {**details, "reports": shortened(told, chars_max)}}
-
-
 def _status(live: LiveBuild) -> Sequence[Ticket]:
     """What tells how a build stands now, to whoever wants to know."""
     return statuses.tickets(live.build, project_of(live.build.job), live.trigger, live.result, live.reason)
@@ -843,24 +673,6 @@ def _all_over(state: BuildState) -> BuildState:
         for name, progress in state.tasks.items()
     }
     return BuildState(tasks, is_cancelled=True)
-
-
-def _defined(task: Task, document: Mapping[str, Json]) -> tuple[str, str] | None:
-    """The text of the tasks that an attempt has defined, and the name of its file; None when it has defined none.
-
-    Of a task whose job does not have it define any, a worker may say what it likes.
-    """
-    details: Mapping[str, Json] = document.get("details") or {}
-    if not task.may_define or document["verdict"] != Verdict.PASSED or not isinstance(details.get("tasks"), str):
-        return None
-    return details["tasks"], str(details.get("tasks_of", "tasks"))
-
-
-def _event(task: str, token: str, document: Mapping[str, Json]) -> PlanEvent:
-    """What an attempt at a task came to by its record, for the plan."""
-    if document["verdict"] == TaskState.LOST:
-        return plan.Lost(task, token)
-    return plan.Finished(task, token, Verdict(document["verdict"]), document.get("exit_status"))
 
 
 def _trigger_between(live: LiveBuild, job: JobVersion) -> Trigger | None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from distci.documents import stored
 from distci.documents.strict_json import read_json, texts
-from distci.errors import Damaged, NoSuchObject
+from distci.errors import Damaged, InvalidDocument, NoSuchObject
 from distci.live import LiveBuild
 from distci.model import BuildId, Json, Plan, Result, Trigger
 from distci.store import keys
@@ -15,6 +15,9 @@ from distci.store.port import Store, objects
 
 PLANS_KEPT = 256
 OUTCOMES_KEPT = 1024
+
+UNREADABLE = (Damaged, NoSuchObject, InvalidDocument)
+"""What becomes of reading a plan that is not there any more as it was written."""
 
 
 class StoredBuilds:
