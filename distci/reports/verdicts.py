@@ -20,13 +20,17 @@ def decided(outcome: Outcome, summary: Summary, asked: Asked, unmatched: Sequenc
     """
     if outcome.verdict not in (Verdict.PASSED, Verdict.FAILED) or outcome.exit_status is None:
         return outcome
-    if outcome.exit_status in asked.exit_statuses:
-        if summary.failed:
-            outcome = replace(outcome, verdict=Verdict.FAILED, reason=_failed(summary))
-        elif outcome.verdict is Verdict.FAILED and summary.quarantined and not summary.problems:
-            known = "1 test" if summary.quarantined == 1 else f"{summary.quarantined} tests"
-            reason = f"exit status {outcome.exit_status}, for {known} in quarantine and no other"
+    tests_decide = outcome.exit_status in asked.exit_statuses
+    if summary.failed and tests_decide:
+        outcome = replace(outcome, verdict=Verdict.FAILED, reason=_failed(summary))
+    elif outcome.verdict is Verdict.FAILED and summary.quarantined and not summary.failed and not summary.problems:
+        known = "1 test" if summary.quarantined == 1 else f"{summary.quarantined} tests"
+        reason = f"exit status {outcome.exit_status}, for {known} in quarantine and no other"
+        if tests_decide:
             outcome = replace(outcome, verdict=Verdict.PASSED, reason=reason)
+        elif not asked.exit_statuses:
+            hint = f'which its `reports` let pass with "exit_statuses": [{outcome.exit_status}]'
+            outcome = replace(outcome, reason=f"{reason}, {hint}")
     if outcome.verdict is Verdict.PASSED and unmatched and asked.is_missing_bad:
         return replace(outcome, verdict=Verdict.FAILED, reason=f"no file matches {', '.join(map(repr, unmatched))}")
     return outcome

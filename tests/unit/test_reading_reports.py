@@ -336,7 +336,7 @@ class TestVerdicts:
             (0, Summary(tests=9, failed=1), {}, "passed", ""),
             (0, ONE_FAILED, {"exit_statuses": [0, 1]}, "failed", "1 test failed: a::b"),
             (1, Summary(tests=9, quarantined=1), {"exit_statuses": [1]}, "passed", "exit status 1, for 1 test in quarantine and no other"),
-            (1, Summary(tests=9, quarantined=1), {}, "failed", "exit status 1"),
+            (1, Summary(tests=9, quarantined=1), {}, "failed", 'exit status 1, for 1 test in quarantine and no other, which its `reports` let pass with "exit_statuses": [1]'),
             (2, Summary(tests=9, quarantined=1), {"exit_statuses": [1]}, "failed", "exit status 2"),
             (1, replace(ONE_FAILED, quarantined=1), {"exit_statuses": [1]}, "failed", "1 test failed: a::b"),
             (1, Summary(tests=9), {"exit_statuses": [1]}, "failed", "exit status 1"),
