@@ -170,6 +170,20 @@ def test_the_keys_are_told(site: Site, page: Page) -> None:
     expect(page.get_by_role("button", name="Keys")).to_be_focused()
 
 
+def test_keys_are_heard_and_titles_are_right_from_the_first_moment_on(site: Site, page: Page) -> None:
+    # Given a browser that has no time for anything that may be done later
+    page.add_init_script(
+        "const later = setTimeout; requestAnimationFrame = () => 0; setTimeout = (act, ms) => later(act, ms + 600_000);"
+    )
+    page.goto("/workers")
+    page.keyboard.press("g")
+    page.keyboard.press("j")
+    expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+    assert page.title() == "Jobs \N{MIDDLE DOT} DistCI"
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+
+
 def test_the_picture_for_pages_elsewhere_and_the_line_that_shows_it(
     site: Site, worker: WorkerProcess, page: Page
 ) -> None:

@@ -1,5 +1,5 @@
 /** Keys that work everywhere: "/" goes to what can be searched, "g" and a letter to a section, "?" shows them. Inside fields they are letters. */
-import { html, useEffect, useRef } from "./html.js";
+import { html, useLayoutEffect, useRef } from "./html.js";
 import { go } from "./router.js";
 
 const SECTIONS = { j: ["/", "all jobs"], q: ["/queue", "queue"], h: ["/held", "held changes"], w: ["/workers", "workers"], e: ["/events", "events"], t: ["/tickets", "tickets"], k: ["/tokens", "tokens"], s: ["/secrets", "secrets"] };
@@ -32,7 +32,7 @@ export function listen() {
 export function Keys() {
     const dialog = useRef(null);
     const open = () => dialog.current.open || dialog.current.showModal();
-    useEffect(() => {
+    useLayoutEffect(() => {
         addEventListener(HELP, open);
         return () => removeEventListener(HELP, open);
     }, []);

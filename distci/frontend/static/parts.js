@@ -1,6 +1,6 @@
 /** Small things that several views show. */
 import { ago, moment } from "./format.js";
-import { html, useEffect, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useState } from "./html.js";
 
 /** The time, each second: for what shows how long something has lasted. */
 export function useNow() {
@@ -12,8 +12,9 @@ export function useNow() {
     return now_ms;
 }
 
+/** The title of the page, changed with what it shows. */
 export function useTitle(title) {
-    useEffect(() => {
+    useLayoutEffect(() => {
         document.title = title ? `${title} · DistCI` : "DistCI";
     }, [title]);
 }

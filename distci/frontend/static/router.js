@@ -1,5 +1,5 @@
 /** Which view belongs to an address, and getting from one to another without loading the page again. */
-import { useEffect, useState } from "./html.js";
+import { useLayoutEffect, useState } from "./html.js";
 
 /** The place shown: `{path, query, hash}`. */
 const here = () => ({ path: location.pathname, query: new URLSearchParams(location.search), hash: location.hash.slice(1) });
@@ -21,7 +21,8 @@ export function rename(address) {
 /** The place, at each change of it. Links to our own pages are followed here. */
 export function useRoute() {
     const [place, setPlace] = useState(here);
-    useEffect(() => {
+    // At once, not after the first painting: whoever is quick is heard, too.
+    useLayoutEffect(() => {
         const moved = () => setPlace(here());
         const clicked = (event) => {
             const link = event.target.closest?.("a[href]");
