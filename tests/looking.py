@@ -10,7 +10,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, ViewportSize
 
 from distci.access import SYSTEM, Person, Role
 from distci.app import DistCI
@@ -24,8 +24,8 @@ from distci.protocol import Member, Offer, Ticket
 KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts")
 BUILD_TIME_MAX_S = 60.0
 WAIT_MAX_MS = 15_000
-DESK = {"width": 1280, "height": 800}
-PHONE = {"width": 360, "height": 740}
+DESK: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -116,6 +116,14 @@ class Watched:
         context.on("weberror", lambda error: self.errors.append(str(error.error)))
         context.on("dialog", lambda dialog: self._asked(dialog.message, dialog.dismiss))
 
+    def check(self) -> None:
+        """That there was nothing of the sort since the last time."""
+        outside, errors = self.outside[:], self.errors[:]
+        self.outside.clear()
+        self.errors.clear()
+        assert not outside, outside
+        assert not errors, errors
+
     def _requested(self, request: Request) -> None:
         if urlsplit(request.url).netloc != self._host and not request.url.startswith(("blob:", "data:")):
             self.outside.append(request.url)
@@ -131,19 +139,25 @@ class Watched:
 
 
 @contextmanager
-def looking(browser: Browser, site: Site, *, is_known: bool = True, **options: Any) -> Iterator[Page]:
-    """A page of a new browser, in which somebody is logged in unless they shall not be; whatever a test does, nothing is asked of others and nothing goes wrong in the page."""
+def opened(browser: Browser, site: Site, *, is_known: bool = True, **options: Any) -> Iterator[tuple[Page, Watched]]:
+    """A page of a new browser, in which somebody is logged in unless they shall not be, and what it does that it may not."""
     context = browser.new_context(base_url=site.address, **{"viewport": DESK, **options})
     context.set_default_timeout(WAIT_MAX_MS)
     if is_known:
         context.add_cookies([site.cookie()])
     watched = Watched(context, site.address)
     try:
-        yield context.new_page()
-        assert not watched.outside, watched.outside
-        assert not watched.errors, watched.errors
+        yield context.new_page(), watched
     finally:
         context.close()
+
+
+@contextmanager
+def looking(browser: Browser, site: Site, **options: Any) -> Iterator[Page]:
+    """The page alone; whatever a test does, nothing is asked of others and nothing goes wrong in it."""
+    with opened(browser, site, **options) as (page, watched):
+        yield page
+        watched.check()
 
 
 def complaints(page: Page) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from frontends import SECRET_KEY
-from looking import PHONE, Site, complaints, looking
+from looking import DESK, PHONE, Site, Watched, complaints, looking, opened
 from playwright.sync_api import Browser, Page, expect
 from showcase import filled
 
@@ -75,6 +75,20 @@ def showcase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture(scope="module")
+def one_browser(browser: Browser, showcase: Site) -> Iterator[tuple[Page, Watched]]:
+    """A new one fetches and compiles all of the page, which takes longer than all that is looked at here."""
+    with opened(browser, showcase) as found:
+        yield found
+
+
+@pytest.fixture
+def page(one_browser: tuple[Page, Watched]) -> Iterator[Page]:
+    page, watched = one_browser
+    yield page
+    watched.check()
+
+
 def open_view(page: Page, name: str) -> None:
     path, says = VIEWS[name]
     page.goto(path)
@@ -92,32 +106,32 @@ def take(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_a_view_shows_what_there_is_and_is_accessible(
-    browser: Browser, showcase: Site, name: str, request: pytest.FixtureRequest
-) -> None:
-    with looking(browser, showcase) as page:
-        open_view(page, name)
+def test_a_view_shows_what_there_is_and_is_accessible(page: Page, name: str, request: pytest.FixtureRequest) -> None:
+    page.set_viewport_size(DESK)
+    page.emulate_media(color_scheme="light")
+    open_view(page, name)
 
-        assert page.title().endswith("DistCI")
-        assert complaints(page) == []
+    assert page.title().endswith("DistCI")
+    assert complaints(page) == []
 
-        if request.config.getoption("--pictures") and name in PICTURES:
-            take(page, name)
+    if request.config.getoption("--pictures") and name in PICTURES:
+        take(page, name)
 
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_view_fits_on_a_phone_and_is_accessible_in_the_dark(
-    browser: Browser, showcase: Site, name: str, request: pytest.FixtureRequest
+    page: Page, name: str, request: pytest.FixtureRequest
 ) -> None:
-    with looking(browser, showcase, viewport=PHONE, color_scheme="dark") as page:
-        open_view(page, name)
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme="dark")
+    open_view(page, name)
 
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(13, 17, 23)"
-        assert complaints(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(13, 17, 23)"
+    assert complaints(page) == []
 
-        if request.config.getoption("--pictures") and name == "failed-build":
-            take(page, "phone")
+    if request.config.getoption("--pictures") and name == "failed-build":
+        take(page, "phone")
 
 
 def test_what_one_may_do_is_within_a_phone(browser: Browser, showcase: Site) -> None:
