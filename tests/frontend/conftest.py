@@ -33,6 +33,13 @@ def local(start_stage: Callable[..., Stage]) -> Stage:
     return start_stage()
 
 
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A system on embedded back ends that the tests of a module share, each of which leaves it as it was."""
+    with ExitStack() as stack:
+        yield Stage(stack, tmp_path_factory.mktemp("common"), None, None)
+
+
 @pytest.fixture
 def start_nginx(tmp_path: Path) -> Iterator[Callable[..., Nginx]]:
     with ExitStack() as stack:
