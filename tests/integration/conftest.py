@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from distci.app import DistCI, connect
 from distci.brokers.direct import Direct
@@ -23,6 +24,7 @@ from distci.work import Cache
 
 KINDS = ("control", "git-checkout", "shell", "publish-artifacts", "copy-artifacts", "status")
 BUILD_TIME_MAX_S = 60.0
+TIDY_TIME_MAX_S = 30.0
 
 DEPTHS = {paths.JOBS: 2, paths.DEAD: 2, paths.QUEUE: 4}
 """How deep nodes that belong to work are, where it is not 3; above them are folders, which stay."""
@@ -57,8 +59,14 @@ class System:
         return view.task(task).reason
 
     def leftovers(self) -> list[str]:
-        """What attempts that have ended left on disk."""
-        return [str(path.relative_to(self.scratch)) for path in self.scratch.glob("*/*") if path.name != "lock"]
+        """What attempts that have ended left on disk for good: their workers remove what they had a moment after a build may be over."""
+
+        def found() -> list[str]:
+            return [str(path.relative_to(self.scratch)) for path in self.scratch.glob("*/*") if path.name != "lock"]
+
+        with suppress(TimeoutError):
+            wait_until(lambda: not found(), TIDY_TIME_MAX_S)
+        return found()
 
     def log(self, view: BuildView, task: str) -> str:
         """What a task printed."""

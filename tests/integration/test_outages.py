@@ -127,9 +127,11 @@ class TestStoreThatIsAway:
         wait = f"until test -e {tmp_path}/away; do sleep 0.05; done"
         tell = f"head -c 20000000 /dev/zero; echo $DISTCI_ATTEMPT; touch {tmp_path}/printed-$DISTCI_TASK"
         names = ["a", "b", "c"]
-        tasks = [shell(f"echo begun; {wait}; {tell}", name, needs=[]) for name in names]
+        begin = f"echo begun; touch {tmp_path}/begun-$DISTCI_TASK"
+        tasks = [shell(f"{begin}; {wait}; {tell}", name, needs=[]) for name in names]
         build = trigger(system, *tasks, {**shell("echo rest", "rest"), "needs": names})
-        wait_until(lambda: len(_tokens(system)) == 3)
+        # One that is only claimed still needs the store, to begin.
+        wait_until(lambda: len([*tmp_path.glob("begun-*")]) == 3)
 
         # When the store goes away, and more is printed than may wait in memory
         is_away.set()

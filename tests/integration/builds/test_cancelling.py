@@ -63,7 +63,7 @@ class TestCancelling:
             if not was_cancelled:
                 assert set(states(view).values()) == {PASSED}
         assert live_tickets(ci) == []
-        wait_until(lambda: system.leftovers() == [])
+        assert system.leftovers() == []
 
     @pytest.fixture
     def build(self, ci: DistCI, employ: Callable[..., WorkerProcess]) -> Iterator[BuildId]:
