@@ -10,6 +10,7 @@ import deliveries
 import pytest
 from looking import Site, complaints_in_both_colours, looking, shell
 from playwright.sync_api import Browser, Page, expect
+from waiting import wait_until
 
 from distci.access import SYSTEM, Role
 
@@ -250,7 +251,8 @@ def test_a_held_change_is_approved_or_refused_by_whoever_may(browser: Browser, s
     page.get_by_role("button", name="Really refuse?").click()
     expect(page.get_by_text("is refused")).to_be_visible()
     assert list(site.ci.hooks.held()) == []
-    assert {entry.what for entry in site.ci.audit.list()} >= {"hook.approve", "hook.refuse"}
+    # It is put down afterwards.
+    wait_until(lambda: {entry.what for entry in site.ci.audit.list()} >= {"hook.approve", "hook.refuse"})
 
 
 def test_a_build_that_is_not_there_leads_back_to_its_job_and_asks_for_no_terminal(site: Site, page: Page) -> None:

@@ -48,7 +48,8 @@ def test_whom_the_job_names_decides_and_nobody_else(waiting: Api, local: Stage) 
     assert (answer.status_code, answer.json()["state"]) == (200, "passed")
     view = local.end("team/hello#1")
     assert (view.result, view.task("ask").reason) == ("passed", "approved by kay@release.example.org: tried")
-    assert "build.approve" in {entry.what for entry in local.ci.audit.list()}
+    # It is put down afterwards.
+    wait_until(lambda: "build.approve" in {entry.what for entry in local.ci.audit.list()})
     problem(decide(local, waiting, "ada@example.org", approve=False), 404, "NoSuchBuild")
 
 
