@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.git_remotes import ENVIRONMENT, Remote, git_daemon, http_backend
+from integration.git_remotes import ENVIRONMENT, Remote, SshServer, git_daemon, http_backend
 
 from distci.model import Result, TaskState
 from distci.work import Cache
@@ -156,6 +158,95 @@ class TestFetching:
         assert received(system, system.run_tasks(checkout(f"{base}/hello"))) == 0
 
 
+class TestNothingNew:
+    """A remote that is as the last checkout left it is asked once, and nothing is fetched."""
+
+    def test_the_second_checkout_by_ssh_takes_one_connection_and_is_the_same(
+        self, start_system: Callable[..., Any], remote: Remote, tmp_path: Path
+    ) -> None:
+        server = SshServer(tmp_path / "ssh")
+        connections = tmp_path / "connections"
+        # What the server runs for whoever has that key.
+        keys = tmp_path / "ssh" / "authorized_keys"
+        keys.write_text(f'command="echo >> {connections}; eval \\"$SSH_ORIGINAL_COMMAND\\"" {keys.read_text()}')
+        try:
+            system = start_system(secrets={"KEY": server.key})
+            task = checkout(f"{server.url}{remote.path}", credentials="KEY", host_keys=[server.host_key])
+            look_at_all = look(f"{SOUND}; git for-each-ref; git status --porcelain; cat hello.txt")
+            took = []
+            seen = []
+            for _ in range(2):
+                connections.write_text("")
+                view = system.run_tasks(task, look_at_all)
+                took.append(len(connections.read_text()))
+                seen.append(system.log(view, "look"))
+        finally:
+            server.stop()
+
+        assert took == [2, 1]
+        assert seen[0] == seen[1]
+        assert "refs/tags/v3" in seen[1]
+
+    def test_whatever_may_be_otherwise_is_fetched(self, system: Any, remote: Remote, base: str) -> None:
+        def fetches(**arguments: Any) -> tuple[bool, Sequence[str]]:
+            view = system.run_tasks(checkout(f"{base}/hello", **arguments), look("git rev-parse HEAD; git tag"))
+            return "+ git fetch" in system.log(view, "source"), system.log(view, "look").split()
+
+        first, before = remote.git("rev-parse", "main"), remote.git("rev-parse", "main~1")
+        assert fetches() == (True, [first, "v3"])
+        assert fetches() == (False, [first, "v3"])
+        # A branch elsewhere is nothing to this one; tags may be.
+        remote.git("branch", "other", "main~1")
+        assert fetches() == (False, [first, "v3"])
+        remote.git("tag", "light", "main~1")
+        assert fetches() == (True, [first, "light", "v3"])
+        assert fetches() == (False, [first, "light", "v3"])
+        remote.git("tag", "--delete", "v3")
+        assert fetches() == (True, [first, "light"])
+        remote.git("tag", "--force", "light", "main")
+        assert fetches(ref="light") == (True, [first, "light"])
+        assert fetches(ref="light") == (False, [first, "light"])
+        # Another commit than the mirror was left with, though it is there.
+        remote.git("reset", "--hard", "main~1")
+        assert fetches() == (True, [before, "light"])
+        assert fetches() == (False, [before, "light"])
+        # Of a commit that is named the remote is asked by fetching alone.
+        assert fetches(ref=before) == (True, [before, "light"])
+        assert fetches() == (False, [before, "light"])
+        # What git left there on purpose it finds by settings that fetching makes.
+        for _ in range(2):
+            assert fetches(filter="blob:none") == (True, [before])
+
+    def test_however_many_tags_there_are_they_are_not_printed_and_not_lost(
+        self, system: Any, remote: Remote, base: str
+    ) -> None:
+        commit = remote.git("rev-parse", "main")
+        tags = "".join(f"{commit} refs/tags/{number:04}-{'x' * 60}\n" for number in range(1500))
+        (remote.path / ".git" / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted \n{tags}")
+
+        views = [system.run_tasks(checkout(f"{base}/hello"), look("git tag | wc -l")) for _ in range(2)]
+
+        assert [system.log(view, "look").strip() for view in views] == ["1501", "1501"]
+        assert "+ git fetch" not in system.log(views[1], "source")
+        assert f"{commit}\tHEAD\n" in system.log(views[1], "source")
+        assert "refs/tags/0000" not in system.log(views[1], "source")
+
+    def test_a_mirror_that_another_version_has_left_is_used(
+        self, system: Any, remote: Remote, base: str, tmp_path: Path
+    ) -> None:
+        system.run_tasks(checkout(f"{base}/hello"))
+        [mirror] = mirrors(tmp_path)
+        told = json.loads((mirror / "manifest").read_text().partition("\n")[2])
+        body = json.dumps({key: told[key] for key in ("packs", "tips", "shallow")})
+        (mirror / "manifest").write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
+
+        view = system.run_tasks(checkout(f"{base}/hello"), look())
+
+        assert received(system, view) == 0
+        assert "+ git fetch" in system.log(view, "source")
+        assert "+ git fetch" not in system.log(system.run_tasks(checkout(f"{base}/hello")), "source")
+
+
 class TestWhoSharesThem:
     @pytest.fixture
     def private(self, remote: Remote) -> Iterator[str]:
@@ -176,15 +267,16 @@ class TestWhoSharesThem:
         assert received(system, system.run_tasks(task, job="two/job")) >= 9
         assert len(mirrors(tmp_path)) == 2
 
+    @pytest.mark.parametrize("ref", ["", "main"])
     def test_nobody_whom_the_remote_does_not_let_in_any_more_nor_with_another_secret(
-        self, start_system: Callable[..., Any], remote: Remote, tmp_path: Path
+        self, start_system: Callable[..., Any], remote: Remote, tmp_path: Path, ref: str
     ) -> None:
-        # Given a mirror, and a task that needs to ask nobody for a commit
+        # Given a mirror, and a task that needs to ask nobody for a commit, or one that has to
         system = start_system(secrets={"TOKEN": "robot:t0p-secret", "NEW": "robot:an0ther"})
         commit = remote.git("rev-parse", "HEAD")
         with http_backend(remote.path.parent, "robot:t0p-secret") as url:
             port = url.rpartition(":")[2]
-            task = checkout(f"{url}/hello", credentials="TOKEN", ref=commit)
+            task = checkout(f"{url}/hello", credentials="TOKEN", ref=ref or commit)
             assert system.run_tasks(task).result is Result.PASSED
 
         # When the token does not open the repository any more

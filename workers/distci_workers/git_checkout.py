@@ -28,7 +28,7 @@ from distci_workers.git_names import (
     plain,
     transport_of,
 )
-from distci_workers.git_program import SILENCE_S, Git, GitFailed, proxies_of
+from distci_workers.git_program import SILENCE_S, Git, GitFailed, Listed, proxies_of
 
 COMMIT_REF = "refs/distci/commit"
 """The name of the commit that was checked out, for git to follow tags by."""
@@ -45,7 +45,6 @@ READING = ".distci-reading"
 ORIGIN = "origin"
 SHA1_DIGITS = 40
 
-_REMOTE_REF = re.compile(rb"^([0-9a-f]{40}|[0-9a-f]{64})\t(\S+)$", re.MULTILINE)
 _GITLINK = re.compile(r"160000 commit ([0-9a-f]+)\t(.+)", re.DOTALL)
 _FORGET = ("/bin/sh", "-c", f"git for-each-ref --format='delete %(refname)' {KNOWN_REFS}/ | git update-ref --stdin")
 _MODULE = r"^submodule\..*\.{}$"
@@ -208,17 +207,25 @@ class Checkout:
             remote: Git(context, self._directory, source, f"{name}-{remote}")
             for remote, source in self._remotes.items()
         }
+        self._told = ""
+        """What the origin has told of its tags, where it was asked for a ref."""
 
     def find_commits(self) -> Mapping[str, str]:
         """The commits to fetch, by the name of the remote: what each ref was when a task of the build first asked."""
         # Any worker that holds a ticket of this build may have said it, from another machine.
         return {
             remote: source.commit
-            or check_commit(
-                self._context.pin(f"{source.repository} {source.ref}", partial(_find, self._gits[remote], source))
-            )
+            or check_commit(self._context.pin(f"{source.repository} {source.ref}", partial(self._find, remote, source)))
             for remote, source in self._remotes.items()
         }
+
+    def _find(self, remote: str, source: Source) -> str:
+        """The commit that a remote's ref names now."""
+        listed = Listed(full_names(source.ref))
+        self._gits[remote].list_refs(listed, SILENCE_S)
+        if remote == ORIGIN:
+            self._told = listed.tags
+        return _commit_of(source, listed.found)
 
     def make(self, commits: Mapping[str, str]) -> None:
         """Make the directory a repository that has these commits, and put that of the origin into it."""
@@ -236,6 +243,12 @@ class Checkout:
             git.run(*begin)
             begin = []
             known = mirror.lend(folder)
+            if not source.remotes and not source.filter and mirror.is_all(commit, self._told):
+                mirror.lend_refs(folder)
+                git.run(*finish, silence_s=None if source.lfs else SILENCE_S)
+                return
+            # So that they are in one file, for the mirror to keep.
+            finish.append(["git", "pack-refs", "--all"])
             if known:
                 lines = [f"{tip} {KNOWN_REFS}/{number}\n" for number, tip in enumerate(known)]
                 (folder / "packed-refs").write_text("".join(lines))
@@ -250,7 +263,7 @@ class Checkout:
             is_many = len([*folder.glob("objects/pack/*.pack")]) > PACKS_MAX
             if is_many:
                 git.run(["git", "repack", "--quiet", "-a", "-d"])
-            mirror.keep(folder, [*commits.values()], is_repacked=is_many)
+            mirror.keep(folder, [*commits.values()], is_repacked=is_many, told=self._told)
 
     def add_submodules(self) -> None:
         """Check out the submodules, and theirs, each as a repository of its own; then put these where git has them."""
@@ -357,15 +370,10 @@ def _is_meant(repository: str, plan: Plan) -> bool | None:
     return repository_address(repository) in places
 
 
-def _find(git: Git, source: Source) -> str:
-    """The commit that the source's ref names now."""
+def _commit_of(source: Source, found: Mapping[str, str]) -> str:
+    """The commit that the source's ref names, of the refs that there are."""
     repository, ref = source.repository, source.ref
-    names = full_names(ref)
-    asked = [pattern for name in names for pattern in (name, f"{name}^{{}}")]
-    printed = git.run(["git", "ls-remote", "--", repository, *asked], silence_s=SILENCE_S)
-    listed: list[tuple[bytes, bytes]] = _REMOTE_REF.findall(printed)
-    found = {name.decode(errors="replace"): commit.decode() for commit, name in listed}
-    present = [name for name in names if name in found]
+    present = [name for name in full_names(ref) if name in found]
     if not present:
         looks_like_commit = re.fullmatch(r"[0-9a-fA-F]{7,63}", ref)
         hint = "; a commit is named by all of its digits" if looks_like_commit else ""

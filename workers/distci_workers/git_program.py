@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,9 @@ _EXPLANATIONS = (
 )
 """Lines of git that tell more than others do, and what they mean."""
 
+_LISTED = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64})\t(\S+)")
+"""A line of ``git ls-remote``."""
+
 _PROGRESS = re.compile(rb"[^\r\n]*\r(?!\n)")
 """What the next word takes the place of on a terminal."""
 
@@ -112,6 +116,35 @@ class GitFailed(Exception):
         self.printed = printed
 
 
+class Listed:
+    """What a remote lists of its refs: those that are asked for, and of all tags no more than a digest. However many it has, that is of bounded size."""
+
+    TAGS = "refs/tags/"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.patterns = [pattern for name in names for pattern in (name, f"{name}^{{}}")]
+        self.found: dict[str, str] = {}
+        """What the refs name that are asked for, with ``^{}`` behind the name: the commits that annotated tags name."""
+        self._tags = hashlib.sha256()
+
+    @property
+    def tags(self) -> str:
+        """The same for the same tags, whatever else the remote has."""
+        return self._tags.hexdigest()
+
+    def take(self, line: bytes) -> bool:
+        """Take a line of git's; whether people should see it."""
+        listed = _LISTED.fullmatch(line)
+        if not listed:
+            return True
+        name = listed[2].decode(errors="replace")
+        if name.startswith(self.TAGS):
+            self._tags.update(line)
+        if name in self.patterns:
+            self.found[name] = listed[1].decode()
+        return name in self.patterns
+
+
 class Git:
     """Git in one directory, for one remote."""
 
@@ -138,6 +171,25 @@ class Git:
         if ended.exit_status != 1:
             self._end(ended, printed)
         return printed
+
+    def list_refs(self, listed: Listed, silence_s: float) -> None:
+        """Ask the remote which refs it has. Raises GitFailed."""
+        printed = begun = b""
+
+        def output(data: bytes) -> None:
+            nonlocal printed, begun
+            *lines, begun = (begun + data).split(b"\n")
+            told = b"".join(line + b"\n" for line in lines if listed.take(line))
+            printed = (printed + told)[-OUTPUT_BYTES_MAX:]
+            self._context.write(told)
+
+        command = ["git", "ls-remote", "--", self._remote.repository, *listed.patterns, f"{listed.TAGS}*"]
+        script = shlex.join(command)
+        ended = self._context.run(
+            ["/bin/sh", "-exc", script], self._directory, self._environment, output, silence_s=silence_s
+        )
+        self._context.write(begun)
+        self._end(ended, printed + begun, silence_s)
 
     def run(self, *commands: Sequence[str], silence_s: float | None = None) -> bytes:
         """Run commands up to the first that fails; the end of what they printed. Raises GitFailed.
