@@ -112,7 +112,7 @@ def served(tmp_path: Path) -> Iterator[DistCI]:
         scratch = tmp_path / "scratch"
         process = WorkerProcess(
             Direct(system.lifecycle, system.store, secrets=system.secrets),
-            open_isolation(),
+            open_isolation(("host", "sandbox")),
             scratch,
             posts,
             search_path=os.defpath,
