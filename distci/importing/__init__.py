@@ -5,7 +5,7 @@
     gitlab, github, woodpecker, distci_2013     one module for each system
     expressions      what GitHub's workflows write in ${{ }}
     draft            the job while it is made
-    conditions, scripts
+    conditions, reported, scripts
     source           the file, each part of which is translated or told
 
 What is made is a job that :mod:`distci.documents` accepts, and notes: a line for each part of the file that is not simply translated. Nothing

@@ -14,6 +14,7 @@ from typing import Any
 from distci.importing.conditions import Alternative, Condition, condition
 from distci.importing.draft import Draft, Task, combinations_task, duration_of, file_or_folder, matrix_value, unique
 from distci.importing.expressions import EXPRESSION, as_test, axis, filled
+from distci.importing.reported import is_reporter, reports_of
 from distci.importing.scripts import (
     DOLLAR,
     exports,
@@ -25,6 +26,7 @@ from distci.importing.scripts import (
     variables_used,
 )
 from distci.importing.source import Source
+from distci.model import Json
 
 VARIABLES = {
     "GITHUB_SHA": "$DISTCI_COMMIT",
@@ -53,6 +55,10 @@ CHECKOUT = {"ref": "ref", "path": "directory", "repository": "repository"}
 STATUS = re.compile(r"(success|failure|always|cancelled)\(\)")
 
 WHENS = {"failure": "failure", "always": "always"}
+
+ANNOTATING = re.compile(r"::(error|warning|notice) [^\n]*?file=")
+ANNOTATION = r"^::(?P<level>error|warning|notice) (?:[^:]*,)?file=(?P<file>[^,:]+)(?:[^:]*,line=(?P<line>\d+))?[^:]*::(?P<text>.+)"
+"""Lines that speak of a file, as workflows print them."""
 
 MATRIX_MAX = 200
 
@@ -212,7 +218,7 @@ class _File:
         for _, service in job["services"].items():
             service.note("(not started: start it in the script, or have the worker offer it)")
         self._limits(job, task)
-        steps = job["steps"].each()
+        steps = [step for step in job["steps"].each() if not is_reporter(step)]
         if "uses" in job:
             job["uses"].note("(a workflow elsewhere, is not run: the task fails until a script does what it did)")
             job["with"].note("(dropped with it)")
@@ -231,6 +237,7 @@ class _File:
             job.say("has no step that runs anything")
             script = "true\n"
         task["script"] = self._with_variables(lines + script)
+        task["reports"] = self._reports(job)
         if shell not in ("sh -e", ""):
             task["shell"] = shell
         secrets += self._secrets_of(own)
@@ -240,6 +247,19 @@ class _File:
         task["secrets"] = unique(secrets)
         draft.tasks.append(task)
         self.ends[name] = [task_name, *self._after(steps, task, lines, run_defaults, secrets)]
+
+    def _reports(self, job: Source) -> dict[str, Json]:
+        """What is read of what the steps have printed and written."""
+        found: dict[str, Json] = {}
+        junit: list[str] = []
+        for step in filter(is_reporter, job["steps"].each()):
+            told = reports_of(step)
+            junit = unique([*junit, *told.get("junit", [])])
+            found |= {**told, "junit": junit} if junit else {}
+        annotating = [step["run"] for step in job["steps"].each() if ANNOTATING.search(str(step["run"].value))]
+        for run in annotating:
+            run.say("what it prints as ::error file=...:: and the like is `reports.annotations` here")
+        return {**found, **({"annotations": ANNOTATION} if annotating else {})}
 
     def _needs(self, job: Source) -> list[str]:
         needs = []

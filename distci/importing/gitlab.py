@@ -9,6 +9,7 @@ from typing import Any
 
 from distci.importing.conditions import Alternative, glob_of
 from distci.importing.draft import Draft, Task, combinations_task, duration, file_or_folder, matrix_value, unique
+from distci.importing.reported import coverage, paths
 from distci.importing.scripts import (
     DOLLAR,
     exports,
@@ -20,6 +21,7 @@ from distci.importing.scripts import (
     variables_used,
 )
 from distci.importing.source import Source
+from distci.model import Json
 
 REFERENCE = "!reference"
 
@@ -257,6 +259,7 @@ class _File:
                 job["script"].say(f"runs in `{task['shell']}`, since sh does not know all that is in it")
             tell_filled_in(task["script"], _axes(task), job["script"])
             task["secrets"] += self._settings(task["script"], job, {*self.draft.environment, *plain, *outer, *expanded})
+            self._reports(job, task)
         first = task["name"]
         when = self._when(job, task)
         if when == "manual":
@@ -451,14 +454,20 @@ class _File:
         )
         return name
 
+    def _reports(self, job: Source, task: Task) -> None:
+        """What is read of what the script has printed and written."""
+        wanted, junit = job["coverage"], job["artifacts"]["reports"]["junit"]
+        found: dict[str, Json] = {}
+        if wanted.is_there and (expression := coverage(wanted)):
+            found["coverage"] = expression
+        if junit.is_there and (globs := paths(junit, junit.texts())):
+            found["junit"] = globs
+        task["reports"] = found
+
     def _publish(self, job: Source, task: Task) -> None:
         artifacts = job["artifacts"]
-        reports = artifacts["reports"]
-        junit = reports["junit"].texts()
-        if junit:
-            task["reports"] = {"junit": junit}
-        paths = unique(glob for item in artifacts["paths"].each() for glob in _path(item))
-        if not paths:
+        globs = unique(glob for item in artifacts["paths"].each() for glob in _path(item))
+        if not globs:
             return
         name = self.draft.task_name(f"{task['name']} artifacts", artifacts)
         when = artifacts["when"].text() or "on_success"
@@ -471,7 +480,7 @@ class _File:
             "stage": task["stage"],
             "needs": [task["name"]],
             "when": whens.get(when, "always"),
-            "paths": paths,
+            "paths": globs,
         }
         if found["when"] == "success":
             del found["when"]

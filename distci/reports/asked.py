@@ -39,7 +39,7 @@ class Asked:
     """Patterns of paths, as for artifacts."""
     log: LogTests | None = None
     coverage: Pattern | None = None
-    """With the group ``percent``; of several lines the last counts."""
+    """With the group ``percent``, in which the first number is meant; of several lines the last counts."""
     annotations: Pattern | None = None
     """With the groups ``file`` and ``text``, and perhaps ``line`` and ``level``."""
     is_missing_bad: bool = False

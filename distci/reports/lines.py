@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 
 from distci.reports.asked import Asked, LogTests
 from distci.reports.results import (
@@ -24,6 +23,7 @@ LINE_BYTES_MAX = 16 * 1024
 """Of a longer line this much is looked at."""
 FILE_CHARS_MAX = 400
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _LEVELS = {"error": Level.ERROR, "fatal": Level.ERROR, "warning": Level.WARNING, "warn": Level.WARNING}
 
 
@@ -61,10 +61,9 @@ class Lines:
         if self._asked.log:
             self._look_for_test(self._asked.log, line)
         if self._asked.coverage and (found := self._asked.coverage.find(line)):
-            with suppress(ValueError):
-                percent = float(found["percent"].replace(",", "."))
-                if 0 <= percent <= 100:
-                    self._report.coverage = percent
+            percent = _number(found["percent"])
+            if 0 <= percent <= 100:
+                self._report.coverage = percent
         if self._asked.annotations and (found := self._asked.annotations.find(line)):
             self._annotate(found)
 
@@ -113,3 +112,12 @@ class Lines:
                 text_of(found["text"], MESSAGE_CHARS_MAX),
             )
         )
+
+
+def _number(text: str) -> float:
+    """The first number in a text; one that no percents are where there is none, or it is a version."""
+    found = _NUMBER.search(text)
+    try:
+        return float(found[0].replace(",", ".")) if found else -1.0
+    except ValueError:
+        return -1.0

@@ -22,7 +22,9 @@ from distci.documents.written import read_nodes, read_written
 from distci.errors import DistCIError, Invalid, InvalidDocument
 from distci.importing import KINDS, Imported, guess, import_file, import_job
 from distci.importing.conditions import Alternative, condition, glob_of
+from distci.importing.github import ANNOTATION
 from distci.model import Json
+from distci.patterns import Pattern
 
 SAMPLES = Path(__file__).parents[1] / "data" / "imports"
 FILES = sorted(
@@ -160,11 +162,11 @@ def test_what_is_made_is_a_valid_job_and_reads_back_as_it_was(path: Path, with_i
 
 def test_a_part_of_the_file_that_is_lost_is_told_with_line_and_column() -> None:
     made = imported(
-        "a:\n  script: [make]\n  coverage: '/x/'\n", name=".gitlab-ci.yml", repository="https://git.example.org/a.git"
+        "a:\n  script: [make]\n  release: '/x/'\n", name=".gitlab-ci.yml", repository="https://git.example.org/a.git"
     )
 
     assert told(made).splitlines() == [
-        ".gitlab-ci.yml: line 3, column 3: a.coverage: /x/ (dropped: nothing here stands for it)"
+        ".gitlab-ci.yml: line 3, column 3: a.release: /x/ (dropped: nothing here stands for it)"
     ]
 
 
@@ -316,6 +318,31 @@ def test_a_file_that_includes_itself_ends() -> None:
 # What becomes of what
 
 
+def test_what_reports_become_is_told_with_line_and_column() -> None:
+    made = import_job((SAMPLES / "service.gitlab-ci.yml").read_bytes(), "service.gitlab-ci.yml", read=read)
+
+    assert tasks(made)["unit"]["reports"] == {"coverage": r"TOTAL.*? (?P<percent>\d+)%", "junit": ["report.xml"]}
+    assert r"line 95, column 3: unit.coverage: is `reports.coverage` here: TOTAL.*? (?P<percent>\d+)%" in told(made)
+    assert "line 99, column 7: unit.artifacts.reports.junit: is `reports.junit` here" in told(made)
+    assert re.search(r"line 100, column 7: unit.artifacts.reports.coverage_report: .*\(dropped", told(made))
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("::error file=a.c,line=7::odd: x", {"level": "error", "file": "a.c", "line": "7", "text": "odd: x"}),
+        (
+            "::warning title=T,file=a.c,col=1,line=7,endLine=9::x",
+            {"level": "warning", "file": "a.c", "line": "7", "text": "x"},
+        ),
+        ("::notice file=a.c::x", {"level": "notice", "file": "a.c", "line": "", "text": "x"}),
+        ("::error::x", None),
+    ],
+)
+def test_lines_that_speak_of_files_as_workflows_print_them_are_annotations(line: str, wanted: Json) -> None:
+    assert Pattern(ANNOTATION, ["file", "text"]).find(line) == wanted
+
+
 def gitlab(**job: Json) -> Mapping[str, Any]:
     made = imported(
         json.dumps(
@@ -360,11 +387,34 @@ def gitlab(**job: Json) -> Mapping[str, Any]:
         ({"rules": [{"when": "never"}]}, {"if": {"parameters": {"RUN_JOB": "true"}}}),
         ({"only": ["tags"]}, {"if": {"events": ["tag"]}}),
         ({"script": "curl $API_TOKEN $HOME"}, {"secrets": ["API_TOKEN"]}),
+        ({"coverage": "/Lines: .*%/"}, {"reports": {"coverage": "(?P<percent>Lines: .*%)"}}),
+        (
+            {"coverage": r"/[(]all\) (?:a|b)(x)(\d+(?:\.\d+)?)%/"},
+            {"reports": {"coverage": r"[(]all\) (?:a|b)(x)(?P<percent>\d+(?:\.\d+)?)%"}},
+        ),
+        (
+            {"coverage": r"/(?i)\Q(\E(?<share>\d+)[[:alpha:](]/"},
+            {"reports": {"coverage": r"(?i)\Q(\E(?P<percent>\d+)[[:alpha:](]"}},
+        ),
+        ({"coverage": r"/(a)\1/"}, {"reports": None}),
+        (
+            {"artifacts": {"reports": {"junit": ["./a.xml", "**/TEST-*.xml"]}}},
+            {"reports": {"junit": ["a.xml", "**/TEST-*.xml"]}},
+        ),
+        ({"artifacts": {"reports": {"junit": "$CI_PROJECT_DIR/a.xml"}}}, {"reports": None}),
+        (
+            {"trigger": {"project": "a/b"}, "coverage": "/x/", "artifacts": {"reports": {"junit": "a"}}},
+            {"reports": None},
+        ),
     ],
 )
 def test_what_a_job_of_gitlab_says_a_task_says(job: dict[str, Json], wanted: dict[str, Json]) -> None:
     made = gitlab(**job)
     assert {key: made.get(key) for key in wanted} == wanted
+
+
+def reporting(uses: str, **given: Json) -> dict[str, Json]:
+    return {"uses": uses, "if": "always()", "with": given}
 
 
 def github(**job: Json) -> Mapping[str, Any]:
@@ -407,6 +457,34 @@ def github(**job: Json) -> Mapping[str, Any]:
             {"matrix": {"include": [{"a": "2", "b": "x", "c": "3"}, {"a": "4", "b": "-", "c": "-"}]}},
         ),
         ({"concurrency": "one"}, {"resources": ["one"]}),
+        (
+            {
+                "steps": [
+                    {"run": "make"},
+                    reporting("dorny/test-reporter@v2", path="a.xml, b/*.xml", reporter="java-junit"),
+                ]
+            },
+            {"reports": {"junit": ["a.xml", "b/*.xml"], "exit_statuses": [0]}, "script": "(\nmake\n)\n"},
+        ),
+        (
+            {
+                "steps": [
+                    reporting("mikepenz/action-junit-report@v5"),
+                    reporting("EnricoMi/publish-unit-test-result-action/linux@v2", files="x.xml\ny.xml\n"),
+                ]
+            },
+            {"reports": {"junit": ["**/junit-reports/TEST-*.xml", "x.xml", "y.xml"]}},
+        ),
+        (
+            {
+                "steps": [
+                    {"run": "make"},
+                    reporting("dorny/test-reporter@v2", path="${{ env.A }}", reporter="jest-junit"),
+                ]
+            },
+            {"reports": None},
+        ),
+        ({"steps": [{"run": "echo '::error file=a.c,line=7::odd'"}]}, {"reports": {"annotations": ANNOTATION}}),
     ],
 )
 def test_what_a_job_of_github_says_a_task_says(job: dict[str, Json], wanted: dict[str, Json]) -> None:

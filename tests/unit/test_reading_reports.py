@@ -286,6 +286,10 @@ class TestLines:
         pattern = r"^TOTAL .* (?P<percent>[0-9.,]+)%"
         assert told_of("TOTAL 1 20%\nTOTAL 9 81.5%\nTOTAL 9 999%\nTOTAL 9 1.2.3%\n", coverage=pattern).coverage == 81.5
 
+    @pytest.mark.parametrize("line", ["lines: 81.5 %", "81,5%", "covered 81.5 of 100"])
+    def test_the_first_number_of_the_group_is_meant(self, line: str) -> None:
+        assert told_of(f"{line}\nnone\n", coverage="(?P<percent>.*)").coverage == 81.5
+
     def test_annotations_are_bounded_and_harmless(self) -> None:
         pattern = r"^(?P<file>[^:]+):(?P<line>\d+): (?P<level>\w+): (?P<text>.*)"
         report = told_of(

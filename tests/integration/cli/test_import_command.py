@@ -51,18 +51,18 @@ class TestImport:
         assert [line for line in output if line not in ran.stdout] == []
 
     def test_the_job_is_printed_and_what_was_dropped_is_told(self, home: Home) -> None:
-        file = home.file("a:\n  script: [make]\n  coverage: /x/\n", ".gitlab-ci.yml")
+        file = home.file("a:\n  script: [make]\n  release: /x/\n", ".gitlab-ci.yml")
 
         yaml, as_json = (home.ask("job", "import", file, "--as", form) for form in ("yaml", "json"))
         [record] = home.json("job", "import", file)
 
         assert yaml.exit_code == 0
         assert (
-            f"distci: {file}: line 3, column 3: a.coverage: /x/ (dropped: nothing here stands for it)\n" in yaml.stderr
+            f"distci: {file}: line 3, column 3: a.release: /x/ (dropped: nothing here stands for it)\n" in yaml.stderr
         )
         assert read_written(yaml.stdout, "printed").document == json.loads(as_json.stdout) == record["job"]
         assert record["from"] == "gitlab"
-        assert {"file": file, "line": 3, "column": 3, "place": "a.coverage"}.items() <= record["notes"][-1].items()
+        assert {"file": file, "line": 3, "column": 3, "place": "a.release"}.items() <= record["notes"][-1].items()
         assert not (home.folder / ".local").exists()
 
     def test_a_file_that_is_included_is_read_beside_it_and_nowhere_else(self, home: Home) -> None:
