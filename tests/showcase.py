@@ -25,6 +25,11 @@ LAB = b"""<testsuite name="lab"><testcase name="boots" time="3.5"/><testcase nam
 <failure message="it went on">line 7: still there</failure></testcase></testsuite>"""
 """What another system tells of a task."""
 
+PROXY = (
+    r"if [ $((DISTCI_BUILD % 2)) = 0 ]; then echo 'ok net::put'; else echo 'not ok net::put'; fi; echo 'ok net::get'"
+)
+"""Tests, one of which fails every other time."""
+
 
 def fill_history(ci: DistCI) -> None:
     """What waited in the last hours: a crowd that came at once and was worked off, and a queue that came and went."""
@@ -61,6 +66,9 @@ def filled(site: Site, gate: Path) -> Iterator[None]:
     ci.jobs.put({**hello, "description": "Build hello."}, actor="ada", reason="the first of it")
     ci.jobs.put(hello, actor="grace", reason="say that it is tested, too")
     ci.jobs.put({"job": "team/lib", "tasks": [shell("true")]}, actor="ada")
+    counted = {"log": {"result": r"^(?P<result>ok|not ok) (?P<name>\S+)"}}
+    ci.jobs.put({"job": "team/net", "tasks": [shell(PROXY, reports=counted)]}, actor="ada")
+    ci.quarantine.put("team/net", "proxy::*", owner="grace@example.org", reason="the proxy moves", actor="ada")
     ci.jobs.put({"job": "team/slow", "tasks": [shell(f"echo working; while [ ! -e {gate} ]; do sleep 0.05; done")]})
     ci.jobs.put({"job": "team/gpu", "tasks": [shell("true", "train", labels=["gpu=*"])]})
     of_forge = {"type": "gitea", "repository": FORKED, "events": ["pull_request"]}
@@ -77,6 +85,8 @@ def filled(site: Site, gate: Path) -> Iterator[None]:
         ended = [ci.builds.trigger("team/hello", actor="ada"), ci.builds.trigger("team/hello", {"LEVEL": "full"})]
         ended += [
             ci.builds.trigger("team/lib", actor="grace"),
+            ci.builds.trigger("team/net", actor="ada"),
+            ci.builds.trigger("team/net", actor="ada"),
             ci.builds.trigger("team/hello", actor="ada", commit="c" * 40),
         ]
         for build in ended:

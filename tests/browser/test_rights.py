@@ -28,12 +28,12 @@ def as_somebody(browser: Browser, site: Site, role: Role | None, project: str = 
 @pytest.mark.parametrize(
     ("role", "may", "tabs", "actions"),
     [
-        (Role.VIEWER, "read", ["Builds", "Definition", "Badge"], []),
-        (Role.RUNNER, "read, trigger", ["Builds", "Definition", "Badge", "Start"], ["Cancel"]),
+        (Role.VIEWER, "read", ["Builds", "Definition", "Tests", "Badge"], []),
+        (Role.RUNNER, "read, trigger", ["Builds", "Definition", "Tests", "Badge", "Start"], ["Cancel"]),
         (
             Role.EDITOR,
             "read, trigger, report, quarantine, write",
-            ["Builds", "Definition", "Badge", "Edit", "Start"],
+            ["Builds", "Definition", "Tests", "Badge", "Edit", "Start"],
             ["Cancel"],
         ),
     ],
@@ -251,7 +251,7 @@ def test_a_held_change_is_approved_or_refused_by_whoever_may(browser: Browser, s
     page.get_by_role("button", name="Really refuse?").click()
     expect(page.get_by_text("is refused")).to_be_visible()
     assert list(site.ci.hooks.held()) == []
-    # It is put down afterwards.
+    # What was done is on the record a moment after it is done.
     wait_until(lambda: {entry.what for entry in site.ci.audit.list()} >= {"hook.approve", "hook.refuse"})
 
 
@@ -265,6 +265,6 @@ def test_of_a_job_that_is_not_there_nothing_is_offered(site: Site, page: Page) -
     page.goto("/jobs/team/nothing")
     expect(page.get_by_role("alert")).to_contain_text("there is no job")
     expect(page.get_by_role("navigation", name="About this job").get_by_role("link")).to_have_text(
-        ["Builds", "Definition", "Badge"]
+        ["Builds", "Definition", "Tests", "Badge"]
     )
     expect(page.get_by_role("link", name="Start a build")).to_have_count(0)

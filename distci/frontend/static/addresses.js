@@ -6,6 +6,8 @@ const escaped = (name) => name.split("/").map(encodeURIComponent).join("/");
 export const job = (id) => `/jobs/${escaped(id)}`;
 export const builds = (id) => `${job(id)}/-/builds`;
 export const history = (id) => `${job(id)}/-/history`;
+export const flaky = (id) => `${job(id)}/-/flaky-tests`;
+export const quarantine = (id) => `${job(id)}/-/quarantine`;
 export const artifacts = (build) => `${address(build)}/artifacts`;
 export const artifact = (build, name) => `${artifacts(build)}/${escaped(name)}`;
 export const reports = (build) => `${address(build)}/reports`;

@@ -1,4 +1,4 @@
-/** One job: its builds, its definition through time, changing it, starting it. */
+/** One job: its builds, its definition through time, its tests that cannot be relied on, changing it, starting it. */
 import * as addresses from "../addresses.js";
 import { ROOT } from "../api.js";
 import { Command } from "../command.js";
@@ -15,9 +15,10 @@ import { useMay } from "../session.js";
 import { culprits, State, stateOf } from "../states.js";
 import { HeldNote } from "./held.js";
 import { Trigger } from "../trigger.js";
+import { Unreliable } from "../unreliable.js";
 
 /** With the right that each takes. What not everybody may do is last: nothing moves under the pointer once it is known. */
-const TABS = [["builds", "Builds", "read"], ["definition", "Definition", "read"], ["badge", "Badge", "read"], ["edit", "Edit", "write"], ["trigger", "Start", "trigger"]];
+const TABS = [["builds", "Builds", "read"], ["definition", "Definition", "read"], ["tests", "Tests", "read"], ["badge", "Badge", "read"], ["edit", "Edit", "write"], ["trigger", "Start", "trigger"]];
 
 export function Job({ place, parts: [job] }) {
     useTitle(job);
@@ -37,6 +38,7 @@ export function Job({ place, parts: [job] }) {
         ${tab === "builds" ? html`<${Builds} job=${job} text=${place.query.get("text") || ""} />` : html`<${Shown} live=${live}>${(version) => {
             if (tab === "edit") return html`<${Editor} job=${job} current=${version} />`;
             if (tab === "trigger") return html`<${Trigger} job=${job} document=${version.document} started=${(id) => go(addresses.build(id))} />`;
+            if (tab === "tests") return html`<${Unreliable} job=${job} mayQuarantine=${may.includes("quarantine")} />`;
             if (tab === "badge") return html`<${Badge} job=${job} />`;
             return html`<${History} job=${job} current=${version} place=${place} mayWrite=${may.includes("write")} />`;
         }}<//>`}`;
