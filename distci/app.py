@@ -82,6 +82,7 @@ class DistCI:
         from distci.access import Access, Acting, Audit, LoginLinks, Sessions, Signing
         from distci.access.audited import (
             AuditedBuilds,
+            AuditedHolds,
             AuditedHooks,
             AuditedJobs,
             AuditedPublished,
@@ -158,6 +159,7 @@ class DistCI:
         self.rebuild = Rebuild(self.lifecycle)
         self.logs = Logs(self.builds, self.store)
         self.reproductions = Reproductions(self.lifecycle, self.builds, self.store, settings.build_pages)
+        self.holds = AuditedHolds(self.lifecycle, self.builds, self.store, settings.actor, self.audit)
         self.gateway = Gateway(self.lifecycle, self.store, self.artifacts, settings.build_pages, self.secrets)
         self.status = Status(self.tickets, self.rebuild)
         self.why = Why(self.builds, self.lifecycle)

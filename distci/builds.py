@@ -32,7 +32,7 @@ from distci.errors import (
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
-from distci.model import BuildId, Json, Outcome, Result, TaskState, Trigger, check_job_id
+from distci.model import BuildId, Hold, Json, Outcome, Result, TaskState, Trigger, check_job_id
 from distci.protocol import paths, transactions
 from distci.protocol.tickets import DAY_S
 from distci.store import keys
@@ -74,10 +74,14 @@ class TaskView:
     """The task that has defined it; empty when the job has."""
     progress: int | None = None
     """How far it says that it is while it runs, in percents; None where it does not say."""
+    hold: Hold | None = None
+    """Until when it is held, and how it has failed, while its worker keeps it for somebody who wants to look; None otherwise."""
 
     @property
     def reason(self) -> str:
         """Why it ended as it did; empty when there is nothing to add to the state."""
+        if self.hold:
+            return self.hold.reason
         return str(self.attempts[-1].get("reason", "")) if self.attempts else self.unfit
 
 
@@ -422,7 +426,8 @@ class Builds:
             if token is not None:
                 claim = self._tickets.view_running(token)
                 as_running = entry | {"state": TaskState.RUNNING, "token": token}
-                yield replace(_task_view(as_running, claim.worker, claim.since_ms or since_ms), progress=claim.progress)
+                view = _task_view(as_running, claim.worker, claim.since_ms or since_ms)
+                yield replace(view, progress=claim.progress, hold=claim.hold)
             elif ticket in parked:
                 yield _task_view(entry | {"state": TaskState.BLOCKED}, since_ms=since_ms)
             else:

@@ -30,10 +30,12 @@ from distci.attempts import Input
 from distci.build_tickets import CLAIM_LIMIT_S, CONTROL_KIND, build_of
 from distci.builds import Builds
 from distci.console import LOG_BYTES_MAX
+from distci.documents.jobs import seconds
 from distci.errors import ClaimLost, CoordinationUnavailable, Forbidden, IllegalTransition, Invalid, NoSuchTask
+from distci.holds import StoreDrawer
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
-from distci.model import BuildId, Json, Outcome, Plan, Task, TaskState, Verdict
+from distci.model import BuildId, Hold, Json, Outcome, Plan, Task, TaskState, Verdict
 from distci.plan import is_carried_on
 from distci.projects import is_within
 from distci.protocol import leases
@@ -289,17 +291,32 @@ class Attempt:
         """Whether the build was cancelled, and the task is none of those that see to that."""
         return self.live.is_cancelled and not self.task.on_cancel
 
-    def keep(self, progress: int | None = None) -> Verdict | None:
-        """Let the lease begin anew, note how far the work is in percents, and learn how the work shall end now; None: it shall go on.
+    @property
+    def drawer(self) -> StoreDrawer:
+        """What goes to and from the task while it is held. Invalid for one that may not be."""
+        self._check_hold()
+        return StoreDrawer(self._store, self.build, self.name, self.token)
+
+    def keep(self, progress: int | None = None, hold: Hold | None = None) -> Verdict | None:
+        """Let the lease begin anew, note how far the work is in percents and that it is held, and learn how the work shall end now; None: it shall go on.
 
         Work that shall end is renewed no more, or only until what it left is handed in: who does not heed it loses the claim when the lease is over.
+        Raises Invalid for a hold of a task that may not be held.
         """
         if self.is_called_off:
             return Verdict.CANCELLED
-        over_s = self._standing.age_s(self._gateway.tickets) - (self.task.timeout_s or inf)
-        if over_s < HANDED_IN_S and not self._standing.renew(self._gateway.tickets, progress):
+        held_s = self._check_hold() if hold or self._standing.running.hold else 0.0
+        over_s = self._standing.age_s(self._gateway.tickets) - (self.task.timeout_s or inf) - held_s
+        if over_s < HANDED_IN_S and not self._standing.renew(self._gateway.tickets, progress, hold):
             raise ClaimLost(f"claim {self.token} has just been taken over: stop its work, and claim anew")
         return Verdict.TIMED_OUT if over_s >= 0 else None
+
+    def _check_hold(self) -> float:
+        """How long the task may be held, in seconds."""
+        asked = self.task.arguments.get("hold")
+        if not isinstance(asked, str) or self.plan.trigger.is_untrusted:
+            raise Invalid(f"task {self.name} of {self.build} is not to be held")
+        return seconds(asked)
 
     def write_log(self, offset: int, data: bytes) -> int:
         """Put bytes into the log where they belong; where the next ones do. May be repeated, also with more bytes than there were before."""

@@ -332,6 +332,7 @@ class Lifecycle:
                 refused[job.job] = str(error)
         noted: dict[str, Json] = {"unreadable_downstream": unreadable} if unreadable else {}
         noted |= {"refused_downstream": refused} if refused else {}
+        self._empty_drawers(live)
         self.store.put(keys.build_record(build), to_bytes(build_records.record(self.stored, live) | noted))
         self._tell(claim, live, events.ENDED, result=live.result, finished_ms=live.finished_ms)
         self.store.delete(keys.accepted(build))
@@ -343,6 +344,16 @@ class Lifecycle:
             proof=lambda: self.read(build) is None,
             hints=self._news(),
         )
+
+    def _empty_drawers(self, live: LiveBuild) -> None:
+        """Remove what workers that were killed, or people who came too late, have left of tasks that were held."""
+        made = None
+        with suppress(*UNREADABLE):
+            made = self.stored.plan_of(live) if live.plan_digest else None
+        for task in made.tasks if made else ():
+            for token in [*self.stored.tokens(live.build, task.name)] if "hold" in task.arguments else ():
+                for info in objects(self.store, keys.hold(live.build, task.name, token)):
+                    self.store.delete(info.key)
 
     def cancel(self, build: BuildId, reason: str) -> None:
         """Ask a build to end. Tickets that still wait are taken back at once; what runs is stopped by its workers.

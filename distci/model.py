@@ -461,6 +461,16 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A task has failed, and its worker keeps all that it had, for somebody who wants to look."""
+
+    until_ms: int
+    """In milliseconds since 1970, by its worker's clock."""
+    reason: str
+    """How it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A job expanded for one build: every task spelled out, in the job's order (needs come first)."""
 

@@ -24,6 +24,7 @@ from typing import Any, Self
 from distci.brokers.port import Broker, Chore, Member
 from distci.documents.schema import NO_TASKS
 from distci.errors import AlreadyExists, DistCIError, Invalid, Unavailable
+from distci.holding import Holder
 from distci.isolation.port import Isolation
 from distci.memory import folder_in, make, name_for
 from distci.model import check_project, is_isolation_label, isolation_label
@@ -76,9 +77,11 @@ class WorkerProcess:
         memory: Path = Path(SECRET_FOLDER),
         cache: Cache | None = None,
         diagnose_after_s: float = DIAGNOSE_AFTER_S,
+        hold_max_s: float = 0.0,
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
         ``secrets`` are this machine's own, by project and name; ``memory`` is the folder below which tasks get secrets as files.
+        ``hold_max_s`` is how long failed tasks that ask for it are held, at most.
 
         Raises Invalid for a name that no worker can have, a label that no task can ask for, a secret that cannot be masked,
         and a kind that is not installed, or that the broker has no work for.
@@ -106,6 +109,7 @@ class WorkerProcess:
                     f"{kind} works on the back ends themselves, not through a front end; serve it where these are named"
                 )
         self._broker = broker
+        self._hold_max_s = hold_max_s
         self._isolation = isolation
         self._name = name or f"{re.sub('[^A-Za-z0-9.-]', '-', platform.node())}-{uuid.uuid4().hex[:8]}"
         self._scratch = Scratch(scratch, self._name)
@@ -200,14 +204,15 @@ class WorkerProcess:
         return f"{self._name}-{'+'.join(post.kinds)}"
 
     def _serve(self, member: Member[Any]) -> None:
-        servers = {kind: self._server_of(self._kinds[kind]) for kind in member.offer.kinds}
+        servers = {kind: self._server_of(self._kinds[kind], member) for kind in member.offer.kinds}
         serve(member, lambda claim: servers[claim.ticket.kind](claim))
 
-    def _server_of(self, kind: type[Any]) -> Any:
+    def _server_of(self, kind: type[Any], member: Member[Any]) -> Any:
         worker = kind()
         if hasattr(worker, "serve"):
             return lambda claim: self._broker.serve_ticket(worker, claim)
-        return Tasks(worker, self._site, self._broker).serve
+        holder = Holder(self._hold_max_s, lambda: member.is_draining)
+        return Tasks(worker, self._site, self._broker, holder).serve
 
     def _beat(self) -> None:
         while not self._closing.wait(BEAT_S):

@@ -9,13 +9,11 @@ from pathlib import Path
 from shlex import quote
 
 from distci.brokers.alone import Alone
-from distci.isolation.terminal import Terminal
+from distci.isolation.terminal import INTERACTIVE, Terminal
 from distci.model import Outcome, Task, Verdict
 from distci.work import Site, TaskContext, Worker
 
 SHELLS = re.compile(r"(?:\S*/)?(?:sh|ash|dash|bash|ksh|mksh|zsh)")
-INTERACTIVE = "if command -v bash >/dev/null 2>&1; then bash --norc -i; else sh -i; fi </dev/tty >/dev/tty 2>&1"
-"""A shell on the terminal, in the directory and with the variables of whoever runs this."""
 
 
 class Stepping:

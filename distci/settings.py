@@ -193,6 +193,8 @@ class Settings:
     """How much a machine keeps between tasks, all its workers together: of repositories that were checked out, so that less of them is fetched; empty: nothing."""
     diagnose_after: str = "10m"
     """After so long a silence of a task's script its log tells what the processes do, unless the task says after how long; empty: never."""
+    hold_max: str = ""
+    """How long this machine's workers hold a failed task that asks for it, at most, and with it one of their slots; empty: never."""
     events_kept: str = "100000/90d"
     """How many events are kept, and for how long: ``100000/90d``. The last 1,000 are, in any case."""
     held_kept: str = "1000/30d"
@@ -276,6 +278,11 @@ class Settings:
         return _seconds(self.diagnose_after) if self.diagnose_after else math.inf
 
     @property
+    def hold_max_s(self) -> float:
+        """0 for never."""
+        return _seconds(self.hold_max) if self.hold_max else 0.0
+
+    @property
     def session_timeout_s(self) -> float:
         return _seconds(self.session_timeout)
 
@@ -347,6 +354,8 @@ class Settings:
             readable["cache_size_max"] = _bytes
         if self.diagnose_after:
             readable["diagnose_after"] = _seconds
+        if self.hold_max:
+            readable["hold_max"] = _seconds
         for name, read in readable.items():
             try:
                 read(getattr(self, name))
@@ -671,10 +680,10 @@ def _read(file: Path) -> tuple[Mapping[str, object], list[str]]:
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)", text)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
     if not match or not float(match[1]):
         raise ValueError(f"{text!r} is no length of time; write for example 10s")
-    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60}[match[2]]
+    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _bytes(text: str) -> int:

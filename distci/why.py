@@ -220,6 +220,10 @@ def _starts_in_s(wait: Wait, usual_s: float | None) -> float | None:
 
 
 def _running(known: Known, task: TaskView, subject: str) -> Reason:
+    if task.hold:
+        helps = f"distci build shell {known.view.id} {quote(task.name)}"
+        because = f"it has failed, {task.hold.reason}, and is held on {task.worker} for somebody who wants to look"
+        return Reason(subject, task.state, because, f"{helps}, with --release to end that")
     attempt = task.token.rpartition(".")[2]
     again = f", in attempt {attempt} since the one before was lost" if attempt not in ("", "1") else ""
     usual_s = known.usual_s.get(task.name)

@@ -28,6 +28,7 @@ from distci.caches import Cache, Caches
 from distci.console import LogWriter
 from distci.documents.jobs import seconds
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
+from distci.holding import Holder
 from distci.isolation.asked import asked
 from distci.isolation.diagnosis import diagnosis
 from distci.isolation.port import Cause, Command, Confinement, Ended, Isolation, Mount
@@ -84,6 +85,9 @@ STOP_POLL_S = 0.05
 
 LOST_POLL_S = 0.5
 """How soon running work learns, at the latest, that its claim is lost."""
+
+HANG_UP_GRACE_S = 1.0
+"""How long what somebody runs by hand may take to end: their shell heeds no polite word."""
 
 LOG_END_S = 10.0
 """How long the end of a log is waited for between two signs that the work gets on."""
@@ -169,7 +173,8 @@ class TaskContext:
         self.stopped_by: Verdict | None = None
         self._site = site
         self._assignment = assignment
-        self._directory = directory
+        self.directory = directory
+        """Of this attempt alone; gone afterwards."""
         self._deadline = monotonic() + self.task.timeout_s if self.task.timeout_s else None
         self._own_secrets = dict(self._find_own_secrets())
         self._hidden = [*self._own_secrets.values()]
@@ -212,7 +217,7 @@ class TaskContext:
     @property
     def root(self) -> Path:
         """The workspace, as the task's needs left it."""
-        path = self._directory / "workspace"
+        path = self.directory / "workspace"
         if not self._is_restored:
             self.patiently(lambda: self._assignment.restore(path, self.checkpoint))
             self._is_restored = True
@@ -231,7 +236,7 @@ class TaskContext:
 
     def private_file(self, name: str, text: str, mode: int = 0o600) -> Path:
         """A file outside the workspace that other users cannot read and that is gone when the attempt ends."""
-        path = _write(self._directory / name, _bytes(f"the {name}", text), mode)
+        path = _write(self.directory / name, _bytes(f"the {name}", text), mode)
         self._private.append(path)
         return path
 
@@ -305,12 +310,13 @@ class TaskContext:
         environment: Mapping[str, str] | None = None,
         output: Callable[[bytes], None] | None = None,
         silence_s: float | None = None,
+        until: Event | None = None,
     ) -> Ended:
         """Run a command in the task's isolation; its output goes to the log, or to ``output``.
 
         The environment is that of the task's script; or, for programs that the job has no say in, ``environment`` and
         what DistCI itself sets. Such a program runs as the worker does, unless the task says how it shall be isolated.
-        A command that prints nothing for ``silence_s`` is stopped.
+        A command that prints nothing for ``silence_s`` is stopped; so is one once ``until`` is set.
         Invalid where no process can be given such a text, and where the isolation cannot be had here.
         """
         is_isolated = environment is None or bool(self.task.isolation)
@@ -333,12 +339,13 @@ class TaskContext:
             mounts=self._mounts(),
             confinement=confinement,
             terminal=self._terminal.pipe if self._terminal and environment is None else None,
+            **({} if until is None else {"grace_s": HANG_UP_GRACE_S}),
         )
-        heard = _hear_nothing if environment is not None else self._listened
+        heard = _hear_nothing if environment is not None or until is not None else self._listened
         # How long a command may be silent is for its task to say, with a timeout.
-        self._get_on(inf if remaining_s is None else remaining_s + command.grace_s)
+        self.get_on(inf if remaining_s is None else remaining_s + command.grace_s)
         try:
-            with heard() as hear, Patience(self.stop, silence_s, output or self.write) as patience:
+            with heard() as hear, Patience(self.stop, silence_s, output or self.write, until) as patience:
 
                 def take(data: bytes) -> None:
                     hear(data)
@@ -350,11 +357,33 @@ class TaskContext:
             self.checkpoint()
             raise
         finally:
-            self._get_on()
+            self.get_on()
         if ended.usage:
             self.usage = self.usage.and_then(ended.usage) if self.usage else ended.usage
         is_silent = ended.cause is Cause.STOPPED and not self.stop.is_set()
         return replace(ended, cause=Cause.SILENT) if is_silent else ended
+
+    def run_on_terminal(self, terminal: Terminal, script: str, output: Callable[[bytes], None], until: Event) -> Ended:
+        """Run a script on a terminal where the task began, with all that it had; stopped once ``until`` is set. Raises as :meth:`run` does."""
+        self._terminal = terminal
+        try:
+            directory = self.inside(self.task.arguments.get("directory", ""))
+            return self.run(["/bin/sh", "-c", script], directory, output=output, until=until)
+        finally:
+            self._terminal = None
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """What is done within the block takes nothing from the task's time, and is no part of what it used."""
+        self._deadline, used = None, self.usage
+        try:
+            yield
+        finally:
+            self.usage = used
+
+    def new_masker(self) -> Masker:
+        """One that masks all secrets that the task has got to know."""
+        return Masker(self._hidden)
 
     @contextmanager
     def _listened(self) -> Iterator[Callable[[bytes], None]]:
@@ -402,7 +431,7 @@ class TaskContext:
                 # Of an engine or a registry that is away: another worker may have what this one has not.
                 raise _NotHere from error
 
-        self._get_on(inf)
+        self.get_on(inf)
         try:
             image = self.pin(f"image {name}", find)
         except Invalid:
@@ -413,7 +442,7 @@ class TaskContext:
             assert error.__cause__
             raise error.__cause__ from None
         finally:
-            self._get_on()
+            self.get_on()
         if image != name:
             self.say(f"distci: {name} is {image}")
         return image
@@ -465,7 +494,7 @@ class TaskContext:
 
     def _mounts(self) -> list[Mount]:
         """What a command of the task may see of the attempt: its log, for one, is none of its business."""
-        folders = [self._directory / name for name in ("workspace", "home")]
+        folders = [self.directory / name for name in ("workspace", "home")]
         own = [Mount(folder, is_writable=True, is_own=True) for folder in folders if folder.is_dir()]
         others = (self._memory, self._terminal.folder if self._terminal else None)
         private = [*self._private, *(path for path in others if path)]
@@ -476,19 +505,19 @@ class TaskContext:
 
     @property
     def _home(self) -> Path:
-        home = self._directory / "home"
+        home = self.directory / "home"
         home.mkdir(exist_ok=True)
         return home
 
     def _go_on(self) -> None:
         """The work gets on, unless somebody wants its end. What is around the task takes nothing from its time."""
-        self._get_on()
+        self.get_on()
         if self.stop.is_set():
             raise Halted(self._stopped())
 
     def _own_variables(self) -> dict[str, str]:
         own = self.patiently(self._assignment.variables)
-        return own | {"DISTCI_WORKSPACE": str(self._directory / "workspace")}
+        return own | {"DISTCI_WORKSPACE": str(self.directory / "workspace")}
 
     def pin(self, name: str, find: Callable[[], str]) -> str:
         """What the first task of this build that asked found under ``name``; found now if none has yet.
@@ -543,7 +572,7 @@ class TaskContext:
 
         Raises :class:`Halted` when the work shall end: the build was cancelled, the claim lost, or the task's time is up.
         """
-        self._get_on()
+        self.get_on()
         if self.stop.is_set():
             raise Halted(self._stopped())
         if self._deadline is not None and monotonic() >= self._deadline:
@@ -626,7 +655,7 @@ class TaskContext:
             self.stopped_by = verdict
             self.stop.set()
 
-    def _get_on(self, silence_s: float = 0.0) -> None:
+    def get_on(self, silence_s: float = 0.0) -> None:
         """The work gets on. After so many seconds, and then some, without another word it no longer does."""
         self._silent_until = monotonic() + silence_s + self._assignment.silence_s
 
@@ -635,7 +664,7 @@ class TaskContext:
 
         def attempt() -> T:
             nonlocal began
-            self._get_on()
+            self.get_on()
             try:
                 return call()
             except Unavailable:
@@ -683,13 +712,21 @@ class TaskContext:
 
 
 class Patience:
-    """Stops what says nothing for too long. A context manager; without a limit it only hands on."""
+    """Stops what says nothing for too long, or shall end for another reason. A context manager; without either it only hands on."""
 
-    def __init__(self, stop: Event, silence_s: float | None, output: Callable[[bytes], None]) -> None:
-        self.stop = stop if silence_s is None else Event()
+    def __init__(
+        self,
+        stop: Event,
+        silence_s: float | None,
+        output: Callable[[bytes], None],
+        until: Event | None = None,
+    ) -> None:
+        self._until = until or Event()
+        self._is_watching = silence_s is not None or until is not None
+        self.stop = Event() if self._is_watching else stop
         """To be set, too, by who wants the end for another reason."""
         self._outer = stop
-        self._silence_s = silence_s
+        self._silence_s = inf if silence_s is None else silence_s
         self._output = output
         self._heard = monotonic()
         self._done = Event()
@@ -700,19 +737,18 @@ class Patience:
         self._output(data)
 
     def __enter__(self) -> Self:
-        if self._silence_s is not None:
+        if self._is_watching:
             self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        if self._silence_s is not None:
+        if self._is_watching:
             self._watcher.join()
 
     def _watch(self) -> None:
-        assert self._silence_s is not None
         while not self._done.wait(STOP_POLL_S):
-            if self._outer.is_set() or monotonic() - self._heard > self._silence_s:
+            if self._outer.is_set() or self._until.is_set() or monotonic() - self._heard > self._silence_s:
                 self.stop.set()
                 return
 
@@ -740,8 +776,9 @@ def _write(path: Path, data: bytes, mode: int) -> Path:
 class Tasks:
     """Serves the tickets of one kind of task: everything around :meth:`Worker.perform`."""
 
-    def __init__(self, worker: Worker, site: Site, broker: Broker[Any]) -> None:
+    def __init__(self, worker: Worker, site: Site, broker: Broker[Any], holder: Holder | None = None) -> None:
         self._worker = worker
+        self._holder = holder
         self._site = site
         self._broker = broker
 
@@ -751,7 +788,7 @@ class Tasks:
         directory = self._site.scratch / claim.token
         try:
             directory.mkdir(parents=True)
-            return attempt(self._worker, assignment, TaskContext(self._site, assignment, directory))
+            return attempt(self._worker, assignment, TaskContext(self._site, assignment, directory), self._holder)
         except OSError as error:
             if error.errno in NO_ROOM:
                 log.warning("there is no room for %s, task %s: %s", assignment.build, assignment.task.name, error)
@@ -761,8 +798,12 @@ class Tasks:
             tidy_up(directory)
 
 
-def attempt(worker: Worker, assignment: Assignment[Any], context: TaskContext) -> Any:
-    """Do the task and have its outcome settled; what :meth:`~distci.brokers.port.Assignment.settle` returns."""
+def attempt(worker: Worker, assignment: Assignment[Any], context: TaskContext, holder: Holder | None = None) -> Any:
+    """Do the task and have its outcome settled; what :meth:`~distci.brokers.port.Assignment.settle` returns.
+
+    A ``holder`` keeps one that has failed before that, if it shall be held: what it left for others has been kept by then, so that nothing of what somebody
+    does to it meanwhile gets into the build.
+    """
     done = Event()
     watcher = Thread(target=context.watch, args=(done,), name=f"watch {assignment.token}", daemon=True)
     try:
@@ -773,6 +814,9 @@ def attempt(worker: Worker, assignment: Assignment[Any], context: TaskContext) -
         if context.stopped_by is not None and assignment.lost.is_set():
             raise ClaimLost(f"claim {assignment.token} was lost while its task ran")
         outcome = replace(context.masked(_save(outcome, context)), usage=context.usage)
+        if holder is not None:
+            with suppress(Halted):
+                holder.hold(context, assignment, outcome)
         log_bytes = context.close_log()
         return context.insistently(lambda: assignment.settle(outcome, log_bytes))
     finally:

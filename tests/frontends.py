@@ -178,7 +178,7 @@ class Stage:
         process = self._stack.enter_context(running)
         return Api(address_of(process), self.token), process
 
-    def workers(self, name: str = "worker") -> WorkerProcess:
+    def workers(self, name: str = "worker", **options: Any) -> WorkerProcess:
         """Workers of this process; a context manager."""
         return WorkerProcess(
             Direct(self.ci.lifecycle, self.ci.store, secrets=self.ci.secrets),
@@ -187,11 +187,12 @@ class Stage:
             [Post(KINDS, slots=4)],
             search_path=os.defpath,
             name=name,
+            **options,
         )
 
-    def start_workers(self) -> None:
+    def start_workers(self, **options: Any) -> None:
         """Have workers until the end of the test; what they do then is called off."""
-        self.enter(self.workers())
+        self.enter(self.workers(**options))
 
     def enter(self, workers: WorkerProcess) -> None:
         """The same for workers of another sort."""

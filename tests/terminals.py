@@ -50,6 +50,10 @@ class Typist:
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode())
 
+    def resize(self, lines: int, columns: int) -> None:
+        """Another size, as when somebody pulls at a window's corner."""
+        termios.tcsetwinsize(self._screen, (lines, columns))
+
     def wait(self) -> int:
         """The exit code, once all that it has shown has been seen."""
         code = self._process.wait(TIME_MAX_S)

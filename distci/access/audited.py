@@ -18,6 +18,7 @@ from distci.build_reports import Reports, Told
 from distci.builds import Builds, TaskView, check_request
 from distci.comments import Comments, author_of
 from distci.errors import Invalid
+from distci.holds import COLUMNS, DUMB, LINES, Holds, Visit
 from distci.hooks import Answer, Check, Hooks
 from distci.jobs import Jobs, JobVersion
 from distci.lifecycle import Lifecycle
@@ -120,6 +121,35 @@ class AuditedPublished(Published):
     def put(self, build: BuildId | str, name: str, stream: BinaryIO, *, sha256: str = "") -> Artifact:
         with self._audit.note("artifact.put", str(build), name=name):
             return super().put(build, name, stream, sha256=sha256)
+
+
+class AuditedHolds(Holds):
+    """:class:`~distci.holds.Holds` of which it is put down who goes into which task, before they do: it knows secrets. What they type is nobody's business."""
+
+    def __init__(self, lifecycle: Lifecycle, builds: Builds, store: Store, actor: str, audit: Audit) -> None:
+        super().__init__(lifecycle, builds, store)
+        self._actor = actor
+        self._audit = audit
+
+    def open(
+        self,
+        build: BuildId | str,
+        task: str,
+        *,
+        lines: int = LINES,
+        columns: int = COLUMNS,
+        kind: str = DUMB,
+        terminal: str = "",
+        actor: str = "",
+    ) -> Visit:
+        with self._audit.change("build.shell", str(build), actor=actor, task=str(task)):
+            told = actor or self._actor
+            size = {"lines": lines, "columns": columns}
+            return super().open(build, task, **size, kind=kind, terminal=terminal, actor=told)
+
+    def release(self, build: BuildId | str, task: str, reason: str = "", *, actor: str = "") -> TaskView:
+        with self._audit.note("build.release", str(build), actor=actor, reason=reason, task=str(task)):
+            return super().release(build, task, reason, actor=actor or self._actor)
 
 
 class AuditedReports(Reports):

@@ -37,6 +37,8 @@ class Action(StrEnum):
     """Send test results of tasks that are over, as other systems do."""
     QUARANTINE = "quarantine"
     """Say which tests' failures count for nothing for a while."""
+    SHELL = "shell"
+    """Open terminals in failed tasks that are held, which know the tasks' secrets, and end the hold."""
     WRITE = "write"
     """Change jobs, and put files to their builds."""
     ADMIN = "admin"
@@ -58,7 +60,7 @@ class Role(StrEnum):
         return _ACTIONS[self]
 
 
-_EDITORS = frozenset({Action.READ, Action.TRIGGER, Action.REPORT, Action.QUARANTINE, Action.WRITE})
+_EDITORS = frozenset({Action.READ, Action.TRIGGER, Action.REPORT, Action.QUARANTINE, Action.SHELL, Action.WRITE})
 
 _ACTIONS = {
     Role.VIEWER: frozenset({Action.READ}),

@@ -17,7 +17,8 @@ from distci.artifacts import Publication, Upload, publish
 from distci.brokers.port import Held
 from distci.console import LOG_BYTES_MAX
 from distci.errors import NoSuchBuild, NoSuchJob
-from distci.model import BuildId, Outcome, Verdict
+from distci.holds import Drawer
+from distci.model import BuildId, Hold, Outcome, Verdict
 from distci.quarantine import Quarantined
 from distci.reproductions import Reproduction
 from distci.store import keys
@@ -63,6 +64,8 @@ class Alone:
     silence_s = SILENCE_S
     heading = ""
     progress: int | None = None
+    hold: Hold | None = None
+    drawer: Drawer | None = None
 
     def __init__(
         self,

@@ -19,9 +19,10 @@ from distci.builds import Builds
 from distci.console import LOG_BYTES_MAX
 from distci.coordination.port import SessionState
 from distci.errors import ClaimLost, Damaged, NoSuchObject
+from distci.holds import Drawer, StoreDrawer
 from distci.lifecycle import Lifecycle
 from distci.live import LiveBuild
-from distci.model import BuildId, Outcome, Plan, Verdict
+from distci.model import BuildId, Hold, Outcome, Plan, Verdict
 from distci.protocol import outcomes
 from distci.protocol.claims import Claim
 from distci.protocol.members import Member, workers
@@ -140,6 +141,8 @@ class DirectAssignment:
         self.is_called_off = live.is_cancelled and not self.task.on_cancel
         self.silence_s = claim.ticket.limit_s / 2
         self.progress: int | None = None
+        self.hold: Hold | None = None
+        self.drawer: Drawer | None = StoreDrawer(store, self.build, self.task.name, self.token)
         self.heading = attempts.heading(elsewhere, self.build, self.task)
         self._lifecycle = lifecycle
         self._store = store
@@ -207,7 +210,7 @@ class DirectAssignment:
                 self.changed.clear()
                 self._look()
             if is_well:
-                self._claim.renew(self.progress)
+                self._claim.renew(self.progress, self.hold)
         except BaseException:
             self.changed.set()
             raise

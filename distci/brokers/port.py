@@ -15,7 +15,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 from distci.artifacts import Publication
 from distci.errors import DistCIError
-from distci.model import BuildId, Outcome, Plan, Task, Verdict
+from distci.holds import Drawer
+from distci.model import BuildId, Hold, Outcome, Plan, Task, Verdict
 from distci.protocol.records import Offer, Ticket
 from distci.quarantine import Quarantined
 from distci.store.attended import Checkpoint
@@ -68,6 +69,10 @@ class Assignment(Protocol[Given]):
     """The line that its log begins with; empty for none."""
     progress: int | None
     """How far the work says that it is, in percents: set by who does it, told when it is attended to."""
+    hold: Hold | None
+    """How it has failed, while it is held: set and told in the same way."""
+    drawer: Drawer | None
+    """What goes to and from the terminal of somebody who comes while it is held; None where it cannot be."""
 
     def variables(self) -> dict[str, str]:
         """What DistCI itself tells the script."""

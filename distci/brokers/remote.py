@@ -40,7 +40,8 @@ from distci.errors import (
     NotAuthenticated,
     Unavailable,
 )
-from distci.model import BuildId, Json, Outcome, Plan, Verdict
+from distci.holds import Drawer, unwritten, written
+from distci.model import BuildId, Hold, Json, Outcome, Plan, Verdict
 from distci.protocol import outcomes, paths
 from distci.protocol.members import Rests
 from distci.protocol.records import Offer, Ticket
@@ -67,6 +68,8 @@ NAME_CHARS_MAX = 64
 PAGE = 1000
 REASON_CHARS_MAX = 10_000
 GIVE_BACK_REASON_CHARS_MAX = 400
+
+PIECE = "/hold/piece"
 
 T = TypeVar("T")
 
@@ -371,6 +374,9 @@ class RemoteAssignment:
         self.is_called_off = bool(told["is_called_off"])
         self.silence_s = float(told["silence_s"])
         self.progress: int | None = None
+        self.hold: Hold | None = None
+        self.drawer: Drawer | None = RemoteDrawer(claim)
+        self._told_hold: Hold | None = None
         self.heading = attempts.heading(elsewhere, self.build, self.task)
         self.log_bytes_max = LOG_BYTES_MAX - LAST_LINE_BYTES_MAX
         self._variables: Mapping[str, str] = told["variables"]
@@ -461,18 +467,20 @@ class RemoteAssignment:
         if (
             is_well
             and self._stop is not Verdict.CANCELLED
-            and monotonic() - self._beat_at >= self._claim.told["heartbeat_s"]
+            and (monotonic() - self._beat_at >= self._claim.told["heartbeat_s"] or self.hold != self._told_hold)
         ):
+            hold = self.hold
             try:
-                told = None if self.progress is None else {"progress": self.progress}
-                stop = self._claim.call("POST", "/heartbeat", told)["stop"]
+                told: dict[str, Json] = {} if self.progress is None else {"progress": self.progress}
+                told |= {"hold": to_json(hold)} if hold else {}
+                stop = self._claim.call("POST", "/heartbeat", told or None)["stop"]
             except (ClaimLost, Unavailable):
                 self.changed.set()
                 raise
             except DistCIError as error:
                 # A front end of another version, say, or somebody between. While the lease lasts, another one may know better.
                 raise Unavailable(f"a heartbeat was refused: {error}") from error
-            self._beat_at = monotonic()
+            self._beat_at, self._told_hold = monotonic(), hold
             self._stop = Verdict(stop) if stop else None
         return self._stop
 
@@ -514,6 +522,26 @@ class RemoteAssignment:
         except ClaimLost:
             self._claim.lose()
             raise
+
+
+class RemoteDrawer:
+    """As :class:`~distci.holds.Drawer`."""
+
+    def __init__(self, claim: RemoteClaim) -> None:
+        self._claim = claim
+
+    def names(self) -> Sequence[str]:
+        return [str(name) for name in self._claim.call("GET", "/hold")["names"]]
+
+    def get(self, name: str) -> bytes | None:
+        data = self._claim.call("GET", PIECE, name=name)["data"]
+        return None if data is None else unwritten(data)
+
+    def put(self, name: str, data: bytes) -> None:
+        self._claim.call("PUT", PIECE, {"data": written(data)}, name=name)
+
+    def remove(self, name: str) -> None:
+        self._claim.call("DELETE", PIECE, name=name)
 
 
 class Sent:

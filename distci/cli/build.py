@@ -13,6 +13,7 @@ from distci.cli.command import Group, Invocation, json_option, parameter_option,
 from distci.cli.missing import looking_for
 from distci.cli.output import age, cut, duration, moment, print_facts, print_json, print_line, print_records
 from distci.cli.reports import print_reports
+from distci.cli.shell import shell
 from distci.errors import Denied, Unavailable
 from distci.model import BuildId, Trigger
 
@@ -244,6 +245,9 @@ def wait_(invocation: Invocation, wanted: BuildId, timeout: str | None) -> int:
     timeout_s = None if timeout is None else seconds(timeout)
     with invocation.look_at() as system:
         return following.wait(system, wanted, timeout_s=timeout_s, is_json=invocation.is_json)
+
+
+build.add_command(shell)
 
 
 def _decide(invocation: Invocation, wanted: BuildId, task: str, is_approved: bool, reason: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import click
 
 from distci.cli.command import pasteable, pasting
-from distci.cli.output import age, duration, print_bytes, print_json, print_line, print_table, printable, size
+from distci.cli.output import age, duration, moment, print_bytes, print_json, print_line, print_table, printable, size
 from distci.errors import DistCIError
 from distci.model import BuildId, Result
 
@@ -87,7 +87,9 @@ def print_tasks(view: BuildView) -> None:
 
 
 def state_of(task: TaskView) -> str:
-    """How it stands, and how far it says that it is."""
+    """How it stands, and how far it says that it is; or until when it is held."""
+    if task.hold:
+        return f"held until {moment(task.hold.until_ms)}"
     return str(task.state) if task.progress is None else f"{task.state} {task.progress} %"
 
 

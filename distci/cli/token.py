@@ -11,7 +11,7 @@ from distci.cli.command import Group, Invocation, json_option, reason_option
 from distci.cli.output import moment, print_json, print_line, print_records
 from distci.errors import Invalid
 
-SCOPES = ("read", "trigger", "report", "quarantine", "write", "admin")
+SCOPES = ("read", "trigger", "report", "quarantine", "shell", "write", "admin")
 UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 
 project_option = click.option("--project", default="", metavar="PROJECT", help="Only for this project.  [all]")

@@ -12,6 +12,7 @@ from distci.client.artifacts import RemoteArtifacts
 from distci.client.audit import RemoteAudit
 from distci.client.builds import RemoteBuilds
 from distci.client.events import RemoteEvents
+from distci.client.holds import RemoteHolds
 from distci.client.hooks import RemoteHooks
 from distci.client.jobs import RemoteJobs
 from distci.client.link import Link
@@ -82,6 +83,7 @@ class Client:
         self.quarantine = RemoteQuarantine(link)
         self.logs = RemoteLogs(link)
         self.reproductions = RemoteReproductions(link)
+        self.holds = RemoteHolds(link)
         self.events = RemoteEvents(link)
         self.hooks = RemoteHooks(link)
         self.tickets = RemoteTickets(link)

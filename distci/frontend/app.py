@@ -25,6 +25,7 @@ from distci.frontend import (
     gateway,
     grants,
     health,
+    holds,
     hooks,
     jobs,
     login,
@@ -59,6 +60,7 @@ GROUPS: Sequence[Sequence[Endpoint]] = (
     builds.ENDPOINTS,
     logs.ENDPOINTS,
     reproductions.ENDPOINTS,
+    holds.ENDPOINTS,
     artifacts.ENDPOINTS,
     reports.ENDPOINTS,
     why.ENDPOINTS,
@@ -100,6 +102,7 @@ def create(
     rates = Rates(system.settings)
     endpoints += streams.endpoints(open_streams)
     endpoints += health.endpoints(Health(system, stopping))
+    endpoints += holds.endpoints(holds.Screens(threads, stopping))
     endpoints += hooks.endpoints(hooks.Intake(rates, threads))
     endpoints += exposed.endpoints(Exposition(system, metrics, threads))
     endpoints += overview.endpoints(overview.Overview())

@@ -213,6 +213,11 @@ IN_PATH: Mapping[str, tuple[str, Schema, str]] = {
         {"type": "string", "minLength": 1, "pattern": "^[^/]+$"},
         "The token of a claim, which is its fence.",
     ),
+    "terminal": (
+        "[0-9a-f]{32}",
+        {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "The id of a terminal: 32 hexadecimal digits that whoever opens it makes up by chance.",
+    ),
     "worker": ("[^/]+", {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}, "The name of a worker."),
 }
 """What the parameters of paths are: an expression that takes them out of a path, a schema, a description."""

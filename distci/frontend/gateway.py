@@ -38,7 +38,9 @@ from distci.frontend.problems import BadRequest
 from distci.frontend.reproductions import TAR, from_byte
 from distci.frontend.threads import Threads
 from distci.gateway import CHUNK_BYTES_MAX, HEARTBEAT_S, Asking, Attempt, Caller
-from distci.model import BuildId, Json, Outcome, Usage, Verdict
+from distci.holds import NAME as NAME_OF_PIECE
+from distci.holds import unwritten, written
+from distci.model import BuildId, Hold, Json, Outcome, Usage, Verdict
 from distci.process import NAME
 from distci.protocol.claiming import LEFT_TO_OTHERS_S
 from distci.protocol.leases import LEASE_S
@@ -68,6 +70,11 @@ SOURCE = Parameter(
     {"type": "string", "pattern": "^[^#]+#[1-9][0-9]{0,8}$"},
     "Another build, as `job#number`, of the job that the task names; by default the one that it is part of.",
 )
+
+HOLD_NAME = Parameter(
+    "name", {"type": "string", "pattern": f"^({NAME_OF_PIECE.pattern})$"}, "The name of a piece.", is_required=True
+)
+NEVER_KEPT = {"Cache-Control": "no-store"}
 
 Result = TypeVar("Result")
 
@@ -201,7 +208,28 @@ class Desk:
         )
 
     def keep(self, call: Call) -> Answer:
-        return Answer({"stop": self._attempt(call).keep((call.body or {}).get("progress"))})
+        told = call.body or {}
+        hold = from_json(Hold, told["hold"]) if told.get("hold") else None
+        return Answer({"stop": self._attempt(call).keep(told.get("progress"), hold)})
+
+    def hold_names(self, call: Call) -> Answer:
+        return Answer({"names": self._attempt(call).drawer.names()}, headers=NEVER_KEPT)
+
+    def hold_piece(self, call: Call) -> Answer:
+        data = self._attempt(call).drawer.get(call.query["name"])
+        return Answer({"data": None if data is None else written(data)}, headers=NEVER_KEPT)
+
+    def put_hold_piece(self, call: Call) -> Answer:
+        try:
+            data = unwritten(call.body["data"])
+        except InvalidDocument as error:
+            raise BadRequest(str(error)) from error
+        self._attempt(call).drawer.put(call.query["name"], data)
+        return Answer({"name": call.query["name"]})
+
+    def remove_hold_piece(self, call: Call) -> Answer:
+        self._attempt(call).drawer.remove(call.query["name"])
+        return Answer({"name": call.query["name"]})
 
     def script(self, call: Call) -> Content:
         return _content(self._attempt(call).script())
@@ -350,6 +378,51 @@ def endpoints(desk: Desk) -> Sequence[Endpoint]:
             {200: Returns("Whether to go on.", "heartbeat")},
             body="progress",
             is_body_optional=True,
+            tag="gateway",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/hold",
+            "list_hold_pieces",
+            "List what goes to and from a task that is held",
+            desk.hold_names,
+            Action.WORK,
+            {200: Returns("The names of all pieces.", "hold-names")},
+            tag="gateway",
+            description="For the terminals that people open in it: `guest`, `released`, `typed/ID/NUMBER`, `shown/ID/OFFSET`, `over/ID`.",
+        ),
+        Endpoint(
+            "GET",
+            f"{ATTEMPT}/hold/piece",
+            "read_hold_piece",
+            "Read one of them",
+            desk.hold_piece,
+            Action.WORK,
+            {200: Returns("Its bytes.", "hold-piece")},
+            (HOLD_NAME,),
+            tag="gateway",
+        ),
+        Endpoint(
+            "PUT",
+            f"{ATTEMPT}/hold/piece",
+            "write_hold_piece",
+            "Put one there",
+            desk.put_hold_piece,
+            Action.WORK,
+            {200: Returns("It is there. Sent again, it is there once.", "hold-piece-name")},
+            (HOLD_NAME,),
+            body="hold-piece-data",
+            tag="gateway",
+        ),
+        Endpoint(
+            "DELETE",
+            f"{ATTEMPT}/hold/piece",
+            "remove_hold_piece",
+            "Remove one",
+            desk.remove_hold_piece,
+            Action.WORK,
+            {200: Returns("It is gone, or was never there.", "hold-piece-name")},
+            (HOLD_NAME,),
             tag="gateway",
         ),
         Endpoint(

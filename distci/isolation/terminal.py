@@ -11,6 +11,8 @@ from typing import Self
 DATA_BYTES_MAX = 1024
 """Of one frame. Pipes keep apart what is written at once if it is no more than 4 KiB."""
 SIZE_MAX = 9999
+INTERACTIVE = "if command -v bash >/dev/null 2>&1; then bash --norc -i; else sh -i; fi </dev/tty >/dev/tty 2>&1"
+"""A shell on the terminal, in the directory and with the variables of whoever runs this."""
 
 
 class Terminal:

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from distci.coordination.port import Check, Operation, Reason, Refused
 from distci.errors import ClaimLost, CoordinationUnavailable, Unavailable, VersionConflict
+from distci.model import Hold
 from distci.protocol import outcomes, paths, permits, transactions
 from distci.protocol.outcomes import GivesUp, Truth
 from distci.protocol.records import Running, Ticket
@@ -117,18 +118,19 @@ class Claim:
         """Whether the tree has this claim on record."""
         return outcomes.of_claim(self._member.tickets.tree, self.running) is Truth.COMMITTED
 
-    def renew(self, progress: int | None = None) -> None:
+    def renew(self, progress: int | None = None, hold: Hold | None = None) -> None:
         """Tell that the work gets on, and how far it is in percents if it says so, lest the claim be taken over when the ticket's limit has passed. For any thread, as often as it likes.
 
-        It writes once in half of the limit, and when the percents are others than they were :data:`PROGRESS_S` ago. Raises CoordinationUnavailable.
+        It writes once in half of the limit, when the percents are others than they were :data:`PROGRESS_S` ago, and at once when what is over is
+        held, or is so no more. Raises CoordinationUnavailable.
         """
         limit_s = self.ticket.limit_s
-        is_news = progress is not None and progress != self.running.progress
-        pause_s = PROGRESS_S if is_news else limit_s / 2
+        running = self.running.told(progress, hold)
+        is_news = running != self.running
+        pause_s = 0 if hold != self.running.hold else PROGRESS_S if is_news else limit_s / 2
         if not (limit_s or is_news) or self._is_over or monotonic() - self._renewed_at < pause_s:
             return
         began = monotonic()
-        running = replace(self.running, progress=progress) if is_news else self.running
         if self._member.tickets.tree.commit(transactions.renew(running)).committed:
             self._renewed_at, self.running = began, running
 

@@ -11,10 +11,11 @@ that was lost, is given that same claim, also by a process that never heard of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from distci.coordination.port import Create, Operation, Stat, Write
 from distci.errors import CoordinationUnavailable, Forbidden
+from distci.model import Hold
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.claims import Claim
 from distci.protocol.members import describe
@@ -138,12 +139,11 @@ class Standing:
         """How long it has stood, by the tree's own times."""
         return (tickets.tree.now_ms() - self.stat.created_ms) / 1000
 
-    def renew(self, tickets: Tickets, progress: int | None = None) -> bool:
-        """Let its lease begin anew, and note how far the work is in percents; False when it does not stand any more. May be repeated."""
-        is_news = progress is not None and progress != self.running.progress
-        if _is_young(tickets.tree, self.stat) and not is_news:
+    def renew(self, tickets: Tickets, progress: int | None = None, hold: Hold | None = None) -> bool:
+        """Let its lease begin anew, and note how far the work is in percents, and that it is held; False when it does not stand any more. May be repeated."""
+        running = self.running.told(progress, hold)
+        if _is_young(tickets.tree, self.stat) and running == self.running:
             return True
-        running = replace(self.running, progress=progress) if is_news else self.running
         path = paths.worker(self.running.worker)
         node = tickets.tree.coordination.read(path)
         # What its worker is known to be able to do stays known as long as it works.

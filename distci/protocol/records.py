@@ -16,7 +16,7 @@ from typing import Any
 
 from distci.coordination.port import Node, check_path
 from distci.errors import Invalid, InvalidDocument
-from distci.model import Json, Permit
+from distci.model import Hold, Json, Permit
 from distci.projects import SYSTEM, lineage
 from distci.protocol import paths
 
@@ -211,11 +211,17 @@ class Running:
     """Of a worker without a session: for how long the claim stands, by the tree's own times, unless it is renewed; 0: as long as a session lives."""
     progress: int | None = None
     """How far the work says that it is, in percents; None where it does not say."""
+    hold: Hold | None = None
+    """What became of the work, where it is over and held; None otherwise."""
 
     @property
     def limit_s(self) -> float:
         """How long the claim may stand without being renewed; 0: for ever, as long as its heart beats."""
         return self.lease_s or self.ticket.limit_s
+
+    def told(self, progress: int | None, hold: Hold | None) -> Running:
+        """The same with what is told of its work; where that says no more how far it is, what it said last stands."""
+        return replace(self, progress=self.progress if progress is None else progress, hold=hold)
 
     def to_bytes(self) -> bytes:
         document = {
@@ -230,6 +236,8 @@ class Running:
             document["lease_s"] = self.lease_s
         if self.progress is not None:
             document["progress"] = self.progress
+        if self.hold is not None:
+            document["hold"] = {"until_ms": self.hold.until_ms, "reason": self.hold.reason}
         return to_bytes(document)
 
     @classmethod
@@ -243,7 +251,9 @@ class Running:
                 check_path(paths.permit(*slot))
             lease_s = float(document.get("lease_s", 0))
             progress = int(document["progress"]) if "progress" in document else None
-            return cls(ticket, _text(document["worker"]), _text(document["nonce"]), slots, lease_s, progress)
+            told = _mapping(document["hold"]) if "hold" in document else None
+            hold = Hold(int(told["until_ms"]), _text(told["reason"])) if told else None
+            return cls(ticket, _text(document["worker"]), _text(document["nonce"]), slots, lease_s, progress, hold)
         except (KeyError, TypeError, ValueError, Invalid) as error:
             raise InvalidDocument(f"{where}: not a claimed ticket: {error}") from error
 

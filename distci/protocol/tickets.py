@@ -18,7 +18,7 @@ from threading import Event, Lock
 from distci import tracing
 from distci.coordination.port import Coordination, Delete, Operation, Write
 from distci.errors import Conflict, CoordinationUnavailable, Invalid, InvalidDocument, NoSuchTicket, Unavailable
-from distci.model import Json, check_project
+from distci.model import Hold, Json, check_project
 from distci.protocol import outcomes, paths, transactions
 from distci.protocol.outcomes import Truth
 from distci.protocol.records import (
@@ -69,6 +69,8 @@ class TicketView:
     """When it came there, in milliseconds since 1970; 0 where that is not known."""
     progress: int | None = None
     """How far its work says that it is, in percents; None where it does not say."""
+    hold: Hold | None = None
+    """Until when it is held, and why, where its work is over and held; None otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,8 +467,15 @@ class Tickets:
             running = Running.from_bytes(node.data, paths.running(token))
         except InvalidDocument as error:
             return TicketView("running", token, None, reason=str(error))
-        since_ms, progress = node.stat.created_ms, running.progress
-        return TicketView("running", token, running.ticket, running.worker, since_ms=since_ms, progress=progress)
+        return TicketView(
+            "running",
+            token,
+            running.ticket,
+            running.worker,
+            since_ms=node.stat.created_ms,
+            progress=running.progress,
+            hold=running.hold,
+        )
 
     def _view_dead(self, token: str) -> TicketView:
         node = self.tree.coordination.read(paths.dead(token))

@@ -27,6 +27,7 @@
                              artifact-notes/<name>    size and digest of one, until all are in the index
                              workspace.json           the workspace it left, as packs and the files in them
                              report                   the tests and annotations that it has told of
+                             hold/<name>              what goes to and from a terminal in its task while that is held
                          /late-reports/<task>/<source>    the same, told by another system once the task was over
     packs/<two digits>/<digest>                       packed files, named by their SHA-256
     epochs/<number>                                   marker: that many trees have been made on this store
@@ -451,6 +452,11 @@ def workspace(build_id: BuildId, task_name: str, token: str) -> str:
 
 def report(build_id: BuildId, task_name: str, token: str) -> str:
     return check_key(f"{attempt(build_id, task_name, token)}report")
+
+
+def hold(build_id: BuildId, task_name: str, token: str) -> str:
+    """What the keys of all that goes to and from a held task start with."""
+    return f"{attempt(build_id, task_name, token)}hold/"
 
 
 def late_reports(build_id: BuildId) -> str:

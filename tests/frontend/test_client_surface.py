@@ -22,6 +22,7 @@ from distci.access import Action, Person, Role, Visibility
 from distci.app import DistCI
 from distci.client import Client, connect
 from distci.errors import DistCIError, Forbidden
+from distci.holds import Typed
 from distci.hooks import Held
 from distci.logs import Place
 from distci.model import BuildId
@@ -56,6 +57,7 @@ ABSENT: Mapping[str, str] = {
     "hooks.play": "without a proof it is for whoever has the back ends",
     "quarantine.in_force": "what workers decide by; over HTTP each is told whether its time is up",
     "secrets.values": "what workers hand to tasks by; nobody is told one",
+    "holds.look": "what a front end looks by while somebody waits there",
     "reproductions.snapshot": "what a front end makes a tar file of",
     "artifacts.find": "what a front end reads by",
     "artifacts.stream": "what a front end reads by",
@@ -143,6 +145,10 @@ ROWS: Mapping[str, Row] = {
     "logs.open": lambda ci, own: log_of(ci),
     "reproductions.get": lambda ci, own: reproduced(ci.reproductions.get(BUILD, "say")),
     "reproductions.workspace": lambda ci, own: ci.reproductions.workspace(BUILD, "keep").read(),
+    "holds.open": lambda ci, own: gone_into(ci, own, "open")[0],
+    "holds.type": lambda ci, own: gone_into(ci, own, "type")[1],
+    "holds.shown": lambda ci, own: gone_into(ci, own, "shown")[2],
+    "holds.release": lambda ci, own: gone_into(ci, own, "release")[3],
     "status.cluster": lambda ci, own: ci.status.cluster(),
     "status.workers": lambda ci, own: [worker for worker in ci.status.workers() if worker.name == "worker"],
     "status.kinds": lambda ci, own: ci.status.kinds(),
@@ -334,6 +340,21 @@ def reporting(ci: Any, own: str) -> BuildId:
     return ended(ci, ci.builds.trigger(f"{own}/tested", cause=own))
 
 
+def gone_into(ci: Any, own: str, what: str) -> list[object]:
+    """A task that is held, with somebody in it for a moment."""
+    ci.jobs.put(job(f"{own}/kept", shell("exit 7", hold="30m")))
+    build = ci.builds.trigger(f"{own}/kept", cause=f"{own}-{what}")
+    wait_until(lambda: any(task.hold for task in ci.builds.get(build).tasks))
+    visit = ci.holds.open(build, "say", lines=30, columns=90, kind="xterm", terminal="0" * 32)
+    typed = ci.holds.type(visit, 0, Typed(b"exit 3\r"))
+    shown = [ci.holds.shown(visit, 0, 20)]
+    while shown[-1] is None or shown[-1].over is None:
+        shown.append(ci.holds.shown(visit, sum(len(each.bytes) for each in shown if each), 1))
+    released = ci.holds.release(build, "say", "seen")
+    found = [visit.task, typed, shown[-1].over.exit_status, (released.name, released.hold.reason)]
+    return [*found, ci.builds.wait(build, 60).state]
+
+
 def put_away(ci: Any, own: str) -> object:
     put = ci.quarantine.put(saved(ci, own, "away"), "a::b", owner="ada@example.org", days=3, reason="slow")
     return put.test, put.owner, put.until_ms - put.set_ms, put.is_over
@@ -418,7 +439,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Clie
         ci.jobs.put(job("team/hello", shell("echo hello | tee greeting.txt"), keep), reason="second")
         ci.jobs.put(job("team/fall", shell("exit 7")))
         ci.jobs.put(job("team/long", shell("for n in $(seq 3000); do echo line $n; done")))
-        stack.enter_context(stage.workers())
+        stack.enter_context(stage.workers(hold_max_s=60))
         ci.jobs.put(job("forked/hello", triggers=[FORKED_TRIGGER]))
         for delivery in ("stays", *(f"{side}-{what}" for side in SIDES for what in ("approve", "refuse"))):
             body = deliveries.recorded(FORK)

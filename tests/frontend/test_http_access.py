@@ -25,7 +25,7 @@ NOBODY: Mapping[str, Any] = {"kind": "nobody", "name": None, "login": None, "may
 KEPT_S = 5.0
 """What is revoked must be refused everywhere within a second; a busy machine is slower."""
 
-READ, TRIGGER, REPORT, QUARANTINE = "read", "trigger", "report", "quarantine"
+READ, TRIGGER, REPORT, QUARANTINE, SHELL = "read", "trigger", "report", "quarantine", "shell"
 WRITE, ADMIN, WORK = "write", "admin", "work"
 ALL, KNOWN, FILTERED, WORKERS = "all", "known", "filtered", "workers"
 
@@ -50,6 +50,10 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "get_task": ("job", READ),
     "get_reproduction": ("job", TRIGGER),
     "read_reproduction_workspace": ("job", TRIGGER),
+    "open_terminal": ("job", SHELL),
+    "type_on_terminal": ("job", SHELL),
+    "read_terminal": ("job", SHELL),
+    "release_task": ("job", SHELL),
     "read_log": ("job", READ),
     "list_lines": ("job", READ),
     "search_log": ("job", READ),
@@ -108,6 +112,10 @@ ROWS: Mapping[str, tuple[str, str]] = {
     "find_source": ("job", WORK),
     "list_input_artifacts": ("job", WORK),
     "read_prelude": ("job", WORK),
+    "list_hold_pieces": ("job", WORK),
+    "read_hold_piece": ("job", WORK),
+    "write_hold_piece": ("job", WORK),
+    "remove_hold_piece": ("job", WORK),
     "write_log": ("job", WORK),
     "read_workspace": ("job", WORK),
     "write_workspace": ("job", WORK),
@@ -137,7 +145,7 @@ ROWS: Mapping[str, tuple[str, str]] = {
 }
 """What each endpoint of the description takes, on what. Whoever adds one says here who may ask it."""
 
-VIEWER, RUNNER, EDITOR = {READ}, {READ, TRIGGER}, {READ, TRIGGER, REPORT, QUARANTINE, WRITE}
+VIEWER, RUNNER, EDITOR = {READ}, {READ, TRIGGER}, {READ, TRIGGER, REPORT, QUARANTINE, SHELL, WRITE}
 OWNER = {*EDITOR, ADMIN}
 
 
@@ -186,6 +194,7 @@ PEOPLE: Mapping[str, Who] = {
     "token-trigger": token(TRIGGER),
     "token-report": token(REPORT),
     "token-quarantine": token(QUARANTINE),
+    "token-shell": token(SHELL),
     "token-write": token(WRITE),
     "token-admin": token(ADMIN),
     "token-elsewhere": Who(),
@@ -248,6 +257,7 @@ def at(path: str, project: str) -> str:
         "token": "0" * 12,
         "claim": "t.1",
         "source": "lab",
+        "terminal": "0" * 32,
     }
     given |= {"code": "distcil_" + "0" * 49, "receiver": "github", "change": "0" * 16}
     return re.sub(r"\{(\w+)\}", lambda found: given[found[1]], path)

@@ -148,7 +148,7 @@ def test_what_somebody_may_do_is_told(local: Stage) -> None:
 
     assert may("team/hello") == ["read", "trigger"]
     assert may("") == may("other") == []
-    assert api.get("/session").json()["may"] == ["read", "trigger", "report", "quarantine", "write", "admin"]
+    assert api.get("/session").json()["may"] == ["read", "trigger", "report", "quarantine", "shell", "write", "admin"]
     problem(api.get("/session?project=a%20b"), 422, "Invalid")
 
 

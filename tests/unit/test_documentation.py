@@ -117,6 +117,7 @@ def served(tmp_path: Path) -> Iterator[DistCI]:
             posts,
             search_path=os.defpath,
             name="build-7",
+            hold_max_s=COMMAND_TIME_MAX_S,
         )
         with process:
             yield system

@@ -103,6 +103,7 @@ class TestPrecedence:
             "secret_folder": "/y",
             "cache_size_max": "2MiB",
             "diagnose_after": "9s",
+            "hold_max": "2h",
         }
 
         settings = load(None, {f"DISTCI_{name.upper()}": value for name, value in told.items()}, {})

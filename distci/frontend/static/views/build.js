@@ -93,6 +93,7 @@ function Task({ build, task, now_ms, isChosen }) {
     const says = [seconds === null ? waits : duration(seconds), task.worker, task.attempts.length > 1 ? `attempt ${task.attempts.length}` : "", used(task), task.progress === null || task.progress === undefined ? "" : `${task.progress} %`, task.type];
     return html`<li class=${isChosen ? "chosen" : ""}>
         <span class="line"><a href=${addresses.query(addresses.build(build.id), { task: task.name })} aria-current=${isChosen ? "true" : undefined}>${task.name}</a> <${State} state=${task.state} /></span>
+        ${task.hold ? html`<span class="line">failed (${task.hold.reason}), and held until ${new Date(task.hold.until_ms).toLocaleTimeString()}: <code class="chip">${`distci build shell '${build.id}' '${task.name}'`}</code></span>` : null}
         ${task.type === "approval" && task.state === "blocked" ? html`<${Decision} build=${build} task=${task} />` : null}
         <span class="line dim"><span>${says.filter(Boolean).join(", ")}</span> ${task.token && task.type !== "approval" ? html`<a href=${addresses.log(build.id, task.name)} aria-label=${`Log of ${task.name}`}>log</a>` : null}</span></li>`;
 }

@@ -11,7 +11,7 @@ import { State } from "../states.js";
 
 const DAY_S = 86400;
 const LIVES = [[1, "1 day"], [7, "7 days"], [30, "30 days"], [90, "90 days"], [365, "a year"]];
-const SCOPES = [["read", "look"], ["trigger", "start, cancel and repeat builds"], ["report", "send test results"], ["quarantine", "put tests in quarantine"], ["write", "change jobs"], ["admin", "say who may do what, and make tokens"]];
+const SCOPES = [["read", "look"], ["trigger", "start, cancel and repeat builds"], ["report", "send test results"], ["quarantine", "put tests in quarantine"], ["shell", "open terminals in tasks that are held"], ["write", "change jobs"], ["admin", "say who may do what, and make tokens"]];
 
 export function Tokens() {
     useTitle("Tokens");

@@ -1,0 +1,372 @@
+"""Failed tasks that are held, and the terminals that people open in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from frontend.test_remote_workers import Crew
+from frontends import Stage, shell
+from terminals import typing
+from waiting import wait_until
+
+from distci import holding
+from distci.client import connect
+from distci.errors import AlreadyExists, IllegalTransition
+from distci.holds import GUEST, Over, Shown, StoreDrawer, Typed, Visit, typed_name
+from distci.model import BuildId, Trigger
+from distci.process import WorkerProcess
+from distci.store import keys
+from distci.store.port import objects
+
+JOB = "team/hello"
+FAILING = "mkdir -p sub; echo made > sub/file; exit 7"
+HOLD_MAX_S = 60.0
+
+
+class Guest:
+    """Somebody in a held task, without a terminal of their own."""
+
+    def __init__(self, holds: Any, build: BuildId, task: str = "say", **options: Any) -> None:
+        self._holds = holds
+        self.visit: Visit = holds.open(build, task, **options)
+        self.number = 0
+        self._shown = b""
+        self.over: Over | None = None
+
+    @property
+    def shown(self) -> str:
+        return self._shown.decode(errors="replace")
+
+    def type(self, text: str, **more: Any) -> None:
+        self._holds.type(self.visit, self.number, Typed(text.encode(), seen=len(self._shown), **more))
+        self.number += 1
+
+    def look(self) -> None:
+        found: Shown | None = self._holds.shown(self.visit, len(self._shown))
+        if found is not None:
+            self._shown += found.bytes
+            self.over = found.over
+
+    def see(self, text: str) -> None:
+        def is_there() -> bool:
+            self.look()
+            return text in self.shown or self.over is not None
+
+        wait_until(is_there)
+        assert text in self.shown, (self.shown, self.over)
+
+    def end(self) -> Over:
+        def is_over() -> bool:
+            self.look()
+            return self.over is not None
+
+        wait_until(is_over)
+        assert self.over
+        self.type("", is_gone=True)
+        return self.over
+
+
+@dataclass
+class Scene:
+    """A system whose workers hold failed tasks, and what those have who go into them."""
+
+    stage: Stage
+    holds: Any
+    """By the back ends, or through a front end."""
+    process: WorkerProcess
+
+
+@pytest.fixture(params=["beside it", "through a front end"])
+def scene(request: pytest.FixtureRequest, stage: Stage) -> Scene:
+    """Workers and people beside the back ends, or behind a front end."""
+    stage.ci.secrets.set("TOKEN", "s3same-0pen", "team")
+    if request.param == "beside it":
+        process = stage.workers(hold_max_s=HOLD_MAX_S)
+        stage.enter(process)
+        return Scene(stage, stage.ci.holds, process)
+    crew = Crew(stage, hold_max_s=HOLD_MAX_S)
+    return Scene(stage, connect(crew.lab.apis[0].url, token=stage.token).holds, crew.process)
+
+
+def come_in(holds: Any, build: BuildId, **options: Any) -> Guest:
+    """A guest, once whoever was there before has left."""
+    found: list[Guest] = []
+
+    def is_in() -> bool:
+        with suppress(AlreadyExists):
+            found.append(Guest(holds, build, **options))
+        return bool(found)
+
+    wait_until(is_in)
+    return found[0]
+
+
+def held(stage: Stage, build: BuildId, task: str = "say") -> None:
+    """Wait until the task is held."""
+    wait_until(lambda: any(view.name == task and view.hold for view in stage.ci.builds.get(build).tasks))
+
+
+def start(stage: Stage, *tasks: Mapping[str, Any], **more: Any) -> BuildId:
+    stage.ci.jobs.put({"job": JOB, "tasks": [*tasks], **more})
+    return stage.ci.builds.trigger(JOB)
+
+
+def left(stage: Stage, build: BuildId) -> list[str]:
+    """What is in the store of holds."""
+    return [info.key for info in objects(stage.ci.store, keys.build(build)) if "/hold/" in info.key]
+
+
+def test_somebody_goes_into_a_task_that_has_failed_and_is_held(scene: Scene) -> None:
+    stage = scene.stage
+    more: dict[str, Any] = {"hold": "30m", "secrets": ["TOKEN"], "environment": {"MODE": "strict"}, "directory": "deep"}
+    build = start(stage, shell(FAILING, **more), shell("true", "next"))
+    held(stage, build)
+
+    view = stage.ci.builds.get(build).task("say")
+    assert (view.state, view.reason) == ("running", "exit status 7")
+    guest = Guest(scene.holds, build, lines=31, columns=97, kind="xterm")
+    guest.type("cat sub/file; stty size </dev/tty; echo $MODE-$TERM ${PWD##*/} $TOKEN | tr a-z A-Z\r")
+    guest.see("made")
+    guest.see("31 97")
+    guest.see("STRICT-XTERM DEEP")
+    guest.type("echo $TOKEN; echo ${#TOKEN}\r")
+    guest.see("***\r\n11")
+    guest.type("exit 5\r")
+    assert guest.end() == Over(len(guest.shown.encode()), 5, "")
+    assert "s3same-0pen" not in guest.shown
+
+    scene.holds.release(build, "say")
+    ended = stage.end(build)
+    assert [(task.name, task.state, task.reason) for task in ended.tasks] == [
+        ("say", "failed", "exit status 7"),
+        ("next", "skipped", ""),
+    ]
+    assert left(stage, build) == []
+    log = b"".join(stage.ci.builds.log(build, "say")).decode()
+    assert f"distci build shell '{build}' say" in log
+    assert " has opened a terminal" in log
+    assert " has left the terminal: exit status 5" in log
+    assert "the hold is over: it was released" in log
+
+
+def test_one_after_the_other_goes_in_and_a_second_at_once_is_told_who_is_there(scene: Scene) -> None:
+    build = start(scene.stage, shell(FAILING, hold="30m"))
+    held(scene.stage, build)
+
+    first = Guest(scene.holds, build)
+    first.type("echo left > behind\r")
+    with pytest.raises(AlreadyExists, match=r"test(er|s\)) is in task say of team/hello#1 already"):
+        Guest(scene.holds, build)
+    again = scene.holds.open(build, "say", terminal=first.visit.terminal)
+    assert again == first.visit
+    first.type("exit\r")
+    assert first.end().exit_status == 0
+
+    second = come_in(scene.holds, build)
+    second.type("cat behind\r")
+    second.see("\nleft")
+    second.type("", is_gone=True)
+    third = come_in(scene.holds, build)
+    third.see("say> ")
+    scene.holds.release(build, "say", "seen enough")
+    over = third.end()
+    assert (over.exit_status, over.reason) == (None, "it was released")
+    assert scene.stage.end(build).state == "failed"
+    assert left(scene.stage, build) == []
+    with pytest.raises(IllegalTransition, match="it is not held"):
+        Guest(scene.holds, build)
+
+
+@pytest.mark.parametrize(
+    ("task", "allowed_s", "said"),
+    [
+        (
+            shell("exit 7", hold="30m"),
+            0.0,
+            "its worker's operator does not allow it: the setting hold_max says how long",
+        ),
+        (shell("exit 7"), HOLD_MAX_S, ""),
+        (shell("exit 0", hold="30m"), HOLD_MAX_S, ""),
+        (shell("exit 7", hold="100ms"), HOLD_MAX_S, "the hold is over: the time is up"),
+        (shell("exit 7", hold="30m"), 0.1, "the hold is over: the time is up"),
+    ],
+    ids=["not allowed", "not asked for", "not failed", "its own time", "the operator's time"],
+)
+def test_a_task_is_held_only_as_long_as_it_says_and_its_operator_allows(
+    local: Stage, task: Mapping[str, Any], allowed_s: float, said: str
+) -> None:
+    local.start_workers(hold_max_s=allowed_s)
+
+    view = local.end(start(local, task))
+    log = b"".join(local.ci.builds.log(view.id, "say")).decode()
+    assert said in log
+    assert ("held" in log) is bool(said)
+    assert view.task("say").reason == ("" if task["script"] == "exit 0" else "exit status 7")
+
+
+def test_what_strangers_have_written_is_never_held(local: Stage) -> None:
+    local.start_workers(hold_max_s=HOLD_MAX_S)
+    local.ci.jobs.put({"job": JOB, "tasks": [shell("exit 7", hold="30m")]})
+    stranger = Trigger("github", "eve", is_untrusted=True)
+
+    build = local.ci.builds.start(local.ci.jobs.get(JOB), stranger)
+    local.end(build)
+    assert "not held, since somebody without rights" in b"".join(local.ci.builds.log(build, "say")).decode()
+
+
+@pytest.mark.parametrize("way", ["cancel", "drain", "time"])
+def test_a_hold_ends_at_once_whoever_is_in_there(scene: Scene, way: str) -> None:
+    stage = scene.stage
+    build = start(stage, shell(FAILING, hold="3s" if way == "time" else "30m"), shell("true", "next"))
+    held(stage, build)
+    guest = Guest(scene.holds, build)
+    guest.type("trap '' TERM HUP; echo on; sleep 1000\r")
+    guest.see("\non")
+
+    if way == "cancel":
+        stage.ci.builds.cancel(build)
+    elif way == "drain":
+        scene.process.drain()
+    over = guest.end()
+    expected = {"cancel": "the work shall end", "drain": "its worker is being drained", "time": "the time is up"}[way]
+    assert (over.exit_status, over.reason) == (None, expected)
+    if way == "drain":
+        assert scene.process.wait(60)
+        stage.start_workers(name="other")
+    ended = stage.end(build)
+    assert ended.task("say").state == "failed"
+    assert ended.state == ("cancelled" if way == "cancel" else "failed")
+    assert left(stage, build) == []
+
+
+def test_who_is_not_heard_of_is_hung_up_and_the_hold_goes_on(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "IDLE_S", 1.0)
+    build = start(scene.stage, shell(FAILING, hold="30m"))
+    held(scene.stage, build)
+    silent = Guest(scene.holds, build)
+    assert re.fullmatch("nothing was heard of .*test(er|s\\)) for 1 s", silent.end().reason)
+
+    other = come_in(scene.holds, build)
+    other.type("exit 3\r")
+    assert other.end().exit_status == 3
+
+
+def test_much_is_shown_whole_and_what_is_sent_twice_is_typed_once(scene: Scene) -> None:
+    build = start(scene.stage, shell(FAILING, hold="30m"))
+    held(scene.stage, build)
+    guest = Guest(scene.holds, build)
+    piece = Typed(b"echo once >> typed; stty -echo; PS1=; seq 1 400000; exit\r")
+    for _ in range(3):
+        scene.holds.type(guest.visit, 0, piece)
+    guest.number = 1
+
+    def is_over() -> bool:
+        guest.look()
+        guest.type("")
+        return guest.over is not None
+
+    wait_until(is_over)
+    numbers = "".join(f"{number}\r\n" for number in range(1, 400001))
+    assert numbers in guest.shown
+    guest.end()
+    after = come_in(scene.holds, build)
+    after.type("cat typed; exit\r")
+    after.end()
+    assert after.shown.count("\nonce") == 1
+
+
+@pytest.mark.parametrize(
+    "piece", [b"", b"{", b'{"format":1,"data":"!"}', b'{"format":1,"data":"","lines":-1}', b"[]" * 9]
+)
+def test_what_is_no_piece_ends_the_terminal_and_nothing_else(local: Stage, piece: bytes) -> None:
+    local.start_workers(hold_max_s=HOLD_MAX_S)
+    build = start(local, shell(FAILING, hold="30m"))
+    held(local, build)
+    drawer = StoreDrawer(local.ci.store, build, "say", local.ci.builds.get(build).task("say").token)
+    drawer.put(GUEST, piece)
+    wait_until(lambda: drawer.get(GUEST) is None)
+
+    guest = come_in(local.ci.holds, build)
+    drawer.put(typed_name(guest.visit.terminal, 0), piece)
+    assert "what was typed cannot be read" in guest.end().reason
+    local.ci.holds.release(build, "say")
+    assert local.end(build).task("say").reason == "exit status 7"
+    assert left(local, build) == []
+
+
+def test_a_worker_that_is_killed_while_it_holds_a_task_leaves_it_to_the_next_attempt(
+    local: Stage, tmp_path: Path
+) -> None:
+    home = local.home
+    home.environment["DISTCI_HOLD_MAX"] = "1h"
+    kinds = ("worker", "run", "control", "shell", *local.flags)
+    build = start(local, shell(f"echo ran >> {tmp_path}/ran; exit 7", hold="30m"))
+    with home.running(*kinds, until="Ctrl-C") as worker:
+        held(local, build)
+        guest = Guest(local.ci.holds, build)
+        guest.type("echo here\r")
+        guest.see("\nhere")
+        worker.kill()
+    with home.running(*kinds, until="Ctrl-C"):
+        wait_until(lambda: (tmp_path / "ran").read_text().count("ran") == 2)
+        with pytest.raises(IllegalTransition, match="is over"):
+            guest.end()
+        held(local, build)
+        local.ci.holds.release(build, "say")
+        assert local.end(build).task("say").reason == "exit status 7"
+    assert left(local, build) == []
+
+
+def test_it_is_said_what_is_held_and_how_to_get_in(scene: Scene) -> None:
+    stage = scene.stage
+    build = start(stage, shell(FAILING, hold="30m"))
+    held(stage, build)
+
+    shown = stage.home.ask("build", "show", str(build), *stage.flags).stdout
+    assert "held until" in shown
+    assert "exit status 7" in shown
+    assert f"build shell {build} say" in stage.home.ask("why", str(build), *stage.flags).stdout.replace("'", "")
+    [view] = [json.loads(stage.home.ask("build", "show", str(build), "--json", *stage.flags).stdout)["tasks"][0]]
+    assert view["hold"]["reason"] == "exit status 7"
+    released = stage.home.ask("build", "shell", str(build), "say", "--release", "--reason", "enough", *stage.flags)
+    assert released.stdout == f"{build} say is released; it failed: exit status 7\n"
+    stage.end(build)
+    audited = [(entry.what, entry.target, entry.reason) for entry in stage.ci.audit.list()]
+    assert ("build.release", str(build), "enough") in audited
+
+
+@pytest.mark.parametrize("way", ["--data", "--url"])
+def test_a_terminal_is_opened_from_the_command_line(local: Stage, way: str) -> None:
+    local.start_workers(hold_max_s=HOLD_MAX_S)
+    build = start(local, shell(FAILING, hold="30m"))
+    held(local, build)
+    flags = local.flags
+    if way == "--url":
+        api, _ = local.front_end(*local.flags)
+        local.home.environment["DISTCI_TOKEN"] = local.token
+        flags = ["--url", api.url]
+
+    with typing(local.home, "build", "shell", str(build), "say", *flags) as typist:
+        typist.see("say> ")
+        typist.resize(33, 101)
+        typist.type("stty size; sleep 1000\r")
+        typist.see("33 101")
+        typist.type("\x03")
+        typist.type("cat sub/file; exit 5\r")
+        typist.see("\nmade")
+        assert typist.wait() == 5
+    assert f"build shell '{build}' say" in typist.shown
+    refused = local.home.run("build", "shell", str(build), "say", *flags)
+    assert (refused.returncode, "a terminal is needed" in refused.stderr) == (2, True)
+    released = local.home.run("build", "shell", str(build), "say", "--release", *flags)
+    assert released.returncode == 0, released.stderr
+    local.end(build)
+    [entry] = [entry for entry in local.ci.audit.list() if entry.what == "build.shell"]
+    assert (entry.target, entry.details["task"], entry.outcome) == (str(build), "say", "done")
