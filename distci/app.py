@@ -283,30 +283,44 @@ def open_isolation(allowed: Sequence[str] = ("host",), settings: Settings | None
     host = HostIsolation(cgroups)
     drivers: dict[str, Isolation] = {}
     missing: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for name in allowed:
-        driver, problem = (host, "") if name == "host" else _open_driver(name, cgroups, settings or Settings())
+        if name == "host":
+            drivers[name] = host
+            continue
+        driver, problem, note = _open_driver(name, cgroups, settings or Settings())
         if driver is None or problem:
             missing[name] = problem
         else:
             drivers[name] = driver
-    return ChosenIsolation(drivers, host, missing)
+            notes[name] = note
+    return ChosenIsolation(drivers, host, missing, {name: note for name, note in notes.items() if note})
 
 
-def _open_driver(name: str, cgroups: ControlGroups | None, settings: Settings) -> tuple[Isolation | None, str]:
-    """A driver; or why it does not work here, and what to do."""
+def _open_driver(name: str, cgroups: ControlGroups | None, settings: Settings) -> tuple[Isolation | None, str, str]:
+    """A driver; or why it does not work here, and what to do; and what is to be known of one that does."""
+    folder = settings.data_folder / "containers"
+    hidden = [str(settings.data_folder)] if settings.data else []
     if name == "sandbox":
         from distci.isolation.sandbox import SandboxIsolation
 
-        hidden = [str(settings.data_folder)] if settings.data else []
         sandbox = SandboxIsolation(cgroups, settings.visible_paths, hidden)
-        return sandbox, sandbox.problem()
+        return sandbox, sandbox.problem(), ""
+    if name == "lxc":
+        from distci.isolation.lxc import LxcIsolation
+        from distci.isolation.seen import Seen
+        from distci.isolation.users import find_subordinates
+
+        images = Path(settings.lxc_images) if settings.lxc_images else None
+        seen = Seen(settings.visible_paths, hidden)
+        lxc = LxcIsolation(folder, cgroups, seen, images, find_subordinates())
+        return lxc, lxc.problem(), lxc.note()
     from distci.isolation.engines import NO_ENGINE, find_engine
 
     engine = settings.container_engine or find_engine()
     if not engine:
-        return None, NO_ENGINE
+        return None, NO_ENGINE, ""
     from distci.isolation.container import ContainerIsolation
 
-    folder = settings.data_folder / "containers"
     container = ContainerIsolation(engine, folder, settings.container_network, settings.visible_paths)
-    return container, container.problem()
+    return container, container.problem(), ""

@@ -12,6 +12,7 @@
     sandbox_paths = "/srv/toolchains:/nix"
     container_engine = "unix:///run/podman/podman.sock"
     container_network = "builds"
+    lxc_images = "/srv/images"
     listen = "127.0.0.1:8420"
     public_url = "https://ci.example.org"
     build_url = "https://ci.example.org/builds/{build}"
@@ -113,7 +114,7 @@ LOOPBACK_NAME = "localhost"
 LISTEN = "127.0.0.1:8420"
 API = "/api/v1"
 UNTRUSTED = ("hold", "run")
-ISOLATIONS = ("sandbox", "host", "container")
+ISOLATIONS = ("sandbox", "host", "container", "lxc")
 BUILD_PAGE = "/jobs/{job}/-/builds/{number}"
 """Where a front end shows a build."""
 LOGIN_PAGE = "/login/link"
@@ -166,13 +167,15 @@ class Settings:
     search_path: str = SEARCH_PATH
     """``PATH`` of the scripts that tasks run."""
     isolation: str = ""
-    """What tasks may run in, what is preferred first: ``sandbox``, ``host``, ``container``; empty: all, in an order that depends on the command."""
+    """What tasks may run in, what is preferred first: ``sandbox``, ``host``, ``container``, ``lxc``; empty: all, in an order that depends on the command."""
     sandbox_paths: str = ""
-    """Folders besides the usual ones that commands in a sandbox see, and in a container, read-only, with colons between."""
+    """Folders besides the usual ones that commands in a sandbox see, and in a container of either sort, read-only, with colons between."""
     container_engine: str = ""
     """Socket of an engine on this machine that speaks Docker's API, as ``unix:///path``; empty: the first one found where engines listen."""
     container_network: str = ""
     """Name of the engine's network for containers that may have one; empty: its own default."""
+    lxc_images: str = ""
+    """Folder that has root file systems, a folder each, which tasks may name as the image of an LXC container."""
     listen: str = LISTEN
     """Where a front end is found, as ``host:port``; port 0 takes one that is free."""
     build_url: str = ""
@@ -380,6 +383,8 @@ class Settings:
         for path in self.visible_paths:
             if not path.startswith("/"):
                 found.append(f"{self.origin('sandbox_paths')}: {path!r} must be an absolute path")
+        if self.lxc_images and not self.lxc_images.startswith("/"):
+            found.append(f"{self.origin('lxc_images')}: {self.lxc_images!r} must be an absolute path")
         if self.container_engine and not self.container_engine.startswith("unix:///"):
             found.append(
                 f"{self.origin('container_engine')}: must be a socket of this machine, such as unix:///run/podman/podman.sock"

@@ -19,16 +19,35 @@ from services.engines import IMAGE
 
 from distci.isolation.cgroups import ControlGroups, find_cgroups
 from distci.isolation.host import HostIsolation
+from distci.isolation.lxc import LxcIsolation
 from distci.isolation.port import Command, Confinement, Ended, Isolation, Mount
 from distci.isolation.sandbox import SandboxIsolation
+from distci.isolation.seen import Seen
 from distci.isolation.supervised import FENCE
+from distci.isolation.users import Subordinates
+
+SUBORDINATES = Subordinates(100_000, 100_000)
+"""Their numbers. Whoever else has them here has nothing to do with a test."""
+
+
+def lxc(users: Subordinates | None = None, images: Path | None = None) -> LxcIsolation:
+    """With users of the containers' own, or with the machine's."""
+    return LxcIsolation(shared.kit_folder(), find_cgroups(), Seen([sys.prefix]), images, users)
+
+
+MACHINES_USERS = "lxc with the machine's users"
 
 DRIVERS: Mapping[str, Callable[[], Isolation]] = {
     "supervised": HostIsolation,
     "grouped": lambda: HostIsolation(find_cgroups()),
     "sandboxed": lambda: SandboxIsolation(find_cgroups(), [sys.prefix]),
+    "lxc": lambda: lxc(SUBORDINATES),
+    MACHINES_USERS: lxc,
 }
-"""``host`` with nothing but its supervisors, ``host`` with control groups, and ``sandbox``; it sees the tests' Python, too."""
+"""``host`` with nothing but its supervisors, ``host`` with control groups, ``sandbox``, and ``lxc`` in both ways; these see the tests' Python, too."""
+
+LXC = ("lxc",) if os.geteuid() == 0 else ()
+"""``lxc`` where it can be had: its containers are made by root alone."""
 
 ENGINES = ("podman", "docker")
 """``container`` with each."""

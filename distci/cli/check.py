@@ -136,6 +136,9 @@ def _isolation(settings: Settings) -> Iterator[Finding]:
             yield _problem(subject, problem, remedy) if wanted else Finding(subject, "note", problem, remedy)
         elif name not in allowed:
             yield Finding(subject, "ok", "not allowed by the setting isolation")
+        elif name in opened.notes:
+            note, _, remedy = opened.notes[name].partition(": ")
+            yield Finding(subject, "note", f"allowed; {note}", remedy)
         elif name == "host" and not settings.isolation_types:
             remedy = 'where that is too much, set isolation = "sandbox"'
             yield Finding(subject, "note", "tasks that want it may do whatever the worker's user may", remedy)

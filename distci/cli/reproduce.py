@@ -45,7 +45,9 @@ SIGNALLED, NOT_IN_TIME, FAILED, STOPPED = 128, 124, 1, 3
 @click.option("--shell", "wants_shell", is_flag=True, help="Begin a shell where the script fails, before it ends.")
 @click.option("--directory", metavar="DIR", help="Where to work; there must be nothing yet.  [a new folder]")
 @secret_option
-@click.option("--isolation", "wanted", metavar="TYPE", help="Run it in that, with no limits: host, sandbox, container.")
+@click.option(
+    "--isolation", "wanted", metavar="TYPE", help="Run it in that, with no limits: host, sandbox, container, lxc."
+)
 @click.pass_obj
 def reproduce(
     invocation: Invocation,

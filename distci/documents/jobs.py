@@ -58,7 +58,7 @@ COMMON_KEYS = frozenset(
 
 NOT_YET = frozenset({"reuse"})
 
-NOT_YET_ISOLATION = frozenset({"lxc", "vm"})
+NOT_YET_ISOLATION = frozenset({"vm"})
 
 NOT_YET_IN_JOB = frozenset({"retention"})
 

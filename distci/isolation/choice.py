@@ -13,11 +13,20 @@ from distci.isolation.port import Command, Confinement, Ended, Isolation
 class ChosenIsolation:
     """Runs commands in the driver that they name; in the first one where they name none."""
 
-    def __init__(self, drivers: Mapping[str, Isolation], own: HostIsolation, missing: Mapping[str, str]) -> None:
-        """``drivers`` by type, what is preferred first; ``own`` runs programs of DistCI's own; ``missing`` says why others are not there."""
+    def __init__(
+        self,
+        drivers: Mapping[str, Isolation],
+        own: HostIsolation,
+        missing: Mapping[str, str],
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        """``drivers`` by type, what is preferred first; ``own`` runs programs of DistCI's own; ``missing`` says why others are not there; ``notes``
+        what is to be known of drivers that are, and what to do.
+        """
         self._drivers = drivers
         self._own = own
         self.missing = missing
+        self.notes = notes or {}
 
     @property
     def types(self) -> Sequence[str]:

@@ -36,7 +36,7 @@ from distci.isolation.port import CONTAINER, Command, Confinement, Ended, Mount,
 from distci.isolation.processes import is_there, own_name
 from distci.isolation.services import Beside, Running
 from distci.isolation.supervised import TOO_MUCH, Supervised, check
-from distci.isolation.users import User, find_user_in, give
+from distci.isolation.users import ROOT_RIGHTS, User, find_user_in, give
 
 WORKER, NAMESPACE, ATTEMPT, PLACE = "distci.worker", "distci.pid-namespace", "distci.attempt", "distci.place"
 """Labels of containers: the process that made it, where that has its number, what it was made for, and when among others of that."""
@@ -46,9 +46,6 @@ FIRST, NEXT, LAST = "1-first", "2-next", "3-last"
 
 KIT, PIPES = "/.distci/kit", "/.distci/pipes"
 """Where these are in a container."""
-
-ROOT_RIGHTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SYS_CHROOT")
-"""Capabilities of who is root in a container: what installing packages takes, and nothing that concerns the machine."""
 
 IN_MEMORY = {"/tmp": "mode=1777", "/var/tmp": "mode=1777", "/run": "mode=755"}
 """What can be written to where the root cannot."""
@@ -127,8 +124,8 @@ class ContainerIsolation:
         return replace(wanted, type=CONTAINER, image=digest)
 
     def sweep(self) -> int:
-        removed = 0
-        for path in [*self._folder.glob("pipes-*"), *self._folder.glob("making-*")]:
+        removed = kit.sweep(self._folder)
+        for path in self._folder.glob("pipes-*"):
             if not is_there(path.name.partition("-")[2]):
                 shutil.rmtree(path, ignore_errors=True)
                 removed += 1

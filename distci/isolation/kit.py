@@ -18,10 +18,13 @@ from tempfile import mkdtemp
 
 from distci.errors import Unavailable
 from distci.isolation import supervisor
-from distci.isolation.processes import own_name
+from distci.isolation.processes import is_there, own_name
 from distci.isolation.supervised import INTERPRETER_OPTIONS, interpreter
 
 LOADER, LIBRARIES, PROGRAM = "loader", "libraries", "bin/python"
+
+HALF = "making-"
+"""How the names of kits begin that are not whole yet."""
 
 SUPERVISOR = "/".join(supervisor.__name__.split(".")) + ".py"
 """Called as it is everywhere: by its path, those who look for commands without a supervisor know one."""
@@ -52,7 +55,7 @@ def make_kit(folder: Path) -> Path:
     if not kit.is_dir():
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
-            half = Path(mkdtemp(prefix=f"making-{own_name()}-", dir=folder))
+            half = Path(mkdtemp(prefix=f"{HALF}{own_name()}-", dir=folder))
             _fill(half, program, source)
             # Whoever runs in a container reads it.
             half.chmod(0o755)
@@ -61,6 +64,16 @@ def make_kit(folder: Path) -> Path:
             if not kit.is_dir():
                 raise Unavailable(f"no interpreter can be made ready for containers in {folder}: {error}") from error
     return kit
+
+
+def sweep(folder: Path) -> int:
+    """Remove kits that processes were making which are gone; how many these were."""
+    removed = 0
+    for half in folder.glob(f"{HALF}*"):
+        if not is_there(half.name.removeprefix(HALF)):
+            shutil.rmtree(half, ignore_errors=True)
+            removed += 1
+    return removed
 
 
 def argv(place: str) -> Sequence[str]:

@@ -15,8 +15,8 @@ Promises that hold for every driver:
   that somebody killed (:attr:`Ended.is_out_of_memory`).
 
 What a driver cannot do by its nature: ``host`` has the machine's own root, network and files, so it takes neither ``read_only`` nor
-``network`` off nor an image; ``sandbox`` has the machine's tools, so it takes no image; ``container`` has nothing but an image, and is the only
-one with services beside a command. All take limits and a user where the worker has the rights that this needs.
+``network`` off nor an image; ``sandbox`` has the machine's tools, so it takes no image; ``lxc`` has them, too, or else an image;
+``container`` has nothing but an image, and is the only one with services beside a command. All take limits and a user where the worker has the rights that this needs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Protocol
 
 from distci.model import Usage
 
-HOST, SANDBOX, CONTAINER = "host", "sandbox", "container"
+HOST, SANDBOX, CONTAINER, LXC = "host", "sandbox", "container", "lxc"
 
 HEALTH_TIME_MAX_S = 60.0
 """How long a service may take until it is ready, unless its task says something else."""

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain
@@ -108,7 +108,7 @@ class Supervised:
         """The supervisor, having been given its ends of the pipes."""
         command = self._command
         try:
-            environment = _environment_file(command.environment)
+            environment = file_of("environment", (f"{name}={value}" for name, value in command.environment.items()))
             ours.callback(os.close, environment)
             joined = [os.open(path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for path in self.joined()]
             for descriptor in joined:
@@ -128,7 +128,7 @@ class Supervised:
                 self.born_into(),
             ]
             return subprocess.Popen(
-                [*before, *self.interpreter(), *INTERPRETER_OPTIONS, supervisor.__file__, *arguments, *command.argv],
+                [*before, *self.supervisor(), *arguments, *command.argv],
                 cwd="/",
                 # Of the command's own environment nothing may be seen by what has more rights than the command. This tells whose it is.
                 env={name: value for name, value in command.environment.items() if name == FENCE},
@@ -145,9 +145,9 @@ class Supervised:
 
     # What drivers may do otherwise
 
-    def interpreter(self) -> Sequence[str]:
-        """Python, where the supervisor runs."""
-        return [sys.executable]
+    def supervisor(self) -> Sequence[str]:
+        """What runs the supervisor, where that is."""
+        return [sys.executable, *INTERPRETER_OPTIONS, supervisor.__file__]
 
     def before(self, ours: ExitStack) -> tuple[Sequence[str], Sequence[int]]:
         """The program that starts the supervisor, with its arguments, and files that it is given; ``ours`` closes what only it needs."""
@@ -360,11 +360,11 @@ def _with_terminal(command: Command) -> Command:
     return replace(command, environment=told)
 
 
-def _environment_file(environment: Mapping[str, str]) -> int:
-    """A file in memory that has an environment, each variable with a NUL."""
-    file = os.memfd_create("environment")
+def file_of(name: str, texts: Iterable[str]) -> int:
+    """A file in memory that has these texts, each with a NUL."""
+    file = os.memfd_create(name)
     with open(file, "wb", closefd=False) as data:
-        data.writelines(os.fsencode(f"{name}={value}") + b"\0" for name, value in environment.items())
+        data.writelines(os.fsencode(text) + b"\0" for text in texts)
     return file
 
 

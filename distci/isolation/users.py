@@ -6,8 +6,9 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from distci.errors import Invalid, Unavailable
 from distci.isolation.port import Mount
@@ -26,6 +27,48 @@ SET_ID_BITS = stat.S_ISUID | stat.S_ISGID
 
 NOBODY = User(65534, 65534)
 """Who owns nothing, on every Linux."""
+
+
+ROOT_RIGHTS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SYS_CHROOT")
+"""Capabilities of who is root in a container: what installing packages takes, and nothing that concerns the machine."""
+
+SUBORDINATES = 1 << 16
+"""As many users as a container has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subordinates:
+    """Users of this machine who are nobody but a container's: whoever is 0 in there is ``uid`` and ``gid`` here, and so on."""
+
+    uid: int
+    gid: int
+    count: int = SUBORDINATES
+
+    def outside(self, user: User) -> User:
+        return User(self.uid + user.uid, self.gid + user.gid)
+
+    def problems(self, user: User) -> Iterator[str]:
+        if max(user.uid, user.gid) >= self.count:
+            yield f"there is no user {user.uid}:{user.gid} in there: they are 0 to {self.count - 1}"
+
+
+def find_subordinates(etc: Path = Path("/etc")) -> Subordinates | None:
+    """Those that root may give to containers, as ``subuid`` and ``subgid`` of a folder say; None for too few."""
+    uid, gid = (_subordinates(etc / name) for name in ("subuid", "subgid"))
+    return None if uid is None or gid is None else Subordinates(uid, gid)
+
+
+def _subordinates(file: Path) -> int | None:
+    try:
+        lines = _table(file.read_text(), 3)
+    except OSError:
+        return None
+    firsts = (
+        int(first)
+        for user, first, count, *_ in lines
+        if user in ("root", "0") and first.isdigit() and count.isdigit() and int(count) >= SUBORDINATES
+    )
+    return next(firsts, None)
 
 
 def find_user(text: str) -> User:

@@ -46,8 +46,10 @@ from distci.coordination.port import Check, Create, Write
 from distci.isolation.cgroups import find_cgroups
 from distci.isolation.container import ContainerIsolation
 from distci.isolation.host import HostIsolation
+from distci.isolation.lxc import LxcIsolation
 from distci.isolation.port import Command, Confinement, Isolation, Limits, Mount
 from distci.isolation.sandbox import SandboxIsolation
+from distci.isolation.users import Subordinates
 from distci.jobs import Jobs
 from distci.live import LiveBuild
 from distci.masking import Masker
@@ -712,6 +714,7 @@ def isolation(folder: Path) -> None:
     """What a command costs beyond itself in each way of isolation, beside the tool that this is made with; and a flood of output."""
     cgroups = find_cgroups()
     host, sandbox = HostIsolation(cgroups), SandboxIsolation(cgroups)
+    lxc = LxcIsolation(folder / "lxc", cgroups, users=Subordinates(100_000, 100_000))
     mounts = [Mount(folder, is_writable=True, is_own=True)]
     limits = Limits(memory_bytes=1 << 30, processes=100, cpus=1)
     raw_sandbox = [
@@ -733,19 +736,24 @@ def isolation(folder: Path) -> None:
         return lambda: driver.run(command, lambda data: None, Event())
 
     limited = Confinement(limits=limits)
-    nothing, bubblewrap, on_host, in_sandbox, in_limits = _taken_ms(
+    is_root = os.geteuid() == 0
+    nothing, bubblewrap, on_host, in_sandbox, in_limits, in_lxc = _taken_ms(
         lambda: subprocess.run(["true"], check=True),
         lambda: subprocess.run(raw_sandbox, check=True),
         through(host),
         through(sandbox),
         through(sandbox, limited) if cgroups and not cgroups.problems(limits) else through(sandbox),
+        through(lxc if is_root else host),
     )
     show("a process, by itself", f"{nothing[0]:.1f}, least {nothing[1]:.1f} ms", "reference")
     show("bubblewrap, by itself", f"{bubblewrap[0]:.1f}, least {bubblewrap[1]:.1f} ms", "reference")
-    for name, (median, least) in (("host", on_host), ("sandbox", in_sandbox), ("sandbox with limits", in_limits)):
+    measured = {"host": on_host, "sandbox": in_sandbox, "sandbox with limits": in_limits}
+    if is_root:
+        measured["lxc"] = in_lxc
+    for name, (median, least) in measured.items():
         limit = "under 25 ms" if name == "sandbox" else "no limit"
         show(f"{name}, beyond a process", f"{median - nothing[0]:.1f}, least {least - nothing[1]:.1f} ms", limit)
-    for driver in (host, sandbox):
+    for driver in (host, sandbox, lxc) if is_root else (host, sandbox):
         _flood(driver, folder, mounts)
 
 

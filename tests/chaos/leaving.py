@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-from isolations import groups_of
+from isolations import ENGINES, groups_of
 from services import engines
 from waiting import wait_until
 
@@ -162,7 +162,7 @@ def told(what: str, before: Mapping[str, int], standing: Standing) -> bool:
 
 def main() -> int:
     parser = ArgumentParser(prog="tests/chaos/leftovers")
-    parser.add_argument("isolation", nargs="?", default="sandbox", choices=("sandbox", "podman", "docker"))
+    parser.add_argument("isolation", nargs="?", default="sandbox", choices=("sandbox", "lxc", "podman", "docker"))
     parser.add_argument("--tasks", type=int, default=1000)
     parser.add_argument("--cancels", type=int, default=500)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
@@ -171,9 +171,9 @@ def main() -> int:
         # Podman takes no long paths.
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="l-", ignore_cleanup_errors=True)))
         folder.chmod(0o755)
-        is_container = asked.isolation != "sandbox"
+        is_container = asked.isolation in ENGINES
         engine = stack.enter_context(engines.running(folder))[asked.isolation] if is_container else ""
-        kind = "container" if engine else "sandbox"
+        kind = "container" if engine else asked.isolation
         standing = stack.enter_context(system(folder / "data", kind, engine))
         before = standing.counts()
         began_s = time.monotonic()

@@ -18,7 +18,7 @@ from threading import Event, Thread
 from time import monotonic
 
 import pytest
-from isolations import LONG_S, TIMEOUTS_S, TREES, Runner, children, groups_of, open_files, runner_of, start_worker
+from isolations import LONG_S, LXC, TIMEOUTS_S, TREES, Runner, children, groups_of, open_files, runner_of, start_worker
 from waiting import wait_until
 
 from distci.errors import Invalid, Unavailable
@@ -27,13 +27,13 @@ from distci.isolation.port import Cause, Confinement, Ended, Limits, Service
 from distci.isolation.terminal import Terminal
 
 
-@pytest.fixture(params=["supervised", "grouped", "sandboxed"])
+@pytest.fixture(params=["supervised", "grouped", "sandboxed", *LXC])
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
     """Each driver, ``host`` with and without control groups."""
     yield from runner_of(request.param, tmp_path)
 
 
-@pytest.fixture(params=["supervised", "sandboxed"])
+@pytest.fixture(params=["supervised", "sandboxed", *LXC])
 def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
     """Each driver, for what has nothing to do with control groups."""
     yield from runner_of(request.param, tmp_path)
@@ -449,7 +449,7 @@ def test_d01_a_killed_worker_leaves_nobody(runner: Runner, tree: str) -> None:
     wait_until(lambda: not runner.left())
 
 
-@pytest.mark.parametrize("runner", ["grouped", "sandboxed"], indirect=True)
+@pytest.mark.parametrize("runner", ["grouped", "sandboxed", *LXC], indirect=True)
 def test_a_killed_worker_does_not_keep_its_control_groups(runner: Runner) -> None:
     # Given a worker that was killed
     ready = runner.directory / "ready"
@@ -497,7 +497,7 @@ def refused(runner: Runner, wanted: Confinement, why: str) -> None:
 
 def is_apart(runner: Runner) -> bool:
     """Whether the driver keeps commands from the machine."""
-    return runner.is_container or runner.driver == "sandboxed"
+    return runner.is_container or runner.driver not in ("supervised", "grouped")
 
 
 def test_who_goes_beyond_its_memory_is_told_from_who_is_killed(runner: Runner) -> None:

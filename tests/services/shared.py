@@ -83,6 +83,11 @@ def engine(name: str) -> str:
     return _address("docker", partial(engines.DockerDaemon, image=image), lambda daemon: daemon.address)
 
 
+def kit_folder() -> Path:
+    """For the interpreter that runs in containers, which is made once."""
+    return Path(os.environ[VARIABLE], "kit")
+
+
 def engine_folder(name: str) -> Path:
     """For what containers of an engine are given by the processes of one worker of the run."""
     return Path(os.environ[VARIABLE], name, f"ours-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")

@@ -68,6 +68,7 @@ class TestPrecedence:
             "sandbox_paths": "/w:/x",
             "container_engine": "unix:///y",
             "container_network": "z",
+            "lxc_images": "/z",
             "listen": "127.0.0.1:1",
             "build_url": "e",
             "public_url": "https://r",
