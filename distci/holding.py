@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from shlex import quote
 from threading import Event, Lock, Thread
 from time import gmtime, monotonic, strftime, time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distci.brokers.port import Assignment
 from distci.console import LogWriter
@@ -18,9 +18,7 @@ from distci.holds import GUEST, POLL_S, RELEASED, Drawer, Guest, Over, Typed, ov
 from distci.isolation.terminal import INTERACTIVE, Terminal
 from distci.masking import Masker
 from distci.model import Hold, Outcome, Verdict
-
-if TYPE_CHECKING:
-    from distci.work import TaskContext
+from distci.work import TaskContext
 
 LOOK_S = 0.5
 """How soon who comes is let in, and how soon a hold ends that somebody has released."""

@@ -31,7 +31,8 @@ from distci.model import check_project, is_isolation_label, isolation_label
 from distci.protocol.records import Offer
 from distci.secrets import check_value
 from distci.settings import SECRET_FOLDER
-from distci.work import DIAGNOSE_AFTER_S, Cache, Site, Tasks, serve, tidy_up
+from distci.work import DIAGNOSE_AFTER_S, Cache, Site, tidy_up
+from distci.worker_loop import Tasks, serve
 
 GROUP = "distci.workers"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -1,18 +1,17 @@
-"""What a worker is, and the loop that every worker shares.
+"""What a worker is, and what it sees of a task.
 
 A kind of worker is a class with a ``kind`` and one method, found by the entry-point group ``distci.workers``. Most
 kinds perform tasks of builds (:class:`Worker`): they see the task and a :class:`TaskContext`, and know nothing of
 tickets, tree or store. A kind whose tickets are no tasks (``control``) serves the claim itself (:class:`TicketWorker`).
+What goes on around them, the same for all, is :mod:`distci.worker_loop`.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
@@ -21,14 +20,13 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, Protocol, Self, TypeVar
 
-from distci import approvals, calls, tracing
+from distci import approvals, calls
 from distci.artifacts import Publication
-from distci.brokers.port import Assignment, Broker, Held, Member
+from distci.brokers.port import Assignment
 from distci.caches import Cache, Caches
 from distci.console import LogWriter
 from distci.documents.jobs import seconds
-from distci.errors import ClaimLost, Invalid, InvalidDocument, Missing, Unavailable
-from distci.holding import Holder
+from distci.errors import ClaimLost, Invalid, InvalidDocument, Unavailable
 from distci.isolation.asked import asked
 from distci.isolation.diagnosis import diagnosis
 from distci.isolation.port import Cause, Command, Confinement, Ended, Isolation, Mount
@@ -64,19 +62,16 @@ __all__ = [
     "Lifecycle",
     "Site",
     "TaskContext",
-    "Tasks",
     "TicketWorker",
     "Worker",
     "approvals",
     "calls",
     "project_of",
     "repository_address",
-    "serve",
     "tidy_up",
 ]
 
 T = TypeVar("T")
-C = TypeVar("C", bound=Held)
 
 TEXT_BYTES_MAX = 64 * 1024
 """Of a file that is read as a text: one that defines tasks becomes part of the attempt's record."""
@@ -92,14 +87,8 @@ HANG_UP_GRACE_S = 1.0
 LOG_END_S = 10.0
 """How long the end of a log is waited for between two signs that the work gets on."""
 
-MACHINE_FAULTS = (OSError, MemoryError, RuntimeError, Unavailable)
-"""What is raised where a machine lacks something: room on its disk, memory, threads, files, processes."""
-
 DIAGNOSE_AFTER_S = 600.0
 """As :attr:`Site.diagnose_after_s`, where nothing is said."""
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-"""What the machine says whose disk is full, or whose user may have no more of it."""
 
 log = logging.getLogger(__name__)
 
@@ -773,87 +762,6 @@ def _write(path: Path, data: bytes, mode: int) -> Path:
     return path
 
 
-class Tasks:
-    """Serves the tickets of one kind of task: everything around :meth:`Worker.perform`."""
-
-    def __init__(self, worker: Worker, site: Site, broker: Broker[Any], holder: Holder | None = None) -> None:
-        self._worker = worker
-        self._holder = holder
-        self._site = site
-        self._broker = broker
-
-    def serve(self, claim: Held) -> Any:
-        """Make an attempt and have it settled; a claim of the next task when this worker goes on with that one."""
-        assignment = self._broker.take(claim)
-        directory = self._site.scratch / claim.token
-        try:
-            directory.mkdir(parents=True)
-            return attempt(self._worker, assignment, TaskContext(self._site, assignment, directory), self._holder)
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                log.warning("there is no room for %s, task %s: %s", assignment.build, assignment.task.name, error)
-                assignment.wait_for_room()
-            raise
-        finally:
-            tidy_up(directory)
-
-
-def attempt(worker: Worker, assignment: Assignment[Any], context: TaskContext, holder: Holder | None = None) -> Any:
-    """Do the task and have its outcome settled; what :meth:`~distci.brokers.port.Assignment.settle` returns.
-
-    A ``holder`` keeps one that has failed before that, if it shall be held: what it left for others has been kept by then, so that nothing of what somebody
-    does to it meanwhile gets into the build.
-    """
-    done = Event()
-    watcher = Thread(target=context.watch, args=(done,), name=f"watch {assignment.token}", daemon=True)
-    try:
-        watcher.start()
-        if assignment.heading:
-            context.say(assignment.heading)
-        outcome = _perform(worker, assignment, context)
-        if context.stopped_by is not None and assignment.lost.is_set():
-            raise ClaimLost(f"claim {assignment.token} was lost while its task ran")
-        outcome = replace(context.masked(_save(outcome, context)), usage=context.usage)
-        if holder is not None:
-            with suppress(Halted):
-                holder.hold(context, assignment, outcome)
-        log_bytes = context.close_log()
-        return context.insistently(lambda: assignment.settle(outcome, log_bytes))
-    finally:
-        done.set()
-        assignment.close()
-        context.abandon()
-        if watcher.is_alive():
-            watcher.join()
-
-
-def _save(outcome: Outcome, context: TaskContext) -> Outcome:
-    """Keep the workspace, unless nobody can want it; one that cannot be kept is the task's failure."""
-    if outcome.verdict is Verdict.CANCELLED:
-        return outcome
-    try:
-        context.save()
-    except Halted as halted:
-        return halted.outcome
-    except Invalid as error:
-        context.say(f"distci: the workspace cannot be kept: {error}")
-        return Outcome.failed(f"the workspace cannot be kept: {error}")
-    return outcome
-
-
-def _perform(worker: Worker, assignment: Assignment[Any], context: TaskContext) -> Outcome:
-    if assignment.is_called_off:
-        return Outcome(Verdict.CANCELLED, "cancelled before it began")
-    try:
-        context.listen()
-        return worker.perform(assignment.task, context)
-    except Halted as halted:
-        return halted.outcome
-    except (Invalid, Missing) as error:
-        context.say(f"distci: {error}")
-        return Outcome.failed(str(error))
-
-
 def tidy_up(directory: Path) -> bool:
     """Remove what attempts leave; False where something resists, such as files of another user.
 
@@ -865,40 +773,3 @@ def tidy_up(directory: Path) -> bool:
         log.warning("%s cannot be removed: %s", directory, error)
         return False
     return True
-
-
-def serve(member: Member[C], serve_claim: Callable[[C], C | None]) -> None:
-    """Serve a member's claims, each in a thread of its own, until it is drained; then wait for what is still held."""
-    with ThreadPoolExecutor(member.slots, thread_name_prefix=f"slot of {member.name}") as slots:
-        for claim in member.claims():
-            slots.submit(_serve_one, member, claim, serve_claim)
-
-
-def _serve_one(member: Member[C], claim: C | None, serve_claim: Callable[[C], C | None]) -> None:
-    while claim is not None:
-        ticket = claim.ticket
-        of_build = {name: str(ticket.body[name]) for name in ("build", "task") if name in ticket.body}
-        with tracing.doing(ticket.traceparent, ticket=claim.token, kind=ticket.kind, worker=member.name, **of_build):
-            try:
-                log.info("claimed")
-                with claim, _resting_after_failure(member):
-                    claim = serve_claim(claim)
-                log.info("done")
-            except ClaimLost as error:
-                log.warning("%s", error)
-                return
-            except Exception:
-                # Whatever went wrong, it concerns this ticket; it has been put back, and this worker lives on.
-                log.exception("claim %s came to nothing", ticket.token)
-                return
-
-
-@contextmanager
-def _resting_after_failure(member: Member[Any]) -> Iterator[None]:
-    try:
-        yield
-    except MACHINE_FAULTS:
-        with suppress(Unavailable):
-            member.rest()
-        raise
-    member.recover()

@@ -21,7 +21,8 @@ from distci.model import Outcome, Result, Task
 from distci.process import load_kind
 from distci.protocol import Claim, Member, Offer
 from distci.settings import Settings
-from distci.work import Site, TaskContext, Tasks, serve
+from distci.work import Site, TaskContext
+from distci.worker_loop import Tasks, serve
 
 BUILD_TIME_MAX_S = 600.0
 KIND = "shell"

@@ -95,7 +95,8 @@ def _run(
     from distci.memory import folder_in, name_for
     from distci.process import Memory, load_kind
     from distci.rehearsal import Rehearsal, Stepping
-    from distci.work import Site, attempt
+    from distci.work import Site
+    from distci.worker_loop import attempt
 
     memory = Memory(folder_in(Path(settings.secret_folder)), name_for(folder.name, folder))
     stack.callback(memory.close)

@@ -39,7 +39,8 @@ from distci.protocol import Member, Offer, Sweeper, members, paths, sweeps
 from distci.protocol.members import drain, workers
 from distci.store import keys
 from distci.store.directory import DirectoryStore
-from distci.work import Site, Tasks, serve
+from distci.work import Site
+from distci.worker_loop import Tasks, serve
 from distci_workers.shell import ShellWorker
 
 
