@@ -45,8 +45,17 @@ class Home:
         path.write_text(document if isinstance(document, str) else json.dumps(document))
         return str(path)
 
-    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[Any]:
+    def run(self, *arguments: str, time_max_s: float = TIME_MAX_S) -> subprocess.CompletedProcess[str]:
         """The program as a process, to its end."""
+        process = Process(self, arguments)
+        try:
+            code = process.wait(time_max_s)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess([str(PROGRAM), *arguments], code, process.stdout, process.stderr)
+
+    def pipe(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[Any]:
+        """The same with pipes, or whatever else its standard streams shall be; begun with nothing, which takes longer."""
         options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": TIME_MAX_S} | more
         return subprocess.run([PROGRAM, *arguments], cwd=self.folder, env=self.environment, **options)
 
@@ -109,10 +118,10 @@ class Process:
             else:
                 os.kill(self.pid, number)
 
-    def wait(self) -> int:
+    def wait(self, time_max_s: float = TIME_MAX_S) -> int:
         """The exit code."""
-        self._process.join(TIME_MAX_S)
-        assert self._process.exitcode is not None, f"still running after {TIME_MAX_S} s"
+        self._process.join(time_max_s)
+        assert self._process.exitcode is not None, f"still running after {time_max_s} s"
         return self._process.exitcode
 
     def pause(self) -> None:

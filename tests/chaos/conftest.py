@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,15 +11,10 @@ from typing import Any
 
 import pytest
 from chaos.serving import Serving, post, serve
+from forked import context
 from waiting import wait_until
 
 from distci.protocol import Ticket
-
-# One process imports everything once; workers are forked from it. It does not find the folder of tests: the library alone.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["distci.app", "distci.testing", "distci.coordination.sqlite", "distci.coordination.zookeeper"]
-)
 
 
 class Processes:
@@ -58,7 +52,7 @@ class Processes:
             process.join()
 
     def _launch(self, target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
-        process = _context.Process(target=target, args=arguments, daemon=True)
+        process = context.Process(target=target, args=arguments, daemon=True)
         process.start()
         self._started.append(process)
         return process

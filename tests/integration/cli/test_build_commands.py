@@ -87,7 +87,7 @@ class TestBuilds:
         assert "a build is JOB#NUMBER" in asked.stderr
 
     def test_the_log_of_one_task_comes_byte_for_byte(self, busy: Home) -> None:
-        log = busy.run("build", "log", "team/bytes#1", "print", text=False)
+        log = busy.pipe("build", "log", "team/bytes#1", "print", text=False)
 
         heading, _, printed = log.stdout.partition(b"\n")
         assert heading == b"distci: to run this here: distci reproduce team/bytes#1 print"

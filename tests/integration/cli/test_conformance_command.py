@@ -41,7 +41,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.mark.timeout(RUN_TIME_MAX_S)
 @pytest.mark.parametrize("command", [[str(WORKER)], [str(PROGRAM), "worker", "run", "shell"]], ids=["docs", "own"])
 def test_the_worker_of_the_documentation_is_one_and_so_is_our_own(home: Home, command: list[str]) -> None:
-    ran = home.run("conformance", "--json", "--", *command, timeout=RUN_TIME_MAX_S)
+    ran = home.run("conformance", "--json", "--", *command, time_max_s=RUN_TIME_MAX_S)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count('"is_met": true') == 11
 
@@ -80,7 +80,7 @@ def test_a_worker_with_a_defect_is_found_out(home: Home, defect: str) -> None:
     broken.write_text(text.replace(old, new))
     broken.chmod(0o755)
     cases = ("--case", "passes", "--case", case)
-    ran = home.run("conformance", "--patience", "20", *cases, "--", str(broken), timeout=RUN_TIME_MAX_S)
+    ran = home.run("conformance", "--patience", "20", *cases, "--", str(broken), time_max_s=RUN_TIME_MAX_S)
     assert ran.returncode == 1, ran.stdout
     passing, failing, expected = ran.stdout.splitlines()
     assert passing.split()[:2] == ["passes", "passed"]
@@ -99,7 +99,7 @@ def test_a_program_that_is_no_worker_is_told_what_was_expected(home: Home) -> No
 @pytest.mark.parametrize("case", ["passes", "claim-lost"])
 def test_a_program_that_ends_is_not_waited_for(home: Home, case: str) -> None:
     began_s = monotonic()
-    ran = home.run("conformance", "--patience", "500", "--case", case, "--", "sh", "-c", "exit 3", timeout=250)
+    ran = home.run("conformance", "--patience", "500", "--case", case, "--", "sh", "-c", "exit 3", time_max_s=250)
     assert ran.returncode == 1
     assert "the program has ended: exit status 3" in ran.stdout
     assert monotonic() - began_s < 250

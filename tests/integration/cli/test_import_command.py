@@ -43,7 +43,7 @@ class TestImport:
         )
         assert made.exit_code == 0, made.stderr
         linted = home.ask("job", "lint", "-", input=made.stdout)
-        ran = home.run("run", "-", input=made.stdout)
+        ran = home.pipe("run", "-", input=made.stdout)
 
         assert linted.stdout == "team/moved is a valid job\n"
         assert ran.returncode == 0, ran.stdout + ran.stderr

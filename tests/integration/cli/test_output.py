@@ -71,7 +71,7 @@ class TestOutput:
         reading, writing = os.pipe()
         os.close(reading)
 
-        ran = busy.run("build", "log", "team/large#1", capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+        ran = busy.pipe("build", "log", "team/large#1", capture_output=False, stdout=writing, stderr=subprocess.PIPE)
         os.close(writing)
 
         assert ran.stderr == ""
@@ -79,13 +79,13 @@ class TestOutput:
     @pytest.mark.parametrize("command", [["job", "list"], ["build", "log", "team/large#1"]])
     def test_a_full_disk_is_said_in_a_line(self, busy: Home, command: list[str]) -> None:
         with open("/dev/full", "w") as full:
-            ran = busy.run(*command, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+            ran = busy.pipe(*command, capture_output=False, stdout=full, stderr=subprocess.PIPE)
 
         assert (ran.returncode, ran.stderr) == (1, "distci: No space left on device\n")
 
     @pytest.mark.parametrize("command", [["job", "list"], ["build", "list", "team/hello"]])
     def test_a_closed_standard_output_is_bearable(self, busy: Home, command: list[str]) -> None:
-        ran = busy.run(
+        ran = busy.pipe(
             *command, capture_output=False, stderr=subprocess.PIPE, stdout=None, preexec_fn=lambda: os.close(1)
         )
 

@@ -83,12 +83,12 @@ class TestRun:
         assert (ran.returncode, ran.stderr) == (0, "")
 
     def test_the_job_may_come_from_standard_input(self, home: Home) -> None:
-        ran = home.run("run", "-", input=json.dumps(HELLO))
+        ran = home.pipe("run", "-", input=json.dumps(HELLO))
 
         assert ran.returncode == 0
 
     def test_a_closed_standard_input_is_said(self, home: Home) -> None:
-        ran = home.run("run", "-", preexec_fn=lambda: os.close(0))
+        ran = home.pipe("run", "-", preexec_fn=lambda: os.close(0))
 
         assert ran.returncode == 2
         assert "standard input is closed" in ran.stderr
