@@ -14,6 +14,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -24,7 +25,9 @@ import urllib3.exceptions
 from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
+from botocore.session import get_session
 
 from distci.errors import DistCIError, Forbidden, Invalid, NoSuchObject, StoreUnavailable
 from distci.store.keys import check_key, check_prefix, check_range, is_key
@@ -90,7 +93,9 @@ class S3Store:
         )
         with mapped_errors(bucket):
             try:
-                session = boto3.session.Session(access_key, secret_key, region_name=region)
+                core = get_session()
+                core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+                session = boto3.session.Session(access_key, secret_key, region_name=region, botocore_session=core)
                 self._client: Any = session.client("s3", endpoint_url=endpoint_url, config=config)
             except ValueError as error:
                 raise Invalid(f"store: {error}") from error
@@ -261,6 +266,12 @@ class _Download(io.RawIOBase):
             if self._position and length:
                 _said(answer, "ContentRange")
             return _said(answer, "ETag"), length
+
+
+@cache
+def _loader(path: str | None) -> Loader:
+    """Reads what botocore knows of S3, which takes most of the time to make a client: once for all of a process."""
+    return create_loader(path)
 
 
 @contextmanager
