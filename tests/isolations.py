@@ -35,19 +35,18 @@ def lxc(users: Subordinates | None = None, images: Path | None = None) -> LxcIso
     return LxcIsolation(shared.kit_folder(), find_cgroups(), Seen([sys.prefix]), images, users)
 
 
-MACHINES_USERS = "lxc with the machine's users"
+OWN_USERS, MACHINES_USERS = "lxc", "lxc with the machine's users"
+
+LXC = (OWN_USERS,) if os.geteuid() == 0 else ()
+"""``lxc`` where it can be had: its containers are made by root alone."""
 
 DRIVERS: Mapping[str, Callable[[], Isolation]] = {
     "supervised": HostIsolation,
     "grouped": lambda: HostIsolation(find_cgroups()),
     "sandboxed": lambda: SandboxIsolation(find_cgroups(), [sys.prefix]),
-    "lxc": lambda: lxc(SUBORDINATES),
-    MACHINES_USERS: lxc,
+    **({OWN_USERS: lambda: lxc(SUBORDINATES), MACHINES_USERS: lxc} if LXC else {}),
 }
 """``host`` with nothing but its supervisors, ``host`` with control groups, ``sandbox``, and ``lxc`` in both ways; these see the tests' Python, too."""
-
-LXC = ("lxc",) if os.geteuid() == 0 else ()
-"""``lxc`` where it can be had: its containers are made by root alone."""
 
 ENGINES = ("podman", "docker")
 """``container`` with each."""

@@ -131,7 +131,8 @@ def _fitted(task: Task, isolation: ChosenIsolation, wanted: str | None, wants_sh
         _say(f"it runs in {isolation.types[0]} instead, with this machine's own tools{image} and without limits")
         return replace(task, isolation={})
     if wanted:
-        kept = {"image": asked["image"]} if "image" in asked and wanted == "container" else {}
+        # What an image is called means something to its own type alone.
+        kept = {"image": asked["image"]} if "image" in asked and wanted == asked.get("type", "container") else {}
         return replace(task, isolation={"type": wanted, **kept})
     return task
 

@@ -29,7 +29,7 @@ class Inside(Supervised):
     _first: int | None = None
 
     def first(self) -> int | None:
-        """Number of the first process in there, as long as it surely is that; None once it is gone."""
+        """A hold of the first process in there, to be closed; None once it is gone."""
         raise NotImplementedError
 
     def joined(self) -> Sequence[Path]:
@@ -41,13 +41,7 @@ class Inside(Supervised):
 
     def begun(self) -> None:
         """Take hold of the first process."""
-        first = self.first()
-        if first is None:
-            return
-        try:
-            self._first = os.pidfd_open(first)
-        except OSError as error:
-            raise Unavailable(f"no hold can be taken of its first process: {error.strerror}") from error
+        self._first = self.first()
 
     def kill(self) -> None:
         if self._first is not None:
@@ -65,6 +59,16 @@ class Inside(Supervised):
             readable([self._first])
             os.close(self._first)
         super().close()
+
+
+def hold(process: int) -> int | None:
+    """A hold of a process; None when there is none of that number (any more)."""
+    try:
+        return os.pidfd_open(process)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"no hold can be taken of a process: {error.strerror}") from error
 
 
 def run_inside(what: str, start: Callable[[], Inside], output: Callable[[bytes], None], stop: Event) -> Ended:

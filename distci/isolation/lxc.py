@@ -27,6 +27,7 @@ from distci.isolation.inside import (
     REASON_BYTES_MAX,
     SUPERVISOR_RIGHTS,
     Inside,
+    hold,
     is_root,
     other_problems,
     root_problems,
@@ -177,7 +178,16 @@ class _Contained(Inside):
         return self._made_of.before(ours)
 
     def first(self) -> int | None:
-        # What LXC has one child of is the container.
+        child = self._child()
+        held = hold(child) if child is not None else None
+        if held is not None and self._child() != child:
+            # It ended meanwhile, and the number may be somebody else's by now.
+            os.close(held)
+            return None
+        return held
+
+    def _child(self) -> int | None:
+        """What LXC has one child of is the container."""
         assert isinstance(self._process, subprocess.Popen)
         process = self._process.pid
         try:

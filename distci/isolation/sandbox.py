@@ -25,6 +25,7 @@ from distci.isolation.inside import (
     REASON_BYTES_MAX,
     SUPERVISOR_RIGHTS,
     Inside,
+    hold,
     is_root,
     other_problems,
     root_problems,
@@ -106,8 +107,7 @@ class _Sandboxed(Inside):
 
     def first(self) -> int | None:
         assert self._told is not None
-        first: int = json.loads(os.read(self._told, 4096))["child-pid"]
-        return first
+        return hold(json.loads(os.read(self._told, 4096))["child-pid"])
 
     def close(self) -> None:
         if self._told is not None:

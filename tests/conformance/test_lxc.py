@@ -6,8 +6,10 @@ What every driver promises is held against containers with users of their own wh
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,7 +32,18 @@ from conformance.test_isolation import (  # noqa: F401 - of these, the users of 
     test_who_goes_beyond_its_memory_is_told_from_who_is_killed,
     test_without_network_there_is_a_loopback_interface_alone,
 )
-from isolations import LONG_S, MACHINES_USERS, SUBORDINATES, Runner, lxc, runner_of, start_worker
+from isolations import (
+    LONG_S,
+    MACHINES_USERS,
+    OWN_USERS,
+    SUBORDINATES,
+    Runner,
+    children,
+    environment_of,
+    lxc,
+    runner_of,
+    start_worker,
+)
 from program import Home
 from services import shared
 from waiting import wait_until
@@ -47,7 +60,7 @@ PROGRAMS = ("sh", "cat", "id", "ls", "touch", "chown", "mkdir", "sleep", "grep",
 PAGE = Path(__file__).parents[2] / "docs" / "lxc.rst"
 
 
-@pytest.fixture(params=["lxc", MACHINES_USERS])
+@pytest.fixture(params=[OWN_USERS, MACHINES_USERS])
 def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
     """With users of its own, and with the machine's."""
     yield from runner_of(request.param, tmp_path)
@@ -92,7 +105,7 @@ def images() -> Iterator[Path]:
 @pytest.fixture(params=["its own users", "the machine's users"])
 def imaged(request: pytest.FixtureRequest, tmp_path: Path, images: Path) -> Iterator[Runner]:
     """Where there is an image."""
-    for runner in runner_of("lxc", tmp_path):
+    for runner in runner_of(OWN_USERS, tmp_path):
         runner.isolation = lxc(SUBORDINATES if request.param == "its own users" else None, images)
         yield runner
 
@@ -138,7 +151,7 @@ def test_root_is_none_of_this_machine_or_nobody(container: Runner) -> None:
 
 
 def test_there_are_no_more_users_than_the_container_has(tmp_path: Path) -> None:
-    for runner in runner_of("lxc", tmp_path):
+    for runner in runner_of(OWN_USERS, tmp_path):
         with pytest.raises(Invalid, match="there is no user 70000:70000 in there: they are 0 to 65535"):
             runner.script("id", confinement=Confinement(user="70000"))
 
@@ -278,6 +291,21 @@ def test_nothing_of_lxc_is_left_not_even_of_a_killed_worker(container: Runner) -
     worker.wait()
     wait_until(lambda: not container.left())
     assert traces() == before
+
+
+def test_when_lxc_itself_is_killed_nobody_is_left(container: Runner) -> None:
+    ended, printed = container.script(
+        f"setsid sleep {LONG_S} & echo ready; sleep {LONG_S}", output=lambda data: kill_lxc(container)
+    )
+    assert (ended, printed) == (Ended(Cause.ENDED, None, 9), b"ready\n")
+    assert container.left() == []
+
+
+def kill_lxc(container: Runner) -> None:
+    """Kill the process of LXC that runs the runner's command."""
+    [process] = [pid for pid in map(int, children()) if container.mark.encode() in environment_of(pid)]
+    assert Path(f"/proc/{process}/comm").read_text() == "lxc-start\n"
+    os.kill(process, signal.SIGKILL)
 
 
 def test_a_container_that_cannot_be_made_is_nobodys_failure(container: Runner) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from frontends import SCOPES, address_of
 from integration.git_remotes import Remote
+from isolations import LXC
 from program import Home
 from terminals import typing
 
@@ -161,8 +162,9 @@ def test_the_line_at_the_top_of_a_log_reproduces_it(home: Home) -> None:
     assert home.ask(*words[1:]).stdout == "made\n"
 
 
-@pytest.mark.parametrize("isolation", ["host", "sandbox"])
+@pytest.mark.parametrize("isolation", ["host", "sandbox", *LXC])
 def test_a_shell_begins_where_the_script_fails(home: Home, isolation: str) -> None:
+    home.environment["DISTCI_ISOLATION"] = isolation
     with typing(home, "reproduce", BUILD, "test", "--secret", "TOKEN", "--shell", "--isolation", isolation) as typist:
         typist.see("exit status 7, in ")
         typist.see("test> ")
