@@ -147,6 +147,19 @@ def test_what_one_may_do_is_within_a_phone(browser: Browser, showcase: Site) -> 
         assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
 
 
+def test_the_way_to_a_log_is_one_word_on_one_line(browser: Browser, showcase: Site) -> None:
+    with looking(browser, showcase) as page:
+        open_view(page, "failed-build")
+
+        heights = page.locator(".tasks .line.dim").evaluate_all(
+            """lines => lines.flatMap((line) => [...line.querySelectorAll("a")].map(
+                (link) => link.getBoundingClientRect().height / parseFloat(getComputedStyle(link).lineHeight)))"""
+        )
+
+        assert heights
+        assert max(heights) < 1.5
+
+
 def test_the_search_and_the_button_beside_it_are_in_one_line(browser: Browser, showcase: Site) -> None:
     with looking(browser, showcase) as page:
         page.goto("/")
