@@ -13,7 +13,7 @@ from typing import Any
 from distci.brokers.port import Assignment
 from distci.console import LogWriter
 from distci.documents.jobs import seconds
-from distci.errors import ClaimLost, DistCIError, Invalid, InvalidDocument, StoreUnavailable, Unavailable
+from distci.errors import ClaimLost, DistCIError, InvalidDocument, StoreUnavailable, Unavailable
 from distci.holds import GUEST, POLL_S, RELEASED, Drawer, Guest, Over, Typed, over_name, shown_name, typed_name
 from distci.isolation.terminal import INTERACTIVE, Terminal
 from distci.masking import Masker
@@ -30,7 +30,7 @@ QUIET_S = 0.2
 """After so long without more, what may be the beginning of a secret is shown: a prompt may end as one begins."""
 FLUSH_AFTER_S = 0.02
 WINDOW_BYTES = 4 * 1024 * 1024
-"""So much is shown at most that nobody has said to have seen."""
+"""No piece is put behind so much that nobody has said to have seen."""
 SHOWN_BYTES_MAX = 10**14
 REASON_CHARS_MAX = 200
 HELD = (Verdict.FAILED, Verdict.TIMED_OUT)
@@ -48,25 +48,24 @@ class Holder:
     def hold(self, context: TaskContext, assignment: Assignment[Any], outcome: Outcome) -> None:
         """Return once the hold of a task is over: at once unless it has failed and shall be held."""
         asked: str = context.task.arguments.get("hold", "")
-        if not asked or outcome.verdict not in HELD or context.stop.is_set() or self._is_draining():
+        drawer = assignment.drawer
+        if not asked or drawer is None or outcome.verdict not in HELD:
+            return
+        if context.stop.is_set() or self._is_draining():
             return
         length_s = min(seconds(asked), self._most_s)
-        refused = _refused(context, assignment, length_s)
-        if refused:
+        if refused := _refused(context, length_s):
             context.say(f"distci: not held, {refused}")
             return
-        assert assignment.drawer is not None, "it was not refused"
-        held = _Held(context, assignment, assignment.drawer, length_s, self._is_draining)
+        held = _Held(context, assignment, drawer, length_s, self._is_draining)
         with held.told(outcome), context.holding():
             held.wait()
 
 
-def _refused(context: TaskContext, assignment: Assignment[Any], length_s: float) -> str:
+def _refused(context: TaskContext, length_s: float) -> str:
     """Why it cannot be held; empty when it can."""
     if context.plan.trigger.is_untrusted:
         return "since somebody without rights has written what is built"
-    if assignment.drawer is None:
-        return "since its worker reaches the system by a front end alone, where this cannot be done yet"
     return "" if length_s else "since its worker's operator does not allow it: the setting hold_max says how long"
 
 
@@ -200,9 +199,11 @@ class _Served:
             except (DistCIError, OSError) as error:
                 self._why = self._why or f"no shell could be begun: {error}"
             finally:
-                over = self._end(exit_status)
-                self._over.set()
-                hands.join()
+                try:
+                    over = self._end(exit_status)
+                finally:
+                    self._over.set()
+                    hands.join()
         return over
 
     def _shell(self) -> str:
@@ -218,7 +219,7 @@ class _Served:
 
     def _put(self, offset: int, data: bytes) -> None:
         """One piece, once there is room for it among those that nobody has seen."""
-        while offset + len(data) - self._seen > WINDOW_BYTES and not self._hang_up.is_set():
+        while offset - self._seen >= WINDOW_BYTES and not self._hang_up.is_set():
             self._over.wait(POLL_S)
         self._drawer.put(shown_name(self._guest.terminal, offset), data)
         self._size = offset + len(data)
@@ -233,8 +234,8 @@ class _Served:
                 self._writer.close(IDLE_S)
         self._writer.abandon()
         over = Over(self._size, exit_status, self._why)
-        with suppress(Unavailable):
-            self._drawer.put(over_name(self._guest.terminal), over.to_bytes())
+        with suppress(Unavailable):  # the claim is lost
+            self._held.context.insistently(lambda: self._drawer.put(over_name(self._guest.terminal), over.to_bytes()))
             self._is_gone.wait(GOODBYE_S)
         return over
 
@@ -247,13 +248,13 @@ class _Served:
             try:
                 while self._take_next(terminal):
                     pass
+                self._show_what_is_kept_back()
             except Unavailable:
                 self._heard = monotonic()  # of whom nobody could hear
-            except Invalid as error:
+            except DistCIError as error:
                 self._end_by(f"what was typed cannot be read: {error}")
             if monotonic() - self._heard > IDLE_S:
                 self._end_by(f"nothing was heard of {self._guest.who} for {IDLE_S:g} s")
-            self._show_what_is_kept_back()
 
     def _take_next(self, terminal: Terminal) -> bool:
         name = typed_name(self._guest.terminal, self._next)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
-from time import monotonic, time
+from time import monotonic
 from typing import Protocol
 
 from distci.builds import Builds, TaskView
@@ -124,14 +124,13 @@ class Guest:
     terminal: str
     """The id of their visit."""
     who: str
-    since_ms: int
     lines: int
     columns: int
     kind: str
     """As ``TERM`` names it."""
 
     def to_bytes(self) -> bytes:
-        told = ("terminal", "who", "since_ms", "lines", "columns", "kind")
+        told = ("terminal", "who", "lines", "columns", "kind")
         return canonical({"format": FORMAT} | {name: getattr(self, name) for name in told})
 
     @classmethod
@@ -140,11 +139,11 @@ class Guest:
         with _reading("guest") as read:
             document = read(data)
             terminal, who, kind = (text(document, name) for name in ("terminal", "who", "kind"))
-            since_ms, lines, columns = (_count(document, name) for name in ("since_ms", "lines", "columns"))
+            lines, columns = (_count(document, name) for name in ("lines", "columns"))
             is_well_named = _ID.fullmatch(terminal) and _TERM.fullmatch(kind) and who == name_of(who)
             if not is_well_named or max(lines, columns) > SIZE_MAX:
                 raise ValueError("no guest is told so")
-            return cls(terminal, who, since_ms, lines, columns, kind)
+            return cls(terminal, who, lines, columns, kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +264,7 @@ class Holds:
         """
         origin, view, until_ms = self._held(build, task)
         terminal = terminal or new_terminal()
-        guest = Guest(terminal, name_of(actor), int(time() * 1000), lines, columns, kind).to_bytes()
+        guest = Guest(terminal, name_of(actor), lines, columns, kind).to_bytes()
         Guest.from_bytes(guest)  # InvalidDocument for what no terminal can be
         drawer = self._drawer(origin, task, view.token)
         if not drawer.put_if_absent(GUEST, guest):

@@ -63,7 +63,7 @@ class Site:
         return f"{self.address}{path}"
 
     @contextmanager
-    def worker(self, name: str = "worker", slots: int = 4) -> Iterator[WorkerProcess]:
+    def worker(self, name: str = "worker", slots: int = 4, hold_max_s: float = 0.0) -> Iterator[WorkerProcess]:
         """A worker process that serves every kind."""
         post = Post(KINDS, slots=slots)
         process = WorkerProcess(
@@ -73,6 +73,7 @@ class Site:
             [post],
             search_path=os.defpath,
             name=name,
+            hold_max_s=hold_max_s,
         )
         with process:
             yield process

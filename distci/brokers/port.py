@@ -72,7 +72,7 @@ class Assignment(Protocol[Given]):
     hold: Hold | None
     """How it has failed, while it is held: set and told in the same way."""
     drawer: Drawer | None
-    """What goes to and from the terminal of somebody who comes while it is held; None where it cannot be."""
+    """What goes to and from the terminal of somebody who comes while it is held; None where nobody could."""
 
     def variables(self) -> dict[str, str]:
         """What DistCI itself tells the script."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -88,7 +88,9 @@ def run(
         isolation = serving.isolation_of(system.settings, serving.ON_ONE_MACHINE, kinds)
         _check_doable(version.definition(), kinds, labels, isolation)
         slots = slots or serving.slots_here()
-        with serving.worker_process(system, kinds, slots, isolation, labels=labels, secrets={SYSTEM: secrets}):
+        # Whoever waits for its end is the only one who could come while a task is held.
+        options: dict[str, Any] = {"labels": labels, "secrets": {SYSTEM: secrets}, "hold_max_s": 0.0}
+        with serving.worker_process(system, kinds, slots, isolation, **options):
             build = system.builds.trigger(version.job, parameters)
             view = _to_the_end(system, build, invocation.is_json)
         is_kept = keep or invocation.flags.get("data") is not None

@@ -73,8 +73,7 @@ def process_for(
         memory=Path(settings.secret_folder),
         cache=_cache(settings),
         diagnose_after_s=settings.diagnose_after_s,
-        hold_max_s=settings.hold_max_s,
-        **options,
+        **{"hold_max_s": settings.hold_max_s, **options},
     )
 
 

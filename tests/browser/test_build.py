@@ -85,6 +85,20 @@ def test_how_far_a_task_is_and_then_what_it_used_stand_beside_it(
     expect(page.locator(".tasks li")).to_contain_text("s of processors")
 
 
+def test_that_a_failed_task_is_held_is_seen_with_the_line_to_paste(site: Site, page: Page) -> None:
+    with site.worker(hold_max_s=BUILD_TIME_MAX_S):
+        site.save("team/hello", shell("exit 7", "only", hold="30m"))
+        build = site.ci.builds.trigger("team/hello")
+        page.goto(BUILD)
+
+        told = page.locator(".tasks li")
+        expect(told).to_contain_text("failed (exit status 7), and held until")
+        expect(told.locator("code")).to_have_text("distci build shell 'team/hello#1' 'only'")
+        site.ci.holds.release(build, "only")
+        site.ci.builds.wait(build, BUILD_TIME_MAX_S)
+        expect(told).not_to_contain_text("held until")
+
+
 def test_why_it_waits_and_what_helps_is_seen_without_scrolling(site: Site, worker: WorkerProcess, page: Page) -> None:
     site.save("team/hello", shell("true", "train", labels=["gpu=*"]))
     site.ci.builds.trigger("team/hello")

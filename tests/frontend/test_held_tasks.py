@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +15,22 @@ from typing import Any
 
 import pytest
 from frontend.test_remote_workers import Crew
-from frontends import Stage, shell
+from frontends import BUILD, Api, Stage, problem, shell
+from gateways import Lab
 from terminals import typing
 from waiting import wait_until
 
 from distci import holding
+from distci.brokers.direct import Direct
 from distci.client import connect
-from distci.errors import AlreadyExists, IllegalTransition
+from distci.console import CHUNK_BYTES
+from distci.errors import AlreadyExists, IllegalTransition, StoreUnavailable
 from distci.holds import GUEST, Over, Shown, StoreDrawer, Typed, Visit, typed_name
+from distci.isolation.host import HostIsolation
 from distci.model import BuildId, Trigger
-from distci.process import WorkerProcess
+from distci.process import Post, WorkerProcess
 from distci.store import keys
+from distci.store.passing import PassingStore
 from distci.store.port import objects
 
 JOB = "team/hello"
@@ -224,7 +232,7 @@ def test_what_strangers_have_written_is_never_held(local: Stage) -> None:
 @pytest.mark.parametrize("way", ["cancel", "drain", "time"])
 def test_a_hold_ends_at_once_whoever_is_in_there(scene: Scene, way: str) -> None:
     stage = scene.stage
-    build = start(stage, shell(FAILING, hold="3s" if way == "time" else "30m"), shell("true", "next"))
+    build = start(stage, shell(FAILING, hold="15s" if way == "time" else "30m"), shell("true", "next"))
     held(stage, build)
     guest = Guest(scene.holds, build)
     guest.type("trap '' TERM HUP; echo on; sleep 1000\r")
@@ -253,6 +261,7 @@ def test_who_is_not_heard_of_is_hung_up_and_the_hold_goes_on(scene: Scene, monke
     silent = Guest(scene.holds, build)
     assert re.fullmatch("nothing was heard of .*test(er|s\\)) for 1 s", silent.end().reason)
 
+    monkeypatch.setattr(holding, "IDLE_S", 60.0)
     other = come_in(scene.holds, build)
     other.type("exit 3\r")
     assert other.end().exit_status == 3
@@ -370,3 +379,202 @@ def test_a_terminal_is_opened_from_the_command_line(local: Stage, way: str) -> N
     local.end(build)
     [entry] = [entry for entry in local.ci.audit.list() if entry.what == "build.shell"]
     assert (entry.target, entry.details["task"], entry.outcome) == (str(build), "say", "done")
+
+
+@pytest.mark.parametrize("store_url", ["rados", "gateway"], indirect=True)
+def test_a_terminal_goes_by_any_store(start_stage: Callable[..., Stage], zookeeper_url: str, store_url: str) -> None:
+    stage = start_stage(coordination=zookeeper_url, store=store_url)
+    stage.start_workers(hold_max_s=HOLD_MAX_S)
+    build = start(stage, shell(FAILING, hold="30m"))
+    held(stage, build)
+    guest = Guest(stage.ci.holds, build)
+    guest.type("cat sub/file; seq 1 50000; exit 4\r")
+    assert guest.end().exit_status == 4
+    assert "made\r\n1\r\n2\r\n" in guest.shown
+    assert "\n49999\r\n50000\r\n" in guest.shown
+    stage.ci.holds.release(build, "say")
+    stage.end(build)
+    assert left(stage, build) == []
+
+
+class Line(PassingStore):
+    """A store over a line that is cut, or that loses every other answer."""
+
+    is_cut = False
+    loses = False
+    _calls = 0
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        if self.is_cut:
+            raise StoreUnavailable("cut off on purpose")
+        answer = call()
+        self._calls += 1
+        if self.loses and self._calls % 2:
+            raise StoreUnavailable("the answer was lost on purpose")
+        return answer
+
+    def put(self, key: str, data: Any) -> None:
+        self._ask(lambda: super(Line, self).put(key, data))
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        return bytes(self._ask(lambda: super(Line, self).get(key, start, length)))
+
+    def list(self, prefix: str, after: str = "", limit: int = 1000) -> Any:
+        return self._ask(lambda: super(Line, self).list(prefix, after, limit))
+
+    def delete(self, key: str) -> None:
+        self._ask(lambda: super(Line, self).delete(key))
+
+
+@pytest.fixture
+def line(local: Stage) -> Line:
+    """That of workers which hold failed tasks, to their store."""
+    line = Line(local.ci.store)
+    local.enter(
+        WorkerProcess(
+            Direct(local.ci.lifecycle, line),
+            HostIsolation(),
+            local.folder / "scratch",
+            [Post(("control", "shell"), slots=2)],
+            search_path=os.defpath,
+            hold_max_s=HOLD_MAX_S,
+        )
+    )
+    return line
+
+
+def test_while_the_store_is_away_nothing_is_typed_and_then_all_of_it(
+    local: Stage, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = start(local, shell(FAILING, hold="30m"))
+    held(local, build)
+    guest = Guest(local.ci.holds, build)
+    guest.type("")
+    guest.see("say> ")
+    line.is_cut = True
+    monkeypatch.setattr(holding, "IDLE_S", 1.0)
+    guest.type("echo while it was away > late")
+    line_was_cut_until = time.monotonic() + 3  # longer than somebody may be silent
+    wait_until(lambda: time.monotonic() > line_was_cut_until)
+    monkeypatch.setattr(holding, "IDLE_S", 60.0)
+    line.is_cut = False
+    guest.type("; cat late; exit 6\r")
+    assert guest.end().exit_status == 6
+    assert "\nwhile it was away" in guest.shown
+
+
+def test_where_every_other_answer_is_lost_all_is_typed_and_shown_once(local: Stage, line: Line) -> None:
+    build = start(local, shell(FAILING, hold="30m"))
+    held(local, build)
+    line.loses = True
+    guest = come_in(local.ci.holds, build)
+    for number in range(10):
+        guest.type(f"echo {number} >> typed\r")
+    guest.type("tr -d '\\n' < typed; exit\r")
+    guest.end()
+    assert guest.shown.count("0123456789") == 1
+    line.loses = False
+    local.ci.holds.release(build, "say")
+    assert local.end(build).state == "failed"
+    assert left(local, build) == []
+
+
+def test_who_reads_nothing_fills_no_store_and_keeps_nothing_up(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "WINDOW_BYTES", 256 * 1024)
+    build = start(scene.stage, shell(FAILING, hold="30m"))
+    held(scene.stage, build)
+    guest = Guest(scene.holds, build)
+    guest.type("yes | head -c 100000000\r")
+
+    def stored() -> int:
+        found = objects(scene.stage.ci.store, keys.build(build))
+        return sum(info.size_bytes for info in found if "/hold/shown/" in info.key)
+
+    wait_until(lambda: stored() > 0)
+    for _ in range(20):
+        guest.type("")
+        assert stored() <= 256 * 1024 + CHUNK_BYTES
+    scene.holds.release(build, "say")
+    assert scene.stage.end(build).state == "failed"
+    assert left(scene.stage, build) == []
+
+
+def test_the_time_of_a_task_is_not_that_of_its_hold(scene: Scene) -> None:
+    build = start(scene.stage, shell(FAILING, hold="30m", timeout="1s"))
+    held(scene.stage, build)
+    guest = Guest(scene.holds, build)
+    guest.type("sleep 8; echo went on; exit\r")  # longer than a worker is silent
+    guest.see("\nwent on")
+    assert guest.end().exit_status == 0
+    scene.holds.release(build, "say")
+    assert scene.stage.end(build).task("say").state == "failed"
+
+
+def test_in_a_sandbox_a_terminal_is_opened_as_well(local: Stage) -> None:
+    local.home.environment["DISTCI_HOLD_MAX"] = "1m"
+    build = start(local, shell(FAILING, hold="30m", isolation={"type": "sandbox", "network": False}))
+    with local.home.running("worker", "run", "control", "shell", *local.flags, until="Ctrl-C"):
+        held(local, build)
+        guest = Guest(local.ci.holds, build)
+        guest.type("cat sub/file; grep -c : /proc/net/dev; exit 8\r")
+        assert guest.end().exit_status == 8
+        assert "\nmade\r\n1\r\n" in guest.shown
+        local.ci.holds.release(build, "say")
+        local.end(build)
+
+
+def test_another_front_end_goes_on_with_a_terminal_where_one_is_killed(local: Stage) -> None:
+    local.start_workers(hold_max_s=HOLD_MAX_S)
+    build = start(local, shell(FAILING, hold="30m"))
+    held(local, build)
+    (first, process), (second, _) = local.front_end(*local.flags), local.front_end(*local.flags)
+    with connect(f"{first.url} {second.url}", token=local.token) as client:
+        guest = Guest(client.holds, build)
+        guest.type("echo one\r")
+        guest.see("\none")
+        process.kill()
+        guest.type("echo two; exit\r")
+        assert guest.end().exit_status == 0
+        assert guest.shown.count("\ntwo") == 1
+
+
+class TestHttp:
+    @pytest.fixture
+    def api(self, local: Stage) -> Api:
+        local.start_workers(hold_max_s=HOLD_MAX_S)
+        held(local, start(local, shell(FAILING, hold="30m")))
+        return local.front_end(*local.flags)[0]
+
+    def test_what_is_wrong_with_what_is_typed_is_told_and_changes_nothing(self, local: Stage, api: Api) -> None:
+        terminal = "a" * 32
+        visit = api.put(f"{BUILD}/tasks/say/terminals/{terminal}", json={"lines": 30}).json()
+        at = f"{BUILD}/tasks/say/attempts/{visit['token']}/terminals"
+        problem(api.put(f"{BUILD}/tasks/say/terminals/{'b' * 32}"), 409, "AlreadyExists")
+        wrong = [
+            (400, 0, {"data": "\N{SNOWMAN}"}),
+            (422, 0, {"data": "A" * 30000}),
+            (422, 0, {"lines": -1}),
+            (400, -1, {}),
+        ]
+        for status, number, typed in wrong:
+            problem(api.put(f"{at}/{terminal}/typed", params={"number": number}, json=typed), status, "Invalid")
+        problem(api.put(f"{at}/{'b' * 32}/typed", params={"number": 0}, json={}), 422, "IllegalTransition")
+        problem(api.get(f"{at}/{'b' * 32}/shown", params={"offset": 0, "wait_s": 20}), 422, "IllegalTransition")
+        shown = api.get(f"{at}/{terminal}/shown", params={"offset": 0, "wait_s": 20}).json()
+        assert base64.b64decode(shown["data"]).startswith(b"say> "[:1])
+        assert (
+            api.delete(f"{BUILD}/tasks/say/hold", params={"reason": "seen"}).json()["hold"]["reason"] == "exit status 7"
+        )
+        local.end("team/hello#1")
+        problem(api.delete(f"{BUILD}/tasks/say/hold"), 422, "IllegalTransition")
+
+    def test_a_worker_writes_to_no_drawer_of_a_task_that_is_not_to_be_held(self, local: Stage) -> None:
+        lab = Lab(local)
+        lab.start(shell("true"))
+        claim = lab.claim().json()
+        at = claim["url"].removeprefix("/api/v1")
+        api = lab.apis[0]
+        told = {"hold": {"until_ms": 1, "reason": "x"}}
+        assert api.post(f"{at}/heartbeat", json=told).status_code in (400, 422)
+        assert api.put(f"{at}/hold/piece", params={"name": "guest"}, json={"data": ""}).status_code in (400, 422)
+        problem(api.put(f"{at}/hold/piece", params={"name": "../log/0"}, json={"data": ""}), 400, "Invalid")
