@@ -16,7 +16,7 @@ from distci.app import connect
 from distci.brokers.direct import Direct
 from distci.errors import ClaimLost
 from distci.model import BuildId, Result
-from distci.protocol import Claim, Member, Offer
+from distci.protocol import Claim, Member, Offer, sweeps
 from distci.settings import ReceiverSettings, Settings
 from distci.store import keys
 from distci.store.port import objects
@@ -39,6 +39,8 @@ KINDS = ("control", "shell")
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(status, "LONGEST_PAUSE_S", 0.2)
+    # What is due is looked for as often.
+    monkeypatch.setattr(sweeps, "SWEEP_S", 0.1)
 
 
 @pytest.fixture(params=["github", "gitlab", "gitea"])
