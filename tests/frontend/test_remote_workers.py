@@ -473,6 +473,7 @@ class TestProgram:
         wait_until(begun.exists)
         assert Home(local.folder / "lab-7").ask("worker", "check", "--url", lab.url).stdout == "lab-7 is well\n"
         worker.signal(signal.SIGTERM)
+        wait_until(lambda: "taking nothing more" in worker.stderr)
         other = lab.start(shell("true"), job="team/other")
         go.touch()
         assert worker.wait() == 0
