@@ -32,7 +32,7 @@ def as_somebody(browser: Browser, site: Site, role: Role | None, project: str = 
         (Role.RUNNER, "read, trigger", ["Builds", "Definition", "Tests", "Badge", "Start"], ["Cancel"]),
         (
             Role.EDITOR,
-            "read, trigger, report, quarantine, write",
+            "read, trigger, report, quarantine, shell, write",
             ["Builds", "Definition", "Tests", "Badge", "Edit", "Start"],
             ["Cancel"],
         ),
@@ -62,7 +62,7 @@ def test_a_role_in_the_system_is_offered_what_it_may_do(browser: Browser, site: 
         expect(page.get_by_role("button", name="Drain")).to_have_count(count)
         page.locator("summary", has_text="ada").click()
         expect(page.get_by_role("banner")).to_contain_text(
-            "you may: read, trigger, report, quarantine, write" + ", admin" * count
+            "you may: read, trigger, report, quarantine, shell, write" + ", admin" * count
         )
 
 
