@@ -37,28 +37,29 @@ ADA = "ada@example.org"
 
 TABLE = """
                  private                              internal                             public
-                 read trig repo quar writ admi work   read trig repo quar writ admi work   read trig repo quar writ admi work
-nobody           -    -    -    -    -    -    -      -    -    -    -    -    -    -      yes  no   no   no   no   no   no
-person           -    -    -    -    -    -    -      yes  no   no   no   no   no   no     yes  no   no   no   no   no   no
-viewer           yes  no   no   no   no   no   no     yes  no   no   no   no   no   no     yes  no   no   no   no   no   no
-runner           yes  yes  no   no   no   no   no     yes  yes  no   no   no   no   no     yes  yes  no   no   no   no   no
-editor           yes  yes  yes  yes  yes  no   no     yes  yes  yes  yes  yes  no   no     yes  yes  yes  yes  yes  no   no
-owner            yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  no
-worker           no   no   no   no   no   no   yes    no   no   no   no   no   no   yes    yes  no   no   no   no   no   yes
-worker-other     -    -    -    -    -    -    -      -    -    -    -    -    -    -      yes  no   no   no   no   no   no
-token-read       yes  no   no   no   no   no   no     yes  no   no   no   no   no   no     yes  no   no   no   no   no   no
-token-trigger    no   yes  no   no   no   no   no     no   yes  no   no   no   no   no     yes  yes  no   no   no   no   no
-token-report     no   no   yes  no   no   no   no     no   no   yes  no   no   no   no     yes  no   yes  no   no   no   no
-token-quarantine no   no   no   yes  no   no   no     no   no   no   yes  no   no   no     yes  no   no   yes  no   no   no
-token-write      no   no   no   no   yes  no   no     no   no   no   no   yes  no   no     yes  no   no   no   yes  no   no
-token-admin      no   no   no   no   no   yes  no     no   no   no   no   no   yes  no     yes  no   no   no   no   yes  no
-token-all        yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  no
-token-other      -    -    -    -    -    -    -      -    -    -    -    -    -    -      yes  no   no   no   no   no   no
-token-stranger   -    -    -    -    -    -    -      yes  no   no   no   no   no   no     yes  no   no   no   no   no   no
-token-viewer     yes  no   no   no   no   no   no     yes  no   no   no   no   no   no     yes  no   no   no   no   no   no
-token-runner     yes  yes  no   no   no   no   no     yes  yes  no   no   no   no   no     yes  yes  no   no   no   no   no
-token-editor     yes  yes  yes  yes  yes  no   no     yes  yes  yes  yes  yes  no   no     yes  yes  yes  yes  yes  no   no
-token-owner      yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  no
+                 read trig repo quar shel writ admi work   read trig repo quar shel writ admi work   read trig repo quar shel writ admi work
+nobody           -    -    -    -    -    -    -    -      -    -    -    -    -    -    -    -      yes  no   no   no   no   no   no   no
+person           -    -    -    -    -    -    -    -      yes  no   no   no   no   no   no   no     yes  no   no   no   no   no   no   no
+viewer           yes  no   no   no   no   no   no   no     yes  no   no   no   no   no   no   no     yes  no   no   no   no   no   no   no
+runner           yes  yes  no   no   no   no   no   no     yes  yes  no   no   no   no   no   no     yes  yes  no   no   no   no   no   no
+editor           yes  yes  yes  yes  yes  yes  no   no     yes  yes  yes  yes  yes  yes  no   no     yes  yes  yes  yes  yes  yes  no   no
+owner            yes  yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  yes  no
+worker           no   no   no   no   no   no   no   yes    no   no   no   no   no   no   no   yes    yes  no   no   no   no   no   no   yes
+worker-other     -    -    -    -    -    -    -    -      -    -    -    -    -    -    -    -      yes  no   no   no   no   no   no   no
+token-read       yes  no   no   no   no   no   no   no     yes  no   no   no   no   no   no   no     yes  no   no   no   no   no   no   no
+token-trigger    no   yes  no   no   no   no   no   no     no   yes  no   no   no   no   no   no     yes  yes  no   no   no   no   no   no
+token-report     no   no   yes  no   no   no   no   no     no   no   yes  no   no   no   no   no     yes  no   yes  no   no   no   no   no
+token-quarantine no   no   no   yes  no   no   no   no     no   no   no   yes  no   no   no   no     yes  no   no   yes  no   no   no   no
+token-shell      no   no   no   no   yes  no   no   no     no   no   no   no   yes  no   no   no     yes  no   no   no   yes  no   no   no
+token-write      no   no   no   no   no   yes  no   no     no   no   no   no   no   yes  no   no     yes  no   no   no   no   yes  no   no
+token-admin      no   no   no   no   no   no   yes  no     no   no   no   no   no   no   yes  no     yes  no   no   no   no   no   yes  no
+token-all        yes  yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  yes  no
+token-other      -    -    -    -    -    -    -    -      -    -    -    -    -    -    -    -      yes  no   no   no   no   no   no   no
+token-stranger   -    -    -    -    -    -    -    -      yes  no   no   no   no   no   no   no     yes  no   no   no   no   no   no   no
+token-viewer     yes  no   no   no   no   no   no   no     yes  no   no   no   no   no   no   no     yes  no   no   no   no   no   no   no
+token-runner     yes  yes  no   no   no   no   no   no     yes  yes  no   no   no   no   no   no     yes  yes  no   no   no   no   no   no
+token-editor     yes  yes  yes  yes  yes  yes  no   no     yes  yes  yes  yes  yes  yes  no   no     yes  yes  yes  yes  yes  yes  no   no
+token-owner      yes  yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  yes  no     yes  yes  yes  yes  yes  yes  yes  no
 """
 """``-``: to them it is not there. A token that acts for somebody has all scopes here."""
 

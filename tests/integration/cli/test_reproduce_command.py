@@ -163,8 +163,8 @@ def test_the_line_at_the_top_of_a_log_reproduces_it(home: Home) -> None:
 
 
 @pytest.mark.parametrize("isolation", ["host", "sandbox", *LXC])
-def test_a_shell_begins_where_the_script_fails(home: Home, isolation: str) -> None:
-    home.environment["DISTCI_ISOLATION"] = isolation
+def test_a_shell_begins_where_the_script_fails(home: Home, isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(home.environment, "DISTCI_ISOLATION", isolation)
     with typing(home, "reproduce", BUILD, "test", "--secret", "TOKEN", "--shell", "--isolation", isolation) as typist:
         typist.see("exit status 7, in ")
         typist.see("test> ")
