@@ -263,9 +263,11 @@ class Holds:
         somebody is in there.
         """
         origin, view, until_ms = self._held(build, task)
+        if not _TERM.fullmatch(kind):
+            raise Invalid(f"{kind!r} names no kind of terminal; write for example xterm, or dumb where none is known")
+        lines, columns = min(lines, SIZE_MAX), min(columns, SIZE_MAX)
         terminal = terminal or new_terminal()
         guest = Guest(terminal, name_of(actor), lines, columns, kind).to_bytes()
-        Guest.from_bytes(guest)  # InvalidDocument for what no terminal can be
         drawer = self._drawer(origin, task, view.token)
         if not drawer.put_if_absent(GUEST, guest):
             told = drawer.get(GUEST)

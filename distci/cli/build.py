@@ -149,6 +149,7 @@ def show(invocation: Invocation, wanted: BuildId, wants_usage: bool) -> None:
     click.echo()
     following.print_usage(view) if wants_usage else following.print_tasks(view)
     print_reports(view)
+    following.print_held(view)
     if why:
         click.echo(pasteable(f"distci: `distci why {wanted}` says of each task what it waits for"), err=True)
 

@@ -86,6 +86,14 @@ def print_tasks(view: BuildView) -> None:
     )
 
 
+def print_held(view: BuildView) -> None:
+    """How to get into tasks that are held, on stderr."""
+    for task in view.tasks:
+        if task.hold:
+            line = f"distci build shell {quote(str(view.id))} {quote(task.name)}"
+            click.echo(pasteable(f"distci: {task.name} has failed and is held; to go in: {line}"), err=True)
+
+
 def state_of(task: TaskView) -> str:
     """How it stands, and how far it says that it is; or until when it is held."""
     if task.hold:

@@ -24,7 +24,7 @@ from distci import holding
 from distci.brokers.direct import Direct
 from distci.client import connect
 from distci.console import CHUNK_BYTES
-from distci.errors import AlreadyExists, IllegalTransition, StoreUnavailable
+from distci.errors import AlreadyExists, IllegalTransition, Invalid, StoreUnavailable
 from distci.holds import GUEST, Over, Shown, StoreDrawer, Typed, Visit, typed_name
 from distci.isolation.host import HostIsolation
 from distci.model import BuildId, Trigger
@@ -338,9 +338,13 @@ def test_it_is_said_what_is_held_and_how_to_get_in(scene: Scene) -> None:
     build = start(stage, shell(FAILING, hold="30m"))
     held(stage, build)
 
-    shown = stage.home.ask("build", "show", str(build), *stage.flags).stdout
-    assert "held until" in shown
-    assert "exit status 7" in shown
+    shown = stage.home.ask("build", "show", str(build), *stage.flags)
+    assert "held until" in shown.stdout
+    assert "exit status 7" in shown.stdout
+    assert "say has failed and is held; to go in: distci" in shown.stderr
+    assert shown.stderr.splitlines()[0].endswith(f"build shell '{build}' say")
+    with pytest.raises(Invalid, match="names no kind of terminal"):
+        stage.ci.holds.open(build, "say", kind="no such; thing")
     assert f"build shell {build} say" in stage.home.ask("why", str(build), *stage.flags).stdout.replace("'", "")
     [view] = [json.loads(stage.home.ask("build", "show", str(build), "--json", *stage.flags).stdout)["tasks"][0]]
     assert view["hold"]["reason"] == "exit status 7"
