@@ -1,4 +1,4 @@
-"""A Python that runs in whatever image, for the supervisor in there.
+"""A Python that runs in whatever image, for the supervisor in there, and for what has it run.
 
 An image may have no Python, another libc, or nothing at all. So a folder is made of this machine's own: the program, the libraries that it
 needs with the loader that finds them there, and the few modules that the supervisor imports, compiled. Who mounts it needs nothing else.
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import mkdtemp
+from types import ModuleType
 
 from distci.errors import Unavailable
 from distci.isolation import supervisor
@@ -26,12 +27,12 @@ LOADER, LIBRARIES, PROGRAM = "loader", "libraries", "bin/python"
 HALF = "making-"
 """How the names of kits begin that are not whole yet."""
 
-SUPERVISOR = "/".join(supervisor.__name__.split(".")) + ".py"
-"""Called as it is everywhere: by its path, those who look for commands without a supervisor know one."""
+SUPERVISOR = (supervisor,)
+"""What runs in containers."""
 
 LOOK = """
 import os, sys
-exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"), {"__name__": "supervisor"})
+exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"), {"__name__": "program", "__file__": sys.argv[1]})
 os.get_exec_path({})
 print(os.path.dirname(os.__file__), sys.platlibdir, *sys.version_info[:2], sep="\\n")
 for line in open("/proc/self/maps"):
@@ -43,20 +44,23 @@ for module in [*sys.modules.values()]:
     if getattr(module, "__file__", None):
         print(module.__file__)
 """
-"""Tells of an interpreter that has loaded the supervisor: the folder of its modules, how that is called, its version, its loader, and the modules."""
+"""Tells of an interpreter that has loaded a program: the folder of its modules, how that is called, its version, its loader, and the modules."""
 
 
-def make_kit(folder: Path) -> Path:
-    """The kit below a folder, made if it is not there yet. Unavailable when it cannot be made."""
-    source = Path(supervisor.__file__)
+def make_kit(folder: Path, modules: Sequence[ModuleType] = SUPERVISOR) -> Path:
+    """The kit below a folder, made if it is not there yet. Unavailable when it cannot be made.
+
+    The first of ``modules`` is what runs there, the others what it imports of ours.
+    """
     program = interpreter()
-    made_of = f"{sys.version}\n{program}\n{os.stat(program).st_mtime_ns}\n{source.read_text()}"
+    texts = "".join(source(module).read_text() for module in modules)
+    made_of = f"{sys.version}\n{program}\n{os.stat(program).st_mtime_ns}\n{texts}"
     kit = folder / f"kit-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
     if not kit.is_dir():
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
             half = Path(mkdtemp(prefix=f"{HALF}{own_name()}-", dir=folder))
-            _fill(half, program, source)
+            _fill(half, program, modules)
             # Whoever runs in a container reads it.
             half.chmod(0o755)
             half.rename(kit)
@@ -76,17 +80,30 @@ def sweep(folder: Path) -> int:
     return removed
 
 
-def argv(place: str) -> Sequence[str]:
-    """What runs the supervisor where the kit is mounted."""
+def argv(place: str, module: ModuleType = supervisor) -> Sequence[str]:
+    """What runs a module where the kit is mounted."""
     start = [f"{place}/{LOADER}", "--library-path", f"{place}/{LIBRARIES}", f"{place}/{PROGRAM}"]
-    return [*start, *INTERPRETER_OPTIONS, f"{place}/{SUPERVISOR}"]
+    return [*start, *INTERPRETER_OPTIONS, f"{place}/{_path(module)}"]
 
 
-def _fill(kit: Path, program: str, source: Path) -> None:
-    folder, name, major, minor, loader, *modules = _lines(program, *INTERPRETER_OPTIONS, "-c", LOOK, os.fspath(source))
+def _path(module: ModuleType) -> str:
+    """Where it is in a kit. Called as it is everywhere: by its path, those who look for commands without a supervisor know one."""
+    return "/".join(module.__name__.split(".")) + ".py"
+
+
+def source(module: ModuleType) -> Path:
+    """The file of a module."""
+    assert module.__file__
+    return Path(module.__file__)
+
+
+def _fill(kit: Path, program: str, ours: Sequence[ModuleType]) -> None:
+    looked = _lines(program, *INTERPRETER_OPTIONS, "-c", LOOK, os.fspath(source(ours[0])))
+    folder, name, major, minor, loader, *modules = looked
     _copy(loader, kit / LOADER)
     _copy(program, kit / PROGRAM)
-    _copy(os.fspath(source), kit / SUPERVISOR)
+    for module in ours:
+        _copy(os.fspath(source(module)), kit / _path(module))
     inside = kit / name / f"python{major}.{minor}"
     # Without these two Python does not know where it is.
     (inside / "lib-dynload").mkdir(parents=True)
