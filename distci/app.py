@@ -315,6 +315,19 @@ def _open_driver(name: str, cgroups: ControlGroups | None, settings: Settings) -
         seen = Seen(settings.visible_paths, hidden)
         lxc = LxcIsolation(folder, cgroups, seen, images, find_subordinates())
         return lxc, lxc.problem(), lxc.note()
+    if name == "vm":
+        from distci.isolation.machine_images import images_of
+        from distci.isolation.vm import VmIsolation
+
+        machines = VmIsolation(
+            images_of(settings.machine_images),
+            settings.data_folder / "vms",
+            memory_bytes=settings.machine_memory_bytes,
+            cpus=settings.machine_cpus,
+            accelerator=settings.vm_accelerator,
+            cgroups=cgroups,
+        )
+        return machines, machines.problem(), ""
     from distci.isolation.engines import NO_ENGINE, find_engine
 
     engine = settings.container_engine or find_engine()

@@ -114,7 +114,9 @@ LOOPBACK_NAME = "localhost"
 LISTEN = "127.0.0.1:8420"
 API = "/api/v1"
 UNTRUSTED = ("hold", "run")
-ISOLATIONS = ("sandbox", "host", "container", "lxc")
+ISOLATIONS = ("sandbox", "host", "container", "lxc", "vm")
+VM_ACCELERATORS = ("", "kvm", "tcg")
+VM_IMAGE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(/[^@\s]*)@sha256:([0-9a-f]{64})")
 BUILD_PAGE = "/jobs/{job}/-/builds/{number}"
 """Where a front end shows a build."""
 LOGIN_PAGE = "/login/link"
@@ -167,7 +169,7 @@ class Settings:
     search_path: str = SEARCH_PATH
     """``PATH`` of the scripts that tasks run."""
     isolation: str = ""
-    """What tasks may run in, what is preferred first: ``sandbox``, ``host``, ``container``, ``lxc``; empty: all, in an order that depends on the command."""
+    """What tasks may run in, what is preferred first: ``sandbox``, ``host``, ``container``, ``lxc``, ``vm``; empty: all, in an order that depends on the command."""
     sandbox_paths: str = ""
     """Folders besides the usual ones that commands in a sandbox see, and in a container of either sort, read-only, with colons between."""
     container_engine: str = ""
@@ -176,6 +178,14 @@ class Settings:
     """Name of the engine's network for containers that may have one; empty: its own default."""
     lxc_images: str = ""
     """Folder that has root file systems, a folder each, which tasks may name as the image of an LXC container."""
+    vm_images: str = ""
+    """Images of virtual machines, as ``NAME=/folder@sha256:CHECKSUM``, with spaces between. ``deploy/vm-image`` makes one, and prints this."""
+    vm_memory: str = "1GiB"
+    """What each virtual machine has, files included."""
+    vm_cpus: str = "1"
+    """How many processors each has."""
+    vm_accelerator: str = ""
+    """``kvm``, or ``tcg``, which emulates the processor; empty: KVM where a machine boots with it."""
     listen: str = LISTEN
     """Where a front end is found, as ``host:port``; port 0 takes one that is free."""
     build_url: str = ""
@@ -268,6 +278,30 @@ class Settings:
     @property
     def visible_paths(self) -> Sequence[str]:
         return [path for path in self.sandbox_paths.split(":") if path]
+
+    @property
+    def machine_images(self) -> Mapping[str, tuple[str, str]]:
+        """The folder of each image of virtual machines, and its checksum, by its name. ValueError for what is none."""
+        found = {}
+        for text in self.vm_images.split():
+            match = VM_IMAGE.fullmatch(text)
+            if not match:
+                raise ValueError(
+                    f"{text!r} is no image: write NAME=/folder@sha256:CHECKSUM, as deploy/vm-image prints it"
+                )
+            found[match[1]] = match[2], match[3]
+        return found
+
+    @property
+    def machine_memory_bytes(self) -> int:
+        return _bytes(self.vm_memory)
+
+    @property
+    def machine_cpus(self) -> int:
+        """ValueError for none."""
+        if not re.fullmatch(r"[1-9][0-9]{0,2}", self.vm_cpus):
+            raise ValueError(f"{self.vm_cpus!r} is no number of processors; write for example 2")
+        return int(self.vm_cpus)
 
     @property
     def build_pages(self) -> str:
@@ -364,6 +398,15 @@ class Settings:
                 read(getattr(self, name))
             except ValueError as error:
                 found.append(f"{self.origin(name)}: {error}")
+        for name, take in {
+            "vm_images": "machine_images",
+            "vm_memory": "machine_memory_bytes",
+            "vm_cpus": "machine_cpus",
+        }.items():
+            try:
+                getattr(self, take)
+            except ValueError as error:
+                found.append(f"{self.origin(name)}: {error}")
         urls = {"public_url": self.public_url}
         urls |= {f"receivers.{name}.api_url": receiver.api_url for name, receiver in self.receivers.items()}
         found += [
@@ -388,6 +431,10 @@ class Settings:
         if self.container_engine and not self.container_engine.startswith("unix:///"):
             found.append(
                 f"{self.origin('container_engine')}: must be a socket of this machine, such as unix:///run/podman/podman.sock"
+            )
+        if self.vm_accelerator not in VM_ACCELERATORS:
+            found.append(
+                f"{self.origin('vm_accelerator')}: must be {' or '.join(filter(None, VM_ACCELERATORS))}, or empty"
             )
         if self.oidc_issuer and not ISSUER.fullmatch(self.oidc_issuer):
             found.append(f"{self.origin('oidc_issuer')}: must begin with https://, or with http:// on this machine")

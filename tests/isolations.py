@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from services import shared
 from services.engines import IMAGE
+from services.machines import image_of
 
 from distci.isolation.cgroups import ControlGroups, find_cgroups
 from distci.isolation.host import HostIsolation
@@ -50,6 +51,10 @@ DRIVERS: Mapping[str, Callable[[], Isolation]] = {
 
 ENGINES = ("podman", "docker")
 """``container`` with each."""
+
+MACHINES = ("vm", "small vm")
+"""``vm`` with an image that has what scripts of tests need, and with the one that has a shell and little else."""
+MACHINE_MEMORY_BYTES = 1 << 30
 
 PLAIN = Confinement()
 LONG_S = 600
@@ -93,6 +98,7 @@ class Runner:
         self.directory = directory
         self.mark = uuid4().hex
         self.is_container = driver in ENGINES
+        self.is_machine = driver in MACHINES
         self.isolation: Isolation
         if self.is_container:
             # Imported by those alone who have engines: it takes a fifth of a second.
@@ -100,6 +106,19 @@ class Runner:
 
             folder = shared.engine_folder(driver)
             self.isolation = ContainerIsolation(shared.engine(driver), folder, network="host")
+        elif self.is_machine:
+            from distci.isolation.vm import VmIsolation
+
+            image = image_of(shared.machine_image(is_small=driver != "vm"))
+            self.image = image.name
+            self.isolation = VmIsolation(
+                {image.name: image},
+                shared.machine_folder(),
+                memory_bytes=MACHINE_MEMORY_BYTES,
+                cpus=1,
+                accelerator="tcg",
+                cgroups=find_cgroups(),
+            )
         else:
             self.isolation = DRIVERS[driver]()
 
@@ -146,10 +165,12 @@ class Runner:
         if self.is_container:
             mounts += [Mount(Path(prefix)) for prefix in {sys.prefix, sys.base_prefix}]
             confinement = replace(confinement, image=confinement.image or IMAGE)
+        if self.is_machine:
+            confinement = replace(confinement, image=confinement.image or self.image)
         return Command(argv, self.directory, environment, self.mark, timeout_s, grace_s, mounts, confinement)
 
     def left(self) -> Sequence[int]:
-        """Who lives of all that was run here, supervisors included."""
+        """Who lives of all that was run here, supervisors and machines included."""
         mark = self.mark.encode()
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and mark in environment_of(int(name))]
 
@@ -187,7 +208,8 @@ variables = {{"TEST_MARK": mark}}
 beside = [Service(name, "{image}", ["sleep", "600"], variables) for name in services]
 confinement = Confinement(network=not beside, services=beside)
 command = runner.command(["/bin/sh", "-c", script], environment, grace_s=600.0, confinement=confinement)
-print(runner.isolation.run(command, lambda data: None, Event()))
+with open(runner.directory.with_name(f"{{runner.directory.name}}-printed"), "wb", 0) as printed:
+    print(runner.isolation.run(command, printed.write, Event()))
 """
 
 

@@ -46,7 +46,7 @@ SIGNALLED, NOT_IN_TIME, FAILED, STOPPED = 128, 124, 1, 3
 @click.option("--directory", metavar="DIR", help="Where to work; there must be nothing yet.  [a new folder]")
 @secret_option
 @click.option(
-    "--isolation", "wanted", metavar="TYPE", help="Run it in that, with no limits: host, sandbox, container, lxc."
+    "--isolation", "wanted", metavar="TYPE", help="Run it in that, with no limits: host, sandbox, container, lxc, vm."
 )
 @click.pass_obj
 def reproduce(

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from distci.work import Cache
 
 OWN_SLOTS = 2
-ON_ONE_MACHINE = ("sandbox", "host", "container", "lxc")
+ON_ONE_MACHINE = ("sandbox", "host", "container", "lxc", "vm")
 """What tasks run in where somebody has a system on a machine of their own, unless the settings say otherwise."""
-AS_EVER = ("host", "sandbox", "container", "lxc")
+AS_EVER = ("host", "sandbox", "container", "lxc", "vm")
 """The same for workers of a system on many machines: what tasks run in that name nothing must not hang on what is installed where."""
+NOT_MISSED = ("container", "lxc", "vm")
 ENDING = "taking no more requests; once more to leave those there are"
 DRAINING = "taking nothing more, finishing what runs; once more to leave it"
 
@@ -92,9 +93,8 @@ def said(isolation: ChosenIsolation) -> str:
     """What tasks run in, and why not in what would be preferred."""
     usual, *others = isolation.types
     also = f", or {' and '.join(others)} where they say so" if others else ""
-    # Who has no engine has no images either, and misses nothing; so does who has the sandbox.
-    told = {name: reason for name, reason in isolation.missing.items() if name not in ("container", "lxc")}
-    missing = "".join(f"; no {name}: {reason}" for name, reason in told.items())
+    # Who has no engine, or has named no machine, has no images either, and misses nothing; so does who has the sandbox.
+    missing = "".join(f"; no {name}: {reason}" for name, reason in isolation.missing.items() if name not in NOT_MISSED)
     return f"{usual}{also}{missing}"
 
 

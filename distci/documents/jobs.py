@@ -58,8 +58,6 @@ COMMON_KEYS = frozenset(
 
 NOT_YET = frozenset({"reuse"})
 
-NOT_YET_ISOLATION = frozenset({"vm"})
-
 NOT_YET_IN_JOB = frozenset({"retention"})
 
 _SHAPE = frozenset(
@@ -116,11 +114,6 @@ def warnings_for(document: Mapping[str, Json]) -> list[str]:
             found.append(f"triggers[{position}]: triggers of type {trigger['type']} are accepted, but not acted on yet")
     for position, task in enumerate(document.get("tasks", ())):
         found += [f"tasks[{position}].{key}: accepted, but not acted on yet" for key in sorted(NOT_YET & task.keys())]
-        wanted = task.get("isolation", {}).get("type", "")
-        if wanted in NOT_YET_ISOLATION:
-            found.append(
-                f"tasks[{position}].isolation: no worker of this version offers {wanted}; the task will wait for one that does"
-            )
         if task["type"] not in BUILT_IN and not installed(task["type"]):
             found.append(f"tasks[{position}].type: {task['type']} is not installed here; its own keys are not checked")
     return found

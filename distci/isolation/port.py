@@ -30,7 +30,7 @@ from typing import Protocol
 
 from distci.model import Usage
 
-HOST, SANDBOX, CONTAINER, LXC = "host", "sandbox", "container", "lxc"
+HOST, SANDBOX, CONTAINER, LXC, VM = "host", "sandbox", "container", "lxc", "vm"
 
 HEALTH_TIME_MAX_S = 60.0
 """How long a service may take until it is ready, unless its task says something else."""

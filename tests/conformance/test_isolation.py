@@ -483,7 +483,7 @@ def limited(runner: Runner, script: str, **limits: float) -> tuple[Ended, bytes]
     """How a script ends within limits; None where the driver has no control groups, and says so instead of running anything."""
     wanted = Confinement(limits=Limits(**limits))  # type: ignore[arg-type]
     cgroups = None if runner.driver == "supervised" else find_cgroups()
-    if not runner.is_container and (cgroups or ControlGroups()).problems(wanted.limits):
+    if not (runner.is_container or runner.is_machine) and (cgroups or ControlGroups()).problems(wanted.limits):
         refused(runner, wanted, "no .* control group can be made by this worker: run it as root")
         return None
     return runner.script(script, confinement=wanted)
@@ -499,7 +499,7 @@ def refused(runner: Runner, wanted: Confinement, why: str) -> None:
 
 def is_apart(runner: Runner) -> bool:
     """Whether the driver keeps commands from the machine."""
-    return runner.is_container or runner.driver not in ("supervised", "grouped")
+    return runner.is_container or runner.is_machine or runner.driver not in ("supervised", "grouped")
 
 
 def test_who_goes_beyond_its_memory_is_told_from_who_is_killed(runner: Runner) -> None:
@@ -645,7 +645,7 @@ def test_services_are_refused_where_there_are_none(plain: Runner) -> None:
 
 
 def test_another_type_of_isolation_is_refused(plain: Runner) -> None:
-    refused(plain, Confinement(type="vm"), "it is not vm")
+    refused(plain, Confinement(type="moon"), "it is not moon")
 
 
 def test_tools_of_the_machine_are_there(plain: Runner) -> None:

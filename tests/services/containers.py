@@ -67,7 +67,7 @@ class Podman:
     def import_base(self, name: str, packages: Iterable[str] = PACKAGES) -> None:
         """Make an image of this machine's own files of some packages, and of what they depend on."""
         archive = self._folder / "base.tar"
-        files = "".join(f"{path.lstrip('/')}\n" for path in _files(_closure(packages)))
+        files = "".join(f"{path.lstrip('/')}\n" for path in files_of(packages))
         tar = ["tar", "-C", "/", "--no-recursion", "--files-from=-", "-cf", str(archive)]
         subprocess.run(tar, input=files, text=True, check=True)
         made = self._folder / "made" / "etc"
@@ -85,6 +85,11 @@ class Podman:
         self.run("rm", "--all", "--force", "--time=0", "--volumes")
         self.run("rmi", "--all", "--force")
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def files_of(packages: Iterable[str]) -> list[str]:
+    """Those of this machine that belong to some packages, and to what these depend on."""
+    return _files(_closure(packages))
 
 
 def _closure(packages: Iterable[str]) -> set[str]:

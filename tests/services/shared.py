@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 
 from waiting import wait_until
 
-from services import engines
+from services import engines, machines
 from services.ceph import Ceph, Gateway
 from services.certificates import Authority
 from services.s3 import S3Server
@@ -91,6 +91,19 @@ def kit_folder() -> Path:
 def engine_folder(name: str) -> Path:
     """For what containers of an engine are given by the processes of one worker of the run."""
     return Path(os.environ[VARIABLE], name, f"ours-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
+
+
+def machine_image(*, is_small: bool = False) -> str:
+    """An image of virtual machines, as the setting ``vm_images`` has it."""
+    if is_small:
+        return _address("small-image", machines.Made, lambda image: image.address)
+    made = partial(machines.Made, packages=machines.NEEDED)
+    return _address("image", made, lambda image: image.address)
+
+
+def machine_folder() -> Path:
+    """What virtual machines begin from, for all processes of the run."""
+    return Path(os.environ[VARIABLE], "vms")
 
 
 def registry() -> str:

@@ -347,7 +347,6 @@ def test_a_kind_with_a_dot_may_be_planned_where_it_is_not_installed_and_a_warnin
         (job(retention={"days": 9}), "retention"),
         (job(triggers=[{"type": "cron", "schedule": "0 3 * * *"}]), "triggers[0]"),
         (job(shell(reuse=True)), "tasks[0].reuse"),
-        (job(shell(isolation={"type": "vm", "image": "x"})), "tasks[0].isolation"),
     ],
     ids=str,
 )
