@@ -26,10 +26,11 @@ from threading import Event
 
 import requests
 from integration.git_remotes import SshServer, git_daemon
-from services import engines, s3
+from services import engines, machines, s3
 from services.ceph import Ceph, Gateway
 from services.containers import Podman
 from services.daemon import accepts, free_port
+from services.machines import image_of
 from services.nginx import Nginx
 from services.zookeeper import ZooKeeperServers
 from splitting import leaks, new_secrets
@@ -50,6 +51,7 @@ from distci.isolation.lxc import LxcIsolation
 from distci.isolation.port import Command, Confinement, Isolation, Limits, Mount
 from distci.isolation.sandbox import SandboxIsolation
 from distci.isolation.users import Subordinates
+from distci.isolation.vm import VmIsolation
 from distci.jobs import Jobs
 from distci.live import LiveBuild
 from distci.masking import Masker
@@ -755,6 +757,23 @@ def isolation(folder: Path) -> None:
         show(f"{name}, beyond a process", f"{median - nothing[0]:.1f}, least {least - nothing[1]:.1f} ms", limit)
     for driver in (host, sandbox, lxc) if is_root else (host, sandbox):
         _flood(driver, folder, mounts)
+    _machine(folder)
+
+
+def _machine(folder: Path) -> None:
+    """What a command in a virtual machine takes, from its beginning out of a memory to its end, with a workspace that is empty."""
+    image = image_of(machines.Made(_made(folder / "machine")).address)
+    driver = VmIsolation({image.name: image}, folder / "vms", memory_bytes=1 << 30, cpus=1)
+    workspace = _made(folder / "empty")
+    mounts = [Mount(workspace, is_writable=True, is_own=True)]
+    confinement = Confinement(image=image.name, network=False)
+    command = Command(["true"], workspace, {"PATH": os.defpath}, "bench", mounts=mounts, confinement=confinement)
+    began = time.perf_counter()
+    driver.run(command, lambda data: None, Event())
+    first_s = time.perf_counter() - began
+    [(median, least)] = _taken_ms(lambda: driver.run(command, lambda data: None, Event()))
+    show("the first one, which tries KVM and boots", f"{first_s:.1f} s", "no limit")
+    show("a command in a virtual machine", f"{median:.0f}, least {least:.0f} ms", "under 1500 ms")
 
 
 def containers(folder: Path) -> None:
