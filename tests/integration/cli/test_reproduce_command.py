@@ -13,6 +13,7 @@ from integration.git_remotes import Remote
 from isolations import LXC
 from program import Home
 from terminals import typing
+from waiting import wait_until
 
 from distci.cli.serving import elsewhere
 from distci.settings import load
@@ -184,6 +185,8 @@ def test_what_is_typed_interrupts_what_runs_in_the_shell(home: Home) -> None:
         typist.type("echo begun; sleep 600; echo ended\r")
         typist.see("begun\r\n")
         typist.type("\x03")
+        # What is typed before the shell asks again may be dropped with what was interrupted.
+        wait_until(lambda: typist.shown.count("bash> ") > 1)
         typist.type("echo still=here\r")
         typist.see("still=here\r\n")
         typist.type("exit\r")
