@@ -76,9 +76,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def home(built: Home, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """The same, with a folder of this test's own for what is made, by its back ends or through its front end."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    built.environment |= {"TMPDIR": str(tmp_path), "DISTCI_URL": ""}
-    if request.param == "by its URL":
-        built.environment["DISTCI_URL"] = built.environment["FRONT_END"]
+    url = built.environment["FRONT_END"] if request.param == "by its URL" else ""
+    # What a test changes of it is gone with the test.
+    monkeypatch.setattr(built, "environment", built.environment | {"TMPDIR": str(tmp_path), "DISTCI_URL": url})
     return built
 
 
