@@ -55,6 +55,8 @@ ENGINES = ("podman", "docker")
 MACHINES = ("vm", "small vm")
 """``vm`` with an image that has what scripts of tests need, and with the one that has a shell and little else."""
 MACHINE_MEMORY_BYTES = 1 << 30
+MACHINE_PYTHON = "/usr/bin/python3"
+"""The tests' own is on no disk of theirs."""
 
 PLAIN = Confinement()
 LONG_S = 600
@@ -166,6 +168,7 @@ class Runner:
             mounts += [Mount(Path(prefix)) for prefix in {sys.prefix, sys.base_prefix}]
             confinement = replace(confinement, image=confinement.image or IMAGE)
         if self.is_machine:
+            argv = [word.replace(sys.executable, MACHINE_PYTHON) for word in argv]
             confinement = replace(confinement, image=confinement.image or self.image)
         return Command(argv, self.directory, environment, self.mark, timeout_s, grace_s, mounts, confinement)
 

@@ -67,7 +67,7 @@ def test_d01_a_killed_worker_leaves_no_machine(runner: Runner, tree: str) -> Non
     # Given a worker process that runs a tree of processes in a machine
     script = f"{TREES[tree]}\necho ready; trap '' TERM; sleep {LONG_S} & wait; sleep {LONG_S}"
     worker = start_worker(runner, script)
-    wait_until(lambda: printed_by_worker(runner) == b"ready\n", LONG_S)
+    wait_until(lambda: printed_by_worker(runner) == b"ready\n", 80)
     assert runner.left()
     # When it is killed
     worker.kill()
