@@ -15,6 +15,7 @@ from distci.console import LogWriter
 from distci.documents.jobs import seconds
 from distci.errors import ClaimLost, DistCIError, InvalidDocument, StoreUnavailable, Unavailable
 from distci.holds import GUEST, POLL_S, RELEASED, Drawer, Guest, Over, Typed, over_name, shown_name, typed_name
+from distci.isolation.port import Cause
 from distci.isolation.terminal import INTERACTIVE, Terminal
 from distci.masking import Masker
 from distci.model import Hold, Outcome, Verdict
@@ -192,6 +193,9 @@ class _Served:
             exit_status = None
             try:
                 ended = context.run_on_terminal(terminal, self._shell(), self._show, self._hang_up)
+                if ended.cause is Cause.STOPPED:
+                    # Whoever ends the work ends this with it, and may be sooner than we see why.
+                    self._end_by(self._held.why_over())
                 if not self._hang_up.is_set():
                     exit_status = SIGNALLED + ended.signal if ended.signal else ended.exit_status
             except ClaimLost:

@@ -144,6 +144,7 @@ def test_who_dies_in_the_middle_leaves_an_entry_that_says_so(tmp_path: Path) -> 
     audit = Audit(DirectoryStore(tmp_path), Acting("ada"))
     with pytest.raises(SystemExit), audit.change("job.put", "team/a"):
         raise SystemExit
+    audit.close()
     assert [(entry.what, entry.outcome) for entry in Audit(DirectoryStore(tmp_path), Acting("x")).list()] == [
         ("job.put", "unknown")
     ]
