@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ class Reading:
         """More of what the task prints: not what is said of it meanwhile, which may come in the middle of a line."""
         if self._lines:
             self._lines.write(self._masker.feed(data))
+
+    @property
+    def unheard(self) -> Sequence[str]:
+        """The expressions that no line has matched. It changes nothing: a script that failed early has not come to those."""
+        return self._lines.unmatched if self._lines else ()
 
     def hide(self, masker: Masker) -> None:
         """Take out more secrets from now on."""

@@ -472,7 +472,7 @@ class TaskContext:
         data = written_report(report)
         self.patiently(lambda: self._assignment.put_report(data))
         summary = report.summary()
-        for problem in summary.problems:
+        for problem in (*summary.problems, *(f"no line matches `{name}`" for name in reading.unheard)):
             self.say(f"distci: reports: {problem}")
         told = replace(outcome, details={**outcome.details, "reports": to_json(summary)})
         return decided(told, summary, reading.asked, reading.unmatched)

@@ -34,4 +34,4 @@ def print_reports(view: BuildView) -> None:
         for note in summary.first_annotations[:SHOWN]:
             print_line(f"  {note.file}:{note.line}: {note.level}: {note.text}")
         for problem in summary.problems:
-            print_line(f"  unreadable: {problem}")
+            print_line(f"  not read: {problem}")

@@ -36,6 +36,8 @@ class Lines:
         self._begun = bytearray()
         self._suite = ""
         self._unknown: set[str] = set()
+        self.unmatched = [name for name, wanted in (("log.result", asked.log), ("coverage", asked.coverage)) if wanted]
+        """The expressions that no line has matched, of those that some line should match."""
 
     def write(self, data: bytes) -> None:
         """More of the output, wherever it is cut."""
@@ -61,6 +63,7 @@ class Lines:
         if self._asked.log:
             self._look_for_test(self._asked.log, line)
         if self._asked.coverage and (found := self._asked.coverage.find(line)):
+            self._has_matched("coverage")
             percent = _number(found["percent"])
             if 0 <= percent <= 100:
                 self._report.coverage = percent
@@ -74,6 +77,7 @@ class Lines:
         found = wanted.result.find(line)
         if not found or not found["name"].strip():
             return
+        self._has_matched("log.result")
         name = f"{self._suite}::{found['name']}" if self._suite else found["name"]
         for pattern, by in wanted.rename:
             name = pattern.replaced(by, name)
@@ -88,6 +92,10 @@ class Lines:
             self._report.cases.append(Case(line_of(name, NAME_CHARS_MAX), outcome, seconds, message, origin="log"))
         else:
             self._tell_unknown("")
+
+    def _has_matched(self, name: str) -> None:
+        if name in self.unmatched:
+            self.unmatched.remove(name)
 
     def _tell_unknown(self, result: str) -> None:
         if result in self._unknown or len(self._unknown) > 10:

@@ -244,4 +244,4 @@ def _words(summary: Summary) -> Iterator[str]:
     if summary.annotations:
         yield f"{summary.annotations} annotations" if summary.annotations > 1 else "1 annotation"
     if summary.problems:
-        yield f"{len(summary.problems)} unreadable" if len(summary.problems) > 1 else "1 unreadable"
+        yield f"{len(summary.problems)} not read"

@@ -104,6 +104,15 @@ def test_o5_lines_of_the_log_tell_of_tests_coverage_and_annotations_and_no_secre
     assert (told.summary.coverage, view.state) == (81.5, "passed")
 
 
+def test_an_expression_that_no_line_matches_is_told_in_the_log_and_changes_nothing(system: System) -> None:
+    reports = {"coverage": "coverage (?P<percent>[0-9]+)%", "log": {"result": r"^(?P<result>ok) (?P<name>\S+)"}}
+    task = {"name": "test", "type": "shell", "script": "echo ok a; echo covered 3%", "reports": reports}
+    view = system.run_tasks(task)
+    assert view.state == "passed"
+    told = [line for line in system.log(view, "test").splitlines() if line.startswith("distci: reports: ")]
+    assert told == ["distci: reports: no line matches `coverage`"]
+
+
 def test_what_a_task_has_told_before_its_time_was_up_is_kept(system: System) -> None:
     task = {**writes(XML, more="sleep 60"), "timeout": "1s"}
     view = system.run_tasks(task)

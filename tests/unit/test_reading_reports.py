@@ -230,7 +230,7 @@ class TestSummary:
         one = Report([Case("a", FAILED, 5)], problems=["x"]).summary()
         total = added([one, Report([Case("b", PASSED, 7)]).summary()])
         assert (total.tests, total.failed, total.passed, total.duration_ms, total.problems) == (2, 1, 1, 12, ("x",))
-        assert in_words(total) == "2 tests, 1 failed, 1 unreadable"
+        assert in_words(total) == "2 tests, 1 failed, 1 not read"
 
 
 class TestStored:
