@@ -253,7 +253,11 @@ def _rounds(task: TaskView) -> str:
     """How often it was tried, the lost attempts apart from the failed ones."""
     lost = sum(attempt.get("verdict") == "lost" for attempt in task.attempts)
     failed = len(task.attempts) - lost
-    return f"{failed} rounds" + (f" and {lost} lost attempts" if lost else "")
+    return _counted(failed, "round") + (f" and {_counted(lost, 'lost attempt')}" if lost else "")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 class Why:

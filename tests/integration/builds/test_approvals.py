@@ -70,7 +70,7 @@ def test_it_holds_no_slot_and_what_comes_after_begins_with_the_files_of_what_cam
         view = end(ci, build)
     assert states(view) == {"build": PASSED, "ask": PASSED, "deploy": PASSED, "tell": SKIPPED}
     assert b"".join(ci.builds.log(build, "deploy")) == b"built\n"
-    assert ci.why.task(build, "ask").because == "after 1 rounds"
+    assert ci.why.task(build, "ask").because == "after 1 round"
 
 
 def test_a_refusal_is_a_failure(ci: DistCI, employ: Employ) -> None:
