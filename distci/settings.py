@@ -276,6 +276,12 @@ class Settings:
         return self.isolation.split()
 
     @property
+    def expected_isolation_types(self) -> Sequence[str]:
+        """What is missed where it cannot be had: what is allowed by name; where nothing is, what images are named for."""
+        named_for = {"lxc": self.lxc_images, "vm": self.vm_images}
+        return self.isolation_types or [name for name, images in named_for.items() if images]
+
+    @property
     def visible_paths(self) -> Sequence[str]:
         return [path for path in self.sandbox_paths.split(":") if path]
 

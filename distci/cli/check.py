@@ -122,7 +122,7 @@ def _commands(settings: Settings) -> Iterator[Finding]:
 
 
 def _isolation(settings: Settings) -> Iterator[Finding]:
-    """What tasks can run in here. What is not there is a problem only where the settings ask for it."""
+    """What tasks can run in here. What is not there is a problem only where the settings ask for it, or name images for it."""
     from distci.app import open_isolation
     from distci.settings import ISOLATIONS
 
@@ -132,7 +132,7 @@ def _isolation(settings: Settings) -> Iterator[Finding]:
         subject = f"isolation {name}"
         if name in opened.missing:
             problem, _, remedy = opened.missing[name].partition(": ")
-            wanted = name in settings.isolation_types
+            wanted = name in settings.expected_isolation_types
             yield _problem(subject, problem, remedy) if wanted else Finding(subject, "note", problem, remedy)
         elif name not in allowed:
             yield Finding(subject, "ok", "not allowed by the setting isolation")

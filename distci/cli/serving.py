@@ -7,7 +7,7 @@ import resource
 import sys
 import threading
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -89,13 +89,22 @@ def isolation_of(settings: Settings, usual: Sequence[str], kinds: Sequence[str])
     return opened
 
 
-def said(isolation: ChosenIsolation) -> str:
-    """What tasks run in, and why not in what would be preferred."""
+def said(isolation: ChosenIsolation, settings: Settings) -> str:
+    """What tasks run in, and why not in what would be preferred, or what the settings expect."""
     usual, *others = isolation.types
     also = f", or {' and '.join(others)} where they say so" if others else ""
     # Who has no engine, or has named no machine, has no images either, and misses nothing; so does who has the sandbox.
-    missing = "".join(f"; no {name}: {reason}" for name, reason in isolation.missing.items() if name not in NOT_MISSED)
-    return f"{usual}{also}{missing}"
+    missed = {*isolation.missing}.difference(NOT_MISSED).union(settings.expected_isolation_types)
+    return f"{usual}{also}{_without(isolation, missed)}"
+
+
+def unmet(isolation: ChosenIsolation, settings: Settings) -> str:
+    """Why what the settings expect is not there; empty when all is."""
+    return _without(isolation, settings.expected_isolation_types)
+
+
+def _without(isolation: ChosenIsolation, names: Collection[str]) -> str:
+    return "".join(f"; no {name}: {reason}" for name, reason in isolation.missing.items() if name in names)
 
 
 def scratch(settings: Settings) -> Path:

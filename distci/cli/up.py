@@ -78,7 +78,7 @@ DistCI serves {", ".join(kinds)}: {slots} tasks at once.
   coordination  {_shown(settings.coordination_address)}
   store         {_shown(settings.store_address)}
   data          {settings.data_folder}
-  tasks run in  {serving.said(isolation)}{http}
+  tasks run in  {serving.said(isolation, settings)}{http}
 Try from another terminal:
   distci job put job.json{told}
   distci build trigger JOB --follow{told}

@@ -71,17 +71,17 @@ def run(
         isolation = serving.isolation_of(settings, serving.AS_EVER, kinds)
         front_end = open_front_end(settings, serving.elsewhere(settings))
         process = serving.process_for(front_end, settings, kinds, slots, isolation, **options)
-        serving.serve(process, _welcome(process.names))
+        serving.serve(process, _welcome(process.names, serving.unmet(isolation, settings)))
         return
     with invocation.connect_directly() as system:
         isolation = serving.isolation_of(system.settings, serving.AS_EVER, kinds)
         elsewhere = serving.elsewhere(system.settings)
         process = serving.worker_process(system, kinds, slots, isolation, elsewhere, **options)
-        serving.serve(process, _welcome(process.names))
+        serving.serve(process, _welcome(process.names, serving.unmet(isolation, settings)))
 
 
-def _welcome(names: Sequence[str]) -> str:
-    return f"Serving as {' and '.join(names)}. Ctrl-C finishes what runs and ends."
+def _welcome(names: Sequence[str], unmet: str) -> str:
+    return f"Serving as {' and '.join(names)}{unmet}. Ctrl-C finishes what runs and ends."
 
 
 @worker.command("list", examples=("distci worker list", "distci worker list --json | jq .name"))

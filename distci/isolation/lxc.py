@@ -97,6 +97,8 @@ class LxcIsolation:
             return f"there is no program {PROGRAM}: install what Debian calls {PACKAGE}"
         if not is_root():
             return "only root can make containers that take no setting up: run the worker as root, or take the sandbox"
+        if self._images is not None and not self._images.is_dir():
+            return f"there is no folder {self._images}, which the setting lxc_images names: make it, or name the one that has the images"
         with ExitStack() as ours:
             before, passed = self._made_of(Confinement(network=False), ()).before(ours)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -117,6 +118,27 @@ class TestCheck:
         assert unasked["isolation host"]["state"] == "note"
         assert asked.exit_code == 2
         assert "isolation sandbox: install what Debian calls bubblewrap" in asked.stdout
+
+    @pytest.mark.parametrize(
+        ("name", "setting", "value", "problem"),
+        [
+            ("vm", "VM_IMAGES", f"busybox={{folder}}@sha256:{'0' * 64}", "cannot be read"),
+            ("lxc", "LXC_IMAGES", "{folder}", "there is no folder"),
+        ],
+    )
+    def test_images_that_cannot_be_had_are_missed(
+        self, nothing_said: Home, name: str, setting: str, value: str, problem: str
+    ) -> None:
+        nothing_said.environment[f"DISTCI_{setting}"] = value.format(folder=nothing_said.folder / "nowhere")
+
+        asked = nothing_said.ask("check")
+
+        assert asked.exit_code == 2
+        assert re.search(f"isolation {name} +problem .*{problem}", asked.stdout)
+        with nothing_said.running("up", "--no-frontend", until="Ctrl-C") as up:
+            assert re.search(f"tasks run in .*; no {name}: .*{problem}", up.stdout)
+        with nothing_said.running("worker", "run", "shell", until="Ctrl-C") as worker:
+            assert re.search(f"Serving as .*; no {name}: .*{problem}", worker.stdout)
 
     def test_what_is_there_is_said(self, home: Home) -> None:
         home.environment["DISTCI_ISOLATION"] = "sandbox"
