@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distci.errors import Invalid, InvalidSettings, Unavailable
+from distci.errors import Invalid, InvalidSettings
 
 if TYPE_CHECKING:
     from distci.app import DistCI
@@ -79,13 +79,13 @@ def process_for(
 
 
 def isolation_of(settings: Settings, usual: Sequence[str], kinds: Sequence[str]) -> ChosenIsolation:
-    """What tasks of these kinds run in: what the settings allow, else what is usual. Unavailable where none of that can be had here."""
+    """What tasks of these kinds run in: what the settings allow, else what is usual. Invalid where none of that can be had here."""
     from distci.app import open_isolation
     from distci.documents.schema import NO_TASKS
 
     opened = open_isolation(settings.isolation_types or usual, settings)
     if not opened.types and any(kind not in NO_TASKS for kind in kinds):
-        raise Unavailable(f"{settings.origin('isolation')} allows nothing that can be had here: {opened.reasons}")
+        raise Invalid(f"{settings.origin('isolation')} allows nothing that can be had here: {opened.reasons}")
     return opened
 
 
