@@ -141,7 +141,7 @@ class LxcIsolation:
             yield f"there is no image {wanted.image!r} in {self._images}: the worker's operator puts them there, a folder each"
         else:
             user = self._user(wanted)
-            yield from root_problems(user) if not self._users else self._users.problems(user)
+            yield from self._users.problems(user) if self._users else map(_or_own_users, root_problems(user))
 
     def _image(self, wanted: Confinement) -> Path | None:
         """The folder of the image that a task names; None where it names none, or there is none."""
@@ -164,6 +164,10 @@ class LxcIsolation:
 
     def _made_of(self, wanted: Confinement, own: Sequence[Sight]) -> _Parts:
         return _Parts(self._program, self._seen, self._image(wanted), self._users, wanted, own)
+
+
+def _or_own_users(problem: str) -> str:
+    return f"{problem}; or let root have users of its own for containers: `distci check` tells how"
 
 
 class _Contained(Inside):
