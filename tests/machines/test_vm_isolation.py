@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from conformance.test_isolation import *  # noqa: F403 - the same tests, with an
 from conformance.test_isolation import SPIN, python
 from isolations import LONG_S, TREES, Runner, runner_of, start_worker
 from services import shared
-from services.machines import image_of
+from services.machines import PROGRAM, image_of
 from waiting import wait_until
 
 from distci.errors import Invalid, Unavailable
@@ -148,6 +150,19 @@ def test_an_image_that_is_not_what_its_checksum_says_is_refused(tmp_path: Path) 
     (copy.folder / "SHA256SUMS").write_text("")
     assert "is not what the setting vm_images says" in machines.problem()
     assert list((tmp_path / "vms").glob("m*-*/*")) == []
+
+
+def test_an_image_of_what_is_no_archive_is_not_made(tmp_path: Path) -> None:
+    archive = tmp_path / "root.tar"
+    for wrong in (None, "no archive"):
+        if wrong:
+            archive.write_text(wrong)
+        made = subprocess.run(
+            [PROGRAM, tmp_path / "images" / "b", archive], capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 1
+        assert re.fullmatch(f"vm-image: {archive} cannot be read: .+\n", made.stderr)
+        assert not (tmp_path / "images" / "b").exists()
 
 
 def test_a_build_that_goes_by_another_image_of_that_name_is_given_back(tmp_path: Path) -> None:
