@@ -36,6 +36,8 @@ NOT_YET_TRIGGERS = frozenset({"git-poll", "cron"})
 """Types of triggers that nothing acts on yet."""
 
 CONTAINER = "container"
+LXC_IMAGE = re.compile(r"[A-Za-z0-9{][A-Za-z0-9._{}-]*")
+"""A folder's name, of which a matrix may fill in parts."""
 
 RESERVED = re.compile(r"CI|DISTCI.*")
 
@@ -112,11 +114,27 @@ def _beside_problems(definition: TaskDefinition) -> Iterator[str]:
     for key in ("services", "credentials"):
         if key in isolation and isolation.get("type") != CONTAINER:
             yield f'isolation.{key}: is for containers alone; say "type": "container"'
+    yield from _isolation_problems(isolation)
     caches: Sequence[Json] = definition.arguments.get("caches", ()) if definition.type == "shell" else ()
     for where, items in (("isolation.services", isolation.get("services", ())), ("caches", caches)):
         for name, times in Counter(item.get("name") for item in items).items():
             if times > 1:
                 yield f"{where}: {name!r} is there twice"
+
+
+def _isolation_problems(isolation: Mapping[str, Json]) -> Iterator[str]:
+    """What no worker can give, whatever it has."""
+    type_, image = isolation.get("type"), isolation.get("image", "")
+    if type_ in (CONTAINER, "vm") and not image:
+        yield f"isolation.image: is missing; {type_} takes one"
+    if type_ in ("host", "sandbox") and image:
+        yield f"isolation.image: {type_} has the machine's own files, and no image; leave it out, or name another type"
+    if type_ == "lxc" and image and not LXC_IMAGE.fullmatch(image):
+        yield f"isolation.image: {image!r} is no name of a folder among the worker's lxc_images; write for example debian-12"
+    if type_ == "host" and isolation.get("network") is False:
+        yield "isolation.network: cannot be taken from commands on the host; name another type"
+    if type_ == "host" and isolation.get("read_only"):
+        yield "isolation.read_only: the host's root is not read-only; name another type"
 
 
 def _report_problems(definition: TaskDefinition, where: str) -> Iterator[str]:

@@ -53,7 +53,7 @@ def test_c16_a_label_that_nobody_offers_is_named_and_the_remedy_starts_the_task(
 
 
 def test_c16_an_isolation_that_nobody_offers_is_named_with_where_to_look(system: Any) -> None:
-    build = start(system, shell("a", labels=["os=linux"], isolation={"type": "vm"}))
+    build = start(system, shell("a", labels=["os=linux"], isolation={"type": "vm", "image": "busybox"}))
     reached(system, build, "a", TaskState.READY)
 
     reason = system.ci.why.task(build, "a")

@@ -220,6 +220,13 @@ WRONG: list[tuple[Json, str]] = [
         job(shell(isolation={"image": "tools", "credentials": "PULL"})),
         "tasks[0].isolation.credentials: is for containers alone",
     ),
+    (job(shell(isolation={"type": "vm"})), "tasks[0].isolation.image: is missing"),
+    (job(shell(isolation={"type": "container"})), "tasks[0].isolation.image: is missing"),
+    (job(shell(isolation={"type": "host", "image": "a"})), "tasks[0].isolation.image: host has the machine's own files"),
+    (job(shell(isolation={"type": "sandbox", "image": "a"})), "tasks[0].isolation.image: sandbox has the machine's own files"),
+    (job(shell(isolation={"type": "lxc", "image": "../x"})), "tasks[0].isolation.image: '../x' is no name of a folder"),
+    (job(shell(isolation={"type": "host", "network": False})), "tasks[0].isolation.network: cannot be taken"),
+    (job(shell(isolation={"type": "host", "read_only": True})), "tasks[0].isolation.read_only: the host's root"),
     (
         job(shell(isolation={"type": "container", "services": [{"name": "db", "image": "a"}, {"name": "db", "image": "b"}]})),
         "tasks[0].isolation.services: 'db' is there twice",
