@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 from shlex import quote
 
 from distci.brokers.alone import Alone
@@ -14,6 +15,8 @@ from distci.model import Outcome, Task, Verdict
 from distci.work import Site, TaskContext, Worker
 
 SHELLS = re.compile(r"(?:\S*/)?(?:sh|ash|dash|bash|ksh|mksh|zsh)")
+BEGUN = b"\033]distci;%s\007"
+"""Printed where a shell begins. Were it shown, terminals would pass over it."""
 
 
 class Stepping:
@@ -46,12 +49,11 @@ class Rehearsal(TaskContext):
         super().__init__(site, assignment, directory)
         self._show = show
         self._terminal = terminal
-        self._mark = directory / "home" / ".distci-shell"
-
-    @property
-    def is_in_shell(self) -> bool:
+        self._mark = token_hex(8)
+        self._begun_by = BEGUN % self._mark.encode()
+        self._held = b""
+        self.is_in_shell = False
         """Whether a shell was begun on the terminal."""
-        return self._mark.exists()
 
     def script(self, text: str) -> Path:
         return super().script(text if self._terminal is None else self._with_shell(text))
@@ -64,6 +66,13 @@ class Rehearsal(TaskContext):
             self.run(["/bin/sh", "-c", f"{self._begun()}; {INTERACTIVE}"], directory)
 
     def _print(self, data: bytes) -> None:
+        """What tells that a shell begins comes with what is printed, which alone comes at once from everywhere; it is not shown."""
+        if self._terminal is not None and not self.is_in_shell:
+            text = self._held + data
+            before, found, after = text.partition(self._begun_by)
+            self.is_in_shell = bool(found)
+            self._held = b"" if found else _beginning(self._begun_by, text)
+            data = before.removesuffix(self._held) + after
         if data:
             self._show(data)
 
@@ -85,4 +94,12 @@ class Rehearsal(TaskContext):
 
     def _begun(self) -> str:
         terminal = quote(os.environ.get("TERM", "dumb"))
-        return f": > {quote(str(self._mark))}; export TERM={terminal} PS1={quote(f'{self.task.name}> ')}"
+        # Written otherwise than it is printed: a script may show its own lines.
+        said = f"printf '\\033]%s;%s\\007' distci {self._mark} >/dev/tty"
+        return f"{said}; export TERM={terminal} PS1={quote(f'{self.task.name}> ')}"
+
+
+def _beginning(whole: bytes, text: bytes) -> bytes:
+    """The longest end of a text with which the whole may begin."""
+    lengths = range(min(len(whole) - 1, len(text)), 0, -1)
+    return next((text[-length:] for length in lengths if whole.startswith(text[-length:])), b"")

@@ -16,6 +16,7 @@ import pytest
 from isolations import Runner, runner_of
 from program import Home
 from services import shared
+from terminals import typing
 
 from distci.isolation.port import Cause, Confinement, Ended, Limits
 
@@ -47,23 +48,46 @@ def test_a_script_in_a_machine_has_its_workspace_and_nothing_else(runner: Runner
     assert [path.name for path in shared.machine_folder().glob("making-*")] == []
 
 
-def test_the_job_of_the_documentation_runs_in_machines(tmp_path: Path) -> None:
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """One whose tasks run in small machines."""
     home = Home(tmp_path)
+    data = home.folder / "data"
     home.environment |= {
         "DISTCI_ISOLATION": "vm",
         "DISTCI_VM_IMAGES": shared.machine_image(is_small=True),
         "DISTCI_VM_ACCELERATOR": "tcg",
+        "DISTCI_DATA": str(data),
     }
-    data = home.folder / "data"
     data.mkdir()
     shared.machine_folder().mkdir(exist_ok=True)
     (data / "vms").symlink_to(shared.machine_folder())
+    return home
+
+
+def test_the_job_of_the_documentation_runs_in_machines(home: Home) -> None:
     shown = re.search(r"code-block:: json\n.*\n\n((?:    .*\n|\n)+)", PAGE.read_text())
     assert shown
 
-    ran = home.run("run", home.file(json.loads(textwrap.dedent(shown[1]))), "--data", str(data))
+    ran = home.run("run", home.file(json.loads(textwrap.dedent(shown[1]))), "--data", home.environment["DISTCI_DATA"])
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Linux" in ran.stdout
     assert "made in a machine" in ran.stdout
     assert "busybox is busybox@sha256:" in ran.stdout
+
+
+def test_a_shell_begins_where_the_script_fails_in_a_machine(home: Home) -> None:
+    task = {"name": "fail", "type": "shell", "script": "export INSIDE=yes\nexit 7"}
+    job = {"job": "docs/kept", "tasks": [task | {"isolation": {"type": "vm", "image": "busybox"}}]}
+    home.run("run", home.file(job), "--data", home.environment["DISTCI_DATA"])
+
+    with typing(home, "reproduce", "docs/kept#1", "fail", "--shell") as typist:
+        typist.see("fail> ")
+        typist.type("echo in=$INSIDE; tty -s </dev/tty && echo a=terminal\r")
+        typist.see("in=yes\r\na=terminal")
+        typist.type("exit 0\r")
+        code = typist.wait()
+
+    assert code == 7
+    assert "]distci;" not in typist.shown
