@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from tempfile import mkdtemp
+from threading import Event
 from typing import TYPE_CHECKING
 
 import click
@@ -118,23 +119,47 @@ def _with(told: Reproduction, task: Task) -> Reproduction:
 
 def _fitted(task: Task, isolation: ChosenIsolation, wanted: str | None, wants_shell: bool) -> Task:
     """The task, as far as this machine can isolate it; what it cannot is said."""
+    from distci.isolation.port import HOST
+
     # Whoever types takes their time.
     task = replace(task, timeout_s=None) if wants_shell else task
     asked: Mapping[str, Json] = task.isolation
     named = wanted or asked.get("type") or ""
-    if named and named not in isolation.types:
-        reason = isolation.missing.get(named, f"what may be had is {', '.join(isolation.types)}")
-        if wanted:
-            raise Invalid(f"--isolation {wanted}: {reason}")
-        _say(f"isolation {named} cannot be had here: {reason}")
-        image = f" in place of those of {asked['image']}" if "image" in asked else ""
-        _say(f"it runs in {isolation.types[0]} instead, with this machine's own tools{image} and without limits")
-        return replace(task, isolation={})
+    # What an image is called means something to its own type alone.
+    kept = {"image": asked["image"]} if "image" in asked and named == asked.get("type", "container") else {}
+    reason = _lack(isolation, named, kept.get("image", "")) if named else ""
+    if wanted and reason:
+        raise Invalid(f"--isolation {wanted}: {reason}")
     if wanted:
-        # What an image is called means something to its own type alone.
-        kept = {"image": asked["image"]} if "image" in asked and wanted == asked.get("type", "container") else {}
         return replace(task, isolation={"type": wanted, **kept})
-    return task
+    if not reason:
+        return task
+    instead = next((other for other in isolation.types if other != named), "")
+    if not instead:
+        raise Invalid(f"isolation {named} cannot be had here, nor any other: {reason}")
+    if instead == HOST and asked.get("network") is False:
+        raise Invalid(
+            f"isolation {named} cannot be had here: {reason}; task {task.name} is to have no network, which the host cannot keep from it: "
+            f"to run it there with all that this machine reaches, add --isolation {HOST}"
+        )
+    _say(f"isolation {named} cannot be had here: {reason}")
+    image = f" in place of those of {asked['image']}" if "image" in asked else ""
+    _say(f"it runs in {instead} instead, with this machine's own tools{image} and without limits")
+    return replace(task, isolation={"type": instead})
+
+
+def _lack(isolation: ChosenIsolation, named: str, image: str) -> str:
+    """Why that way of isolation, with that image, cannot be had here; empty when it can, or only a registry knows."""
+    from distci.isolation.port import LXC, VM, Confinement
+
+    if named not in isolation.types:
+        return isolation.missing.get(named, f"what may be had is {', '.join(isolation.types)}")
+    if image and named in (LXC, VM):
+        try:
+            isolation.settle(Confinement(type=named, image=image), Event())
+        except Invalid as error:
+            return str(error).removeprefix(f"isolation {named}: ")
+    return ""
 
 
 def _values(task: Task, given: Mapping[str, str]) -> Mapping[str, str]:

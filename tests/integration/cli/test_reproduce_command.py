@@ -44,6 +44,12 @@ JOB = {
             "script": "cat sub/file",
             "isolation": {"type": "sandbox"},
         },
+        {
+            "name": "closed",
+            "type": "shell",
+            "script": "echo here",
+            "isolation": {"type": "sandbox", "network": False},
+        },
         {"name": "killed", "type": "shell", "needs": ["make"], "script": "kill -9 $$"},
         {"name": "keep", "type": "publish-artifacts", "needs": ["make"], "paths": ["sub/*"]},
         {"name": "skipped", "type": "shell", "needs": ["test"], "script": "true"},
@@ -218,6 +224,35 @@ def test_what_this_machine_has_not_is_said_and_done_without(home: Home, monkeypa
     assert (ran.exit_code, ran.stdout) == (0, "made\n")
     assert "isolation sandbox cannot be had here" in ran.stderr
     assert "it runs in host instead" in ran.stderr
+
+
+def test_what_is_to_have_no_network_gets_the_machine_s_only_where_somebody_says_so(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(home.environment, "DISTCI_ISOLATION", "host")
+    ran = home.ask("reproduce", BUILD, "closed")
+
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "task closed is to have no network" in ran.stderr
+    assert home.ask("reproduce", BUILD, "closed", "--isolation", "host").stdout == "here\n"
+
+
+@pytest.mark.parametrize("isolation", LXC)
+def test_an_image_that_is_not_here_is_done_without(tmp_path: Path, isolation: str) -> None:
+    # Given a task of an image that is nowhere
+    home = Home(tmp_path)
+    home.environment |= {"DISTCI_ISOLATION": f"{isolation} sandbox", "DISTCI_DATA": str(home.folder / "data")}
+    task = {"name": "imaged", "type": "shell", "script": "echo here"}
+    job = {"job": "team/imaged", "tasks": [task | {"isolation": {"type": isolation, "image": "debian"}}]}
+    home.ask("run", home.file(job), "--data", home.environment["DISTCI_DATA"])
+    # When it is run once more
+    ran = home.ask("reproduce", "team/imaged#1", "imaged", "--directory", str(tmp_path / "again"))
+    # Then it is without that image, which is said, unless somebody insists
+    assert (ran.exit_code, ran.stdout) == (0, "here\n"), ran.stderr
+    assert "it runs in sandbox instead, with this machine's own tools in place of those of debian" in ran.stderr
+    insisted = home.ask("reproduce", "team/imaged#1", "imaged", "--isolation", isolation)
+    assert insisted.exit_code == 2
+    assert "there is no image here" in insisted.stderr
 
 
 @both
