@@ -29,7 +29,7 @@ from distci.documents.jobs import seconds
 from distci.errors import ClaimLost, Invalid, InvalidDocument, Unavailable
 from distci.isolation.asked import asked
 from distci.isolation.diagnosis import diagnosis
-from distci.isolation.port import Cause, Command, Confinement, Ended, Isolation, Mount
+from distci.isolation.port import VM, Cause, Command, Confinement, Ended, Isolation, Mount
 from distci.isolation.supervised import FENCE
 from distci.isolation.terminal import Terminal
 from distci.lifecycle import Lifecycle
@@ -397,7 +397,9 @@ class TaskContext:
     def _diagnose(self, silence_s: float) -> None:
         """Put into the log what is done while nothing is printed."""
         mark = f"{FENCE}={self._assignment.token}".encode()
-        lines = diagnosis(mark, self._without_secrets) or ["no process of it is seen from here"]
+        lines = [*diagnosis(mark, self._without_secrets)] or ["no process of it is seen from here"]
+        if (self.task.isolation.get("type") or next(iter(self._site.isolation.types), "")) == VM:
+            lines.append("it runs in a virtual machine, whose processes are not seen from here")
         self._tell(
             b"".join(
                 f"distci: {line}\n".encode(errors="surrogateescape")

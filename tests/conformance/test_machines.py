@@ -91,3 +91,15 @@ def test_a_shell_begins_where_the_script_fails_in_a_machine(home: Home) -> None:
 
     assert code == 7
     assert "]distci;" not in typist.shown
+
+
+def test_a_silence_in_a_machine_says_that_its_processes_are_not_seen(home: Home) -> None:
+    task = {"name": "still", "type": "shell", "script": "echo begun; sleep 3", "diagnose_after": "1s"}
+    job = {"job": "docs/still", "tasks": [task | {"isolation": {"image": "busybox"}}]}
+
+    ran = home.run("run", home.file(job), "--data", home.environment["DISTCI_DATA"])
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    silence = ran.stdout.partition("begun\n")[2]
+    assert "qemu-system" in silence, ran.stdout
+    assert "distci: it runs in a virtual machine, whose processes are not seen from here" in silence
