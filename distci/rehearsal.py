@@ -50,10 +50,12 @@ class Rehearsal(TaskContext):
         self._show = show
         self._terminal = terminal
         self._mark = token_hex(8)
-        self._begun_by = BEGUN % self._mark.encode()
-        self._held = b""
-        self.is_in_shell = False
+        self._awaited = Awaited(BEGUN % self._mark.encode())
+
+    @property
+    def is_in_shell(self) -> bool:
         """Whether a shell was begun on the terminal."""
+        return self._awaited.has_come
 
     def script(self, text: str) -> Path:
         return super().script(text if self._terminal is None else self._with_shell(text))
@@ -67,14 +69,8 @@ class Rehearsal(TaskContext):
 
     def _print(self, data: bytes) -> None:
         """What tells that a shell begins comes with what is printed, which alone comes at once from everywhere; it is not shown."""
-        if self._terminal is not None and not self.is_in_shell:
-            text = self._held + data
-            before, found, after = text.partition(self._begun_by)
-            self.is_in_shell = bool(found)
-            self._held = b"" if found else _beginning(self._begun_by, text)
-            data = before.removesuffix(self._held) + after
-        if data:
-            self._show(data)
+        if shown := data if self._terminal is None else self._awaited.feed(data):
+            self._show(shown)
 
     def _with_shell(self, text: str) -> str:
         """A script of a shell that begins another one, with a terminal, when it ends badly. Its lines keep their numbers."""
@@ -99,7 +95,21 @@ class Rehearsal(TaskContext):
         return f"{said}; export TERM={terminal} PS1={quote(f'{self.task.name}> ')}"
 
 
-def _beginning(whole: bytes, text: bytes) -> bytes:
-    """The longest end of a text with which the whole may begin."""
-    lengths = range(min(len(whole) - 1, len(text)), 0, -1)
-    return next((text[-length:] for length in lengths if whole.startswith(text[-length:])), b"")
+class Awaited:
+    """Takes one mark out of a stream of bytes, wherever the stream is cut."""
+
+    def __init__(self, mark: bytes) -> None:
+        self.has_come = False
+        self._mark = mark
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The next bytes without the mark; what may be its beginning is kept back."""
+        if self.has_come:
+            return data
+        text = self._held + data
+        before, found, after = text.partition(self._mark)
+        self.has_come = bool(found)
+        lengths = range(0 if found else min(len(self._mark) - 1, len(text)), 0, -1)
+        self._held = next((text[-length:] for length in lengths if self._mark.startswith(text[-length:])), b"")
+        return before.removesuffix(self._held) + after
