@@ -105,6 +105,8 @@ ENDPOINTS: Sequence[Endpoint] = (
         {200: Returns("It is being opened. Asked again, it is the same.", "visit")},
         body="terminal-wanted",
         is_body_optional=True,
+        # The build that it names is the one that was asked for: `shell` without `read` is enough.
+        is_verbatim=True,
         description="One at a time: while another one is there, the answer says who is in it. It has all that the task had, secrets too.",
     ),
     Endpoint(

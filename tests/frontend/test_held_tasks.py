@@ -21,6 +21,7 @@ from terminals import typing
 from waiting import wait_until
 
 from distci import holding
+from distci.access import Action
 from distci.brokers.direct import Direct
 from distci.client import connect
 from distci.console import CHUNK_BYTES
@@ -540,6 +541,23 @@ def test_another_front_end_goes_on_with_a_terminal_where_one_is_killed(local: St
         guest.type("echo two; exit\r")
         assert guest.end().exit_status == 0
         assert guest.shown.count("\ntwo") == 1
+
+
+def test_the_right_to_open_terminals_is_enough_by_itself(local: Stage) -> None:
+    local.start_workers(hold_max_s=HOLD_MAX_S)
+    build = start(local, shell(FAILING, hold="30m"))
+    held(local, build)
+    api, _ = local.front_end(*local.flags)
+    local.home.environment["DISTCI_TOKEN"] = local.ci.access.create_token("guest", [Action.SHELL]).text
+    called = ("build", "shell", str(build), "say")
+    with typing(local.home, *called, "--url", api.url) as typist:
+        typist.see("say> ")
+        typist.type("cat sub/file; exit 5\r")
+        typist.see("\nmade")
+        assert typist.wait() == 5
+    released = local.home.run(*called, "--release", "--url", api.url)
+    assert (released.returncode, "it failed: exit status 7" in released.stdout) == (0, True), released.stderr
+    assert local.end(build).state == "failed"
 
 
 class TestHttp:
