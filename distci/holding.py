@@ -97,6 +97,7 @@ class _Held:
         reason = outcome.reason or str(outcome.verdict)
         self._tell(Hold(until_ms, reason[:REASON_CHARS_MAX]))
         line = f"distci build shell {quote(str(self.context.build))} {quote(self.context.task.name)}"
+        line += self._assignment.elsewhere
         self.context.say(f"distci: {reason}; held until {strftime('%H:%M:%S UTC', gmtime(until_ms / 1000))}: {line}")
         try:
             yield

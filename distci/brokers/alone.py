@@ -63,6 +63,7 @@ class Alone:
     is_called_off = False
     silence_s = SILENCE_S
     heading = ""
+    elsewhere = ""
     progress: int | None = None
     hold: Hold | None = None
     drawer: Drawer | None = None

@@ -144,6 +144,7 @@ class DirectAssignment:
         self.hold: Hold | None = None
         self.drawer: Drawer | None = StoreDrawer(store, self.build, self.task.name, self.token)
         self.heading = attempts.heading(elsewhere, self.build, self.task)
+        self.elsewhere = elsewhere or ""
         self._lifecycle = lifecycle
         self._store = store
         self._build_url = build_url

@@ -67,6 +67,8 @@ class Assignment(Protocol[Given]):
     """For how long work that says nothing is taken to get on."""
     heading: str
     """The line that its log begins with; empty for none."""
+    elsewhere: str
+    """The options by which commands that its log names find the system, each with a space before it; empty where none are known."""
     progress: int | None
     """How far the work says that it is, in percents: set by who does it, told when it is attended to."""
     hold: Hold | None

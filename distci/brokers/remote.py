@@ -378,6 +378,7 @@ class RemoteAssignment:
         self.drawer: Drawer | None = RemoteDrawer(claim)
         self._told_hold: Hold | None = None
         self.heading = attempts.heading(elsewhere, self.build, self.task)
+        self.elsewhere = elsewhere or ""
         self.log_bytes_max = LOG_BYTES_MAX - LAST_LINE_BYTES_MAX
         self._variables: Mapping[str, str] = told["variables"]
         self._claim = claim

@@ -526,6 +526,8 @@ def test_in_a_sandbox_a_terminal_is_opened_as_well(local: Stage) -> None:
         assert "\nmade\r\n1\r\n" in guest.shown
         local.ci.holds.release(build, "say")
         local.end(build)
+    log = b"".join(local.ci.builds.log(build, "say")).decode()
+    assert f": distci build shell '{build}' say --data {local.folder / 'data'}\n" in log
 
 
 def test_another_front_end_goes_on_with_a_terminal_where_one_is_killed(local: Stage) -> None:
