@@ -54,20 +54,21 @@ class Holder:
             return
         if context.stop.is_set() or self._is_draining():
             return
-        length_s = min(seconds(asked), self._most_s)
-        if refused := _refused(context, length_s):
+        if refused := _refused(context, self._most_s):
             context.say(f"distci: not held, {refused}")
             return
-        held = _Held(context, assignment, drawer, length_s, self._is_draining)
+        length_s = min(seconds(asked), self._most_s)
+        cut = f" ({asked} asked, hold_max is {length_s:g} s)" if length_s < seconds(asked) else ""
+        held = _Held(context, assignment, drawer, length_s, cut, self._is_draining)
         with held.told(outcome), context.holding():
             held.wait()
 
 
-def _refused(context: TaskContext, length_s: float) -> str:
+def _refused(context: TaskContext, most_s: float) -> str:
     """Why it cannot be held; empty when it can."""
     if context.plan.trigger.is_untrusted:
         return "since somebody without rights has written what is built"
-    return "" if length_s else "since its worker's operator does not allow it: the setting hold_max says how long"
+    return "" if most_s else "since its worker's operator does not allow it: the setting hold_max says how long"
 
 
 class _Held:
@@ -79,12 +80,15 @@ class _Held:
         assignment: Assignment[Any],
         drawer: Drawer,
         length_s: float,
+        cut: str,
         is_draining: Callable[[], bool],
     ) -> None:
+        """``cut`` says that it is held for less than it asks for; empty where it is not."""
         self.context = context
         self.drawer = drawer
         self._assignment = assignment
         self._length_s = length_s
+        self._cut = cut
         self._until = monotonic() + length_s
         self._is_draining = is_draining
         self._is_released = False
@@ -98,7 +102,8 @@ class _Held:
         self._tell(Hold(until_ms, reason[:REASON_CHARS_MAX]))
         line = f"distci build shell {quote(str(self.context.build))} {quote(self.context.task.name)}"
         line += self._assignment.elsewhere
-        self.context.say(f"distci: {reason}; held until {strftime('%H:%M:%S UTC', gmtime(until_ms / 1000))}: {line}")
+        until = strftime("%H:%M:%S UTC", gmtime(until_ms / 1000))
+        self.context.say(f"distci: {reason}; held until {until}{self._cut}: {line}")
         try:
             yield
         finally:

@@ -204,7 +204,7 @@ def test_one_after_the_other_goes_in_and_a_second_at_once_is_told_who_is_there(s
         (shell("exit 7"), HOLD_MAX_S, ""),
         (shell("exit 0", hold="30m"), HOLD_MAX_S, ""),
         (shell("exit 7", hold="100ms"), HOLD_MAX_S, "the hold is over: the time is up"),
-        (shell("exit 7", hold="30m"), 0.1, "the hold is over: the time is up"),
+        (shell("exit 7", hold="30m"), 0.1, " UTC (30m asked, hold_max is 0.1 s): distci build shell"),
     ],
     ids=["not allowed", "not asked for", "not failed", "its own time", "the operator's time"],
 )
@@ -217,6 +217,7 @@ def test_a_task_is_held_only_as_long_as_it_says_and_its_operator_allows(
     log = b"".join(local.ci.builds.log(view.id, "say")).decode()
     assert said in log
     assert ("held" in log) is bool(said)
+    assert ("asked" in log) is ("asked" in said)
     assert view.task("say").reason == ("" if task["script"] == "exit 0" else "exit status 7")
 
 
