@@ -41,8 +41,8 @@ SIGNALLED = 128
 class Holder:
     """Holds failed tasks of one worker that ask for it."""
 
-    def __init__(self, most_s: float, is_draining: Callable[[], bool]) -> None:
-        """``most_s`` is how long the worker's operator allows, 0 for never."""
+    def __init__(self, most_s: float | None, is_draining: Callable[[], bool]) -> None:
+        """``most_s`` is how long the worker's operator allows, 0 for never; None under `distci run`, where nobody could come."""
         self._most_s = most_s
         self._is_draining = is_draining
 
@@ -57,17 +57,19 @@ class Holder:
         if refused := _refused(context, self._most_s):
             context.say(f"distci: not held, {refused}")
             return
-        length_s = min(seconds(asked), self._most_s)
+        length_s = min(seconds(asked), self._most_s or 0.0)
         cut = f" ({asked} asked, hold_max is {length_s:g} s)" if length_s < seconds(asked) else ""
         held = _Held(context, assignment, drawer, length_s, cut, self._is_draining)
         with held.told(outcome), context.holding():
             held.wait()
 
 
-def _refused(context: TaskContext, most_s: float) -> str:
+def _refused(context: TaskContext, most_s: float | None) -> str:
     """Why it cannot be held; empty when it can."""
     if context.plan.trigger.is_untrusted:
         return "since somebody without rights has written what is built"
+    if most_s is None:
+        return "since `distci run` holds nothing: `distci up` does, where the setting hold_max allows it"
     return "" if most_s else "since its worker's operator does not allow it: the setting hold_max says how long"
 
 

@@ -78,11 +78,11 @@ class WorkerProcess:
         memory: Path = Path(SECRET_FOLDER),
         cache: Cache | None = None,
         diagnose_after_s: float = DIAGNOSE_AFTER_S,
-        hold_max_s: float = 0.0,
+        hold_max_s: float | None = 0.0,
     ) -> None:
         """``name`` begins the names of the process's workers; by default the host and some letters that tell processes apart.
         ``secrets`` are this machine's own, by project and name; ``memory`` is the folder below which tasks get secrets as files.
-        ``hold_max_s`` is how long failed tasks that ask for it are held, at most.
+        ``hold_max_s`` is how long failed tasks that ask for it are held, at most; None under `distci run`, which ends with its build.
 
         Raises Invalid for a name that no worker can have, a label that no task can ask for, a secret that cannot be masked,
         and a kind that is not installed, or that the broker has no work for.

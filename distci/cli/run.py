@@ -89,7 +89,7 @@ def run(
         _check_doable(version.definition(), kinds, labels, isolation)
         slots = slots or serving.slots_here()
         # Whoever waits for its end is the only one who could come while a task is held.
-        options: dict[str, Any] = {"labels": labels, "secrets": {SYSTEM: secrets}, "hold_max_s": 0.0}
+        options: dict[str, Any] = {"labels": labels, "secrets": {SYSTEM: secrets}, "hold_max_s": None}
         with serving.worker_process(system, kinds, slots, isolation, **options):
             build = system.builds.trigger(version.job, parameters)
             view = _to_the_end(system, build, invocation.is_json)

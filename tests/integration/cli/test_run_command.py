@@ -13,6 +13,8 @@ from integration.cli.homes import BROKEN, HELLO, WRONG, waits_for
 from program import Home, is_alive
 from waiting import wait_until
 
+HELD = {"job": "team/held", "tasks": [{"name": "test", "type": "shell", "hold": "30m", "script": "exit 7"}]}
+
 
 class TestRun:
     def test_a_job_that_passes(self, home: Home) -> None:
@@ -30,6 +32,14 @@ class TestRun:
         [row] = [line.split() for line in ran.stdout.splitlines() if line.startswith("fall ")]
         assert row[1] == "failed"
         assert row[-3:] == ["exit", "status", "7"]
+
+    def test_nothing_is_held_whatever_the_settings_allow(self, home: Home) -> None:
+        home.environment["DISTCI_HOLD_MAX"] = "1h"
+
+        ran = home.run("run", home.file(HELD))
+
+        assert ran.returncode == 1
+        assert "not held, since `distci run` holds nothing" in ran.stdout
 
     def test_names_of_workers_are_short(self, home: Home) -> None:
         ran = home.run("run", home.file(HELLO), "--json")
