@@ -46,6 +46,8 @@ class Situation:
     """By the name of the permit."""
     due: Mapping[str, int] = field(default_factory=dict)
     """When tickets are due that wait for a time, by their ids, in milliseconds since 1970."""
+    failed: Mapping[str, Ticket] = field(default_factory=dict)
+    """The tickets, by token of the claim, whose work has failed and is held for somebody who wants to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Wait:
     place: int = 0
     """Its place in the line, from 1; 0 when it stands in none."""
     slots: int = 0
-    """How many claims of such tickets its workers hold at once, all together."""
+    """How many claims of such tickets its workers hold at once, all together, beside those of failed tasks that are held."""
     missing: Sequence[str] = ()
     """The labels that it asks for and no live worker of its kind offers."""
 
@@ -81,6 +83,7 @@ def read(tickets: Tickets) -> Situation:
             for name in permits.waited_for(tree)
         },
         due=tickets.due(),
+        failed={view.token: view.ticket for view in seen if view.ticket and view.hold},
     )
 
 
@@ -158,7 +161,14 @@ def _in_line(ticket: Ticket, situation: Situation, taking: Sequence[WorkerView])
     if free >= place:
         return Wait(f"{who} can take it at any moment", place=place, slots=slots)
     busy = "its slot is" if slots == 1 else f"all {slots} slots are"
-    return Wait(f"{who} can take it, but {busy} busy", "add workers or slots, or wait", place, slots)
+    because, remedy = f"{who} can take it, but {busy} busy", "add workers or slots, or wait"
+    names = {worker.name for worker in taking}
+    failed = [ticket for token, ticket in situation.failed.items() if situation.running.get(token) in names]
+    if failed:
+        builds = ", ".join(sorted({str(ticket.body.get("build")) for ticket in failed}))
+        because += f", {len(failed)} with failed tasks that are held, of {builds}"
+        remedy = f"release one: distci build shell BUILD TASK --release; {remedy}"
+    return Wait(because, remedy, place, slots - len(failed))
 
 
 def _rivals(situation: Situation, taking: Sequence[WorkerView]) -> Iterator[Queued]:

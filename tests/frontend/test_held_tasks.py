@@ -357,6 +357,30 @@ def test_it_is_said_what_is_held_and_how_to_get_in(scene: Scene) -> None:
     assert ("build.release", str(build), "enough") in audited
 
 
+def test_who_waits_for_slots_of_held_tasks_is_told_so_and_no_time(local: Stage, tmp_path: Path) -> None:
+    local.start_workers(hold_max_s=HOLD_MAX_S)
+    gate = tmp_path / "open"
+    gate.touch()
+    names = [f"t{number}" for number in range(5)]  # the worker has four slots
+    tasks = [shell(f"test -e {gate}", name, needs=[], hold="30m") for name in names]
+    assert local.end(start(local, *tasks)).state == "passed"
+    gate.unlink()
+    build = start(local, *tasks)
+    wait_until(lambda: sum(task.hold is not None for task in local.ci.builds.get(build).tasks) == 4)
+    [waiting] = [task.name for task in local.ci.builds.get(build).tasks if task.hold is None]
+
+    reason = local.ci.why.task(build, waiting)
+
+    assert (
+        reason.because == f"worker can take it, but all 4 slots are busy, 4 with failed tasks that are held, of {build}"
+    )
+    assert reason.remedy.startswith("release one: distci build shell BUILD TASK --release; ")
+    assert (reason.place, reason.starts_in_s) == (1, None)
+    gate.touch()
+    local.ci.holds.release(build, next(name for name in names if name != waiting))
+    wait_until(lambda: local.ci.builds.get(build).task(waiting).state == "passed")
+
+
 @pytest.mark.parametrize("way", ["--data", "--url"])
 def test_a_terminal_is_opened_from_the_command_line(local: Stage, way: str) -> None:
     local.start_workers(hold_max_s=HOLD_MAX_S)

@@ -88,6 +88,19 @@ def queued(name: str, minutes: float = 1, priority: int = 5, kind: str = "shell"
             "w can take it, but all 2 slots are busy",
             "add workers or slots, or wait",
         ),
+        (
+            ticket(),
+            situation(
+                worker(slots=2),
+                running={"a.1": "w", "b.1": "w", "c.1": "v"},
+                failed={
+                    "b.1": ticket("b", body={"build": "team/hello#1"}),
+                    "c.1": ticket("c", body={"build": "team/hello#2"}),
+                },
+            ),
+            "w can take it, but all 2 slots are busy, 1 with failed tasks that are held, of team/hello#1",
+            "release one: distci build shell BUILD TASK --release; add workers or slots, or wait",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
