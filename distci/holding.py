@@ -128,7 +128,8 @@ class _Held:
         """Why it shall end now; empty while it shall not."""
         self.context.get_on()
         if self.context.stop.is_set():
-            return "the work shall end"
+            is_cancelled = self.context.stopped_by is Verdict.CANCELLED and not self._assignment.lost.is_set()
+            return "its build was cancelled" if is_cancelled else "the work shall end"
         if self._is_draining():
             return "its worker is being drained"
         if monotonic() >= self._until:
@@ -245,7 +246,7 @@ class _Served:
             with suppress(StoreUnavailable):
                 self._writer.close(IDLE_S)
         self._writer.abandon()
-        over = Over(self._size, exit_status, self._why)
+        over = Over(self._size, exit_status, self._why, bool(self._held.why_over()))
         with suppress(Unavailable):  # the claim is lost
             self._held.context.insistently(lambda: self._drawer.put(over_name(self._guest.terminal), over.to_bytes()))
             self._is_gone.wait(GOODBYE_S)

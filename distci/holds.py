@@ -197,17 +197,20 @@ class Over:
     """None where it was ended."""
     reason: str
     """Why it was; empty when it ended by itself."""
+    ends_hold: bool = False
+    """Whether the hold is over, too."""
 
     def to_bytes(self) -> bytes:
-        told = {"size_bytes": self.size_bytes, "exit_status": self.exit_status, "reason": self.reason}
-        return canonical({"format": FORMAT} | told)
+        told = ("size_bytes", "exit_status", "reason", "ends_hold")
+        return canonical({"format": FORMAT} | {name: getattr(self, name) for name in told})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Over:
         """Read it; InvalidDocument for anything else."""
         with _reading("the end of a terminal") as read:
             document = read(data)
-            return cls(_count(document, "size_bytes"), number(document, "exit_status"), text(document, "reason"))
+            size_bytes, exit_status = _count(document, "size_bytes"), number(document, "exit_status")
+            return cls(size_bytes, exit_status, text(document, "reason"), flag(document, "ends_hold"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,13 @@ def shell(invocation: Invocation, wanted: BuildId, task: str, is_release: bool, 
         visit = system.holds.open(wanted, task, lines=lines, columns=columns, kind=os.environ.get("TERM") or "dumb")
         _say(f"{task} of {wanted} is held until {moment(visit.until_ms)}; its worker opens a shell")
         over = _go_in(system, visit)
+    is_held_on = over is None or not over.ends_hold
     if over is None or over.exit_status is None:
-        _say(over.reason if over and over.reason else "the terminal is over")
-    again = f"distci build shell {quote(str(wanted))} {quote(task)}"
-    _say(f"it is held on until {moment(visit.until_ms)}, unless that was the end: {again} [--release]")
+        why = over.reason if over and over.reason else "the terminal is over"
+        _say(why if is_held_on else f"the hold is over: {why}")
+    if is_held_on:
+        again = f"distci build shell {quote(str(wanted))} {quote(task)}"
+        _say(f"it is held on until {moment(visit.until_ms)}, unless that was the end: {again} [--release]")
     return ENDED if over is None or over.exit_status is None else over.exit_status
 
 

@@ -245,8 +245,10 @@ def test_a_hold_ends_at_once_whoever_is_in_there(scene: Scene, way: str) -> None
     elif way == "drain":
         scene.process.drain()
     over = guest.end()
-    expected = {"cancel": "the work shall end", "drain": "its worker is being drained", "time": "the time is up"}[way]
-    assert (over.exit_status, over.reason) == (None, expected)
+    expected = {"cancel": "its build was cancelled", "drain": "its worker is being drained", "time": "the time is up"}[
+        way
+    ]
+    assert (over.exit_status, over.reason, over.ends_hold) == (None, expected, True)
     if way == "drain":
         assert scene.process.wait(60)
         stage.start_workers(name="other")
@@ -409,6 +411,24 @@ def test_a_terminal_is_opened_from_the_command_line(local: Stage, way: str) -> N
     local.end(build)
     [entry] = [entry for entry in local.ci.audit.list() if entry.what == "build.shell"]
     assert (entry.target, entry.details["task"], entry.outcome) == (str(build), "say", "done")
+
+
+@pytest.mark.parametrize("way", ["cancel", "drain"])
+def test_who_is_in_there_is_told_why_the_hold_is_over_and_not_to_come_back(local: Stage, way: str) -> None:
+    process = local.workers(hold_max_s=HOLD_MAX_S)
+    local.enter(process)
+    build = start(local, shell(FAILING, hold="30m"))
+    held(local, build)
+    with typing(local.home, "build", "shell", str(build), "say", *local.flags) as typist:
+        typist.see("say> ")
+        if way == "cancel":
+            local.ci.builds.cancel(build)
+        else:
+            process.drain()
+        assert typist.wait() == 3
+    told = "its build was cancelled" if way == "cancel" else "its worker is being drained"
+    assert f"distci: the hold is over: {told}" in typist.shown
+    assert "it is held on" not in typist.shown
 
 
 @pytest.mark.parametrize("store_url", ["rados", "gateway"], indirect=True)
