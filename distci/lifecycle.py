@@ -608,7 +608,11 @@ class Lifecycle:
             self.create(job, trigger, note)
         except VersionConflict as error:
             raise ClaimLost(f"{live.build} is being archived by another attempt") from error
-        return self._live(live.build)
+        now = self._live(live.build)
+        if now.result is None:
+            # Brought back meanwhile: what it has now is no end to put on record.
+            raise ClaimLost(f"{live.build} began again: the tree that knew of its end was lost")
+        return now
 
     def patience(self) -> outcomes.Deadline:
         return outcomes.Deadline(self._patience_s)

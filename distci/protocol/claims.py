@@ -64,6 +64,8 @@ class Claim:
         self.lost = Event()
         self._patience = patience or self.lost
         self._member = member
+        self.is_ending = False
+        """Whether its end is under way, or over."""
         self._is_over = False
         self._renewed_at = monotonic()
 
@@ -207,6 +209,20 @@ class Claim:
         """End the claim; the index among ``operations`` (or past them: a ticket to post) of what was refused, or None when all took effect."""
         if self._is_over or self.lost.is_set():
             raise self._superseded()
+        self.is_ending = True
+        try:
+            return self._try_to_end(operations, post, proof, goes_idle, hints)
+        finally:
+            self.is_ending = self._is_over
+
+    def _try_to_end(
+        self,
+        operations: Sequence[Operation],
+        post: Sequence[Ticket],
+        proof: Callable[[], bool] | None,
+        goes_idle: bool,
+        hints: Sequence[Operation],
+    ) -> int | None:
         tickets, tree = self._member.tickets, self._member.tickets.tree
         has_owner = True
         passed_on = Step()

@@ -331,8 +331,10 @@ class Member:
             return
         done = self._tree.commit(*transactions.adopt(claim.token, replaces_owner=stat is not None))
         if done.refused_at(0, Reason.MISSING):
-            log.warning("claim %s has been superseded", claim.token)
-            claim.lost.set()
+            # Whoever is just ending it sees for itself, and has perhaps just done so.
+            if not claim.is_ending:
+                log.warning("claim %s has been superseded", claim.token)
+                claim.lost.set()
         elif done.committed:
             log.info("claim %s is ours again under a new session", claim.token)
         else:

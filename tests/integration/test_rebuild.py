@@ -105,6 +105,13 @@ def end(system: System, build: BuildId) -> BuildView:
     return system.ci.builds.wait(build, BUILD_TIME_MAX_S)
 
 
+def approved(system: System, build: BuildId) -> BuildView:
+    """The build once somebody has approved what it asks for, and it is archived."""
+    wait_until(lambda: TaskState.BLOCKED in [task.state for task in system.ci.builds.get(build).tasks])
+    system.ci.builds.decide(build, "ask", True)
+    return end(system, build)
+
+
 def numbers(system: System, job: str) -> Sequence[int]:
     return [view.id.number for view in system.ci.builds.list(job)]
 
@@ -242,17 +249,20 @@ def test_builds_of_a_group_take_their_turns_anew(system: System, marks: Marks, o
     assert list(system.ci.coordination.children(paths.permit_folder("group:g"))) == []
 
 
+@pytest.mark.parametrize("is_back_at_once", [False, True])
 @pytest.mark.parametrize(
     "at", ["accepted/team:after/", "builds/team:job/000000001/downstream/", "builds/team:job/000000001/record.json"]
 )
 def test_the_builds_that_follow_on_a_build_are_started_once(
-    system: System, marks: Marks, other: Coordination, monkeypatch: pytest.MonkeyPatch, at: str
+    system: System, marks: Marks, other: Coordination, monkeypatch: pytest.MonkeyPatch, at: str, is_back_at_once: bool
 ) -> None:
     # Given a build that is being archived, and the tree lost at one step of that
     put(system, "team/job", shell("only", marks.note("only")))
+    # What runs when a tree is lost may run again: of what follows nothing does before somebody says so
     put(
         system,
         "team/after",
+        {"name": "ask", "type": "approval"},
         shell("only", "true"),
         triggers=[{"type": "job", "job": "team/job"}],
     )
@@ -263,6 +273,8 @@ def test_the_builds_that_follow_on_a_build_are_started_once(
             if key.startswith(at) and not lost:
                 lost.append(key)
                 wipe(other)
+                if is_back_at_once:
+                    Rebuild(system.ci.lifecycle).run()
             return method(key, data)
 
         return call
@@ -277,7 +289,7 @@ def test_the_builds_that_follow_on_a_build_are_started_once(
     # Then what follows is started and run once
     assert lost
     assert (view.state, marks.count("only")) == ("passed", 1)
-    after = [end(system, BuildId.parse(started)) for started in view.downstream]
+    after = [approved(system, BuildId.parse(started)) for started in view.downstream]
     assert [(started.state, len(started.task("only").attempts)) for started in after] == [("passed", 1)]
     wait_until(lambda: list(system.ci.store.list(keys.ACCEPTED)) == [])
     assert numbers(system, "team/after") == [1]
