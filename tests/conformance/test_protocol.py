@@ -635,6 +635,27 @@ def test_a_superseded_claim_is_not_adopted_again(bench: Bench) -> None:
     assert claim.lost.wait(10)
 
 
+def test_a_claim_that_is_just_ending_is_not_lost_to_whoever_looks_after_heartbeats(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = bench.worker("x")
+    bench.boss.post(Ticket("a", "x"))
+    claim = next(member.claims())
+    line = lossy(member)
+    commit = line.commit
+
+    def then_look(*operations: Operation) -> Any:
+        done = commit(*operations)
+        if any(isinstance(step, Delete) and step.path == paths.running(claim.token) for step in operations):
+            member._adopt(claim)
+        return done
+
+    monkeypatch.setattr(line, "commit", then_look)
+    claim.finish()
+    assert not claim.lost.is_set()
+    assert bench.places() == []
+
+
 def test_of_two_sweepers_one_takes_over(bench: Bench) -> None:
     bench.boss.post(Ticket("a", "x"))
     bench.lose(next(bench.worker("x").claims()))
