@@ -309,6 +309,8 @@ class Builds:
         """A build that is over; IllegalTransition for one that runs."""
         view = self.get(build)
         if not view.is_archived:
+            if view.result:
+                raise IllegalTransition(f"{view.id} is just being put on record as {view.result}; ask again")
             raise IllegalTransition(f"{view.id} is still {view.state}; wait for it or cancel it first")
         return view
 
