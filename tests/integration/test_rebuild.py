@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -249,12 +250,11 @@ def test_builds_of_a_group_take_their_turns_anew(system: System, marks: Marks, o
     assert list(system.ci.coordination.children(paths.permit_folder("group:g"))) == []
 
 
-@pytest.mark.parametrize("is_back_at_once", [False, True])
 @pytest.mark.parametrize(
     "at", ["accepted/team:after/", "builds/team:job/000000001/downstream/", "builds/team:job/000000001/record.json"]
 )
 def test_the_builds_that_follow_on_a_build_are_started_once(
-    system: System, marks: Marks, other: Coordination, monkeypatch: pytest.MonkeyPatch, at: str, is_back_at_once: bool
+    system: System, marks: Marks, other: Coordination, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     # Given a build that is being archived, and the tree lost at one step of that
     put(system, "team/job", shell("only", marks.note("only")))
@@ -273,8 +273,6 @@ def test_the_builds_that_follow_on_a_build_are_started_once(
             if key.startswith(at) and not lost:
                 lost.append(key)
                 wipe(other)
-                if is_back_at_once:
-                    Rebuild(system.ci.lifecycle).run()
             return method(key, data)
 
         return call
@@ -293,6 +291,42 @@ def test_the_builds_that_follow_on_a_build_are_started_once(
     assert [(started.state, len(started.task("only").attempts)) for started in after] == [("passed", 1)]
     wait_until(lambda: list(system.ci.store.list(keys.ACCEPTED)) == [])
     assert numbers(system, "team/after") == [1]
+
+
+def test_a_build_that_is_brought_back_while_it_is_archived_has_no_record_without_a_result(
+    system: System, marks: Marks, other: Coordination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an end that starts what follows, and the tree lost and brought back before it is looked at again
+    put(system, "team/job", shell("only", marks.note("only")))
+    put(system, "team/after", shell("only", "true"), triggers=[{"type": "job", "job": "team/job"}])
+    lifecycle = system.ci.lifecycle
+    create, read = lifecycle.create, lifecycle.read
+    lost: list[BuildId] = []
+
+    def then_lost(job: Any, trigger: Any, *more: Any, **named: Any) -> BuildId:
+        started = create(job, trigger, *more, **named)
+        if trigger.upstream is not None and not lost:
+            lost.append(started)
+            wipe(other)
+            Rebuild(lifecycle).run()
+            monkeypatch.setattr(lifecycle, "read", lambda build: brought_back(build))
+        return started
+
+    def brought_back(build: BuildId) -> Any:
+        if build.job != "team/job":
+            return read(build)
+        # Only what is read next is of that moment.
+        monkeypatch.setattr(lifecycle, "read", read)
+        found = read(build)
+        return None if found is None else replace(found, result=None, state=None)
+
+    monkeypatch.setattr(lifecycle, "create", then_lost)
+    build = system.ci.builds.trigger("team/job")
+
+    # Then what it comes to on record is how it has ended
+    view = end(system, build)
+    assert lost
+    assert (view.state, marks.count("only")) == ("passed", 1)
 
 
 def test_a_build_that_was_cancelled_stays_so(system: System, marks: Marks, other: Coordination) -> None:
