@@ -16,7 +16,7 @@ from distci.documents.jobs import seconds
 from distci.errors import ClaimLost, DistCIError, InvalidDocument, StoreUnavailable, Unavailable
 from distci.holds import GUEST, POLL_S, RELEASED, Drawer, Guest, Over, Typed, over_name, shown_name, typed_name
 from distci.isolation.port import Cause
-from distci.isolation.terminal import INTERACTIVE, Terminal
+from distci.isolation.terminal import Terminal, interactive
 from distci.masking import Masker
 from distci.model import Hold, Outcome, Verdict
 from distci.work import TaskContext
@@ -195,13 +195,14 @@ class _Served:
     def run(self) -> Over:
         """Let them in until their shell ends, they are gone or the hold is over; how that was."""
         context, folder = self._held.context, f"terminal-{self._guest.terminal}"
+        shell = interactive(self._guest.kind, context.task.name)
         with Terminal(context.directory / folder) as terminal:
             terminal.resize(self._guest.lines, self._guest.columns)
             hands = Thread(target=self._pass_on, args=(terminal,), name="hands of a guest", daemon=True)
             hands.start()
             exit_status = None
             try:
-                ended = context.run_on_terminal(terminal, self._shell(), self._show, self._hang_up)
+                ended = context.run_on_terminal(terminal, shell, self._show, self._hang_up)
                 if ended.cause is Cause.STOPPED:
                     # Whoever ends the work ends this with it, and may be sooner than we see why.
                     self._end_by(self._held.why_over())
@@ -218,10 +219,6 @@ class _Served:
                     self._over.set()
                     hands.join()
         return over
-
-    def _shell(self) -> str:
-        prompt = f"{self._held.context.task.name}> "
-        return f"export TERM={quote(self._guest.kind)} PS1={quote(prompt)}; {INTERACTIVE}"
 
     # What is shown
 

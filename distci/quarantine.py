@@ -46,9 +46,6 @@ class Quarantined:
     is_over: bool = False
     """Whether its time is up, by the clock of who tells."""
 
-    def means(self, name: str) -> bool:
-        return name.startswith(self.test[:-1]) if self.test.endswith("*") else name == self.test
-
 
 class Quarantine:
     """The quarantine of one system. Any thread may use it."""

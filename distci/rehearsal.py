@@ -10,7 +10,7 @@ from secrets import token_hex
 from shlex import quote
 
 from distci.brokers.alone import Alone
-from distci.isolation.terminal import INTERACTIVE, Terminal
+from distci.isolation.terminal import Terminal, interactive
 from distci.model import Outcome, Task, Verdict
 from distci.work import Site, TaskContext, Worker
 
@@ -65,7 +65,7 @@ class Rehearsal(TaskContext):
         if self._terminal is not None and not self.is_in_shell:
             self.say("distci: no shell could be begun where that failed; this one is where the task began")
             directory = self.inside(self.task.arguments.get("directory", ""))
-            self.run(["/bin/sh", "-c", f"{self._begun()}; {INTERACTIVE}"], directory)
+            self.run(["/bin/sh", "-c", self._shell()], directory)
 
     def _print(self, data: bytes) -> None:
         """What tells that a shell begins comes with what is printed, which alone comes at once from everywhere; it is not shown."""
@@ -82,17 +82,16 @@ class Rehearsal(TaskContext):
             return text
         line = "${DISTCI_LINE:+ at line $DISTCI_LINE}"
         said = f'echo "distci: exit status $DISTCI_STATUS{line}, in $PWD: a shell; its end is that of the script" >&2'
-        at_end = f"DISTCI_STATUS=$?; trap - EXIT; if [ $DISTCI_STATUS != 0 ]; then set +e; {said}; {self._begun()}; {INTERACTIVE}; fi; exit $DISTCI_STATUS"
+        at_end = f"DISTCI_STATUS=$?; trap - EXIT; if [ $DISTCI_STATUS != 0 ]; then set +e; {said}; {self._shell()}; fi; exit $DISTCI_STATUS"
         # Where a line failed, only bash knows.
         noting = "if [ -n \"${BASH_VERSION:-}\" ]; then set -E; trap 'DISTCI_LINE=$LINENO' ERR; fi"
         trap = f"trap {quote(at_end)} EXIT; {noting}"
         return f"{trap}\n{rest}" if first.startswith("#!") else f"{trap}; {text}"
 
-    def _begun(self) -> str:
-        terminal = quote(os.environ.get("TERM", "dumb"))
+    def _shell(self) -> str:
         # Written otherwise than it is printed: a script may show its own lines.
         said = f"printf '\\033]%s;%s\\007' distci {self._mark} >/dev/tty"
-        return f"{said}; export TERM={terminal} PS1={quote(f'{self.task.name}> ')}"
+        return f"{said}; {interactive(os.environ.get('TERM', 'dumb'), self.task.name)}"
 
 
 class Awaited:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +13,11 @@ DATA_BYTES_MAX = 1024
 """Of one frame. Pipes keep apart what is written at once if it is no more than 4 KiB."""
 SIZE_MAX = 9999
 INTERACTIVE = "if command -v bash >/dev/null 2>&1; then bash --norc -i; else sh -i; fi </dev/tty >/dev/tty 2>&1"
-"""A shell on the terminal, in the directory and with the variables of whoever runs this."""
+
+
+def interactive(kind: str, name: str) -> str:
+    """A script for a shell on the terminal, in the directory and with the variables of whoever runs it; ``kind`` is what ``TERM`` says, ``name`` is in its prompt."""
+    return f"export TERM={quote(kind)} PS1={quote(f'{name}> ')}; {INTERACTIVE}"
 
 
 class Terminal:
